@@ -1,0 +1,30 @@
+"""What a task adds to the frame: three methods and three names."""
+
+from pathlib import Path
+from typing import Any
+
+
+class Task:
+    """Does with a finished batch what only the task knows; every method may be left as it is.
+
+    Attributes:
+        output: the batch key that a user of a finished run wants, e.g. the transcripts.
+        worst_first: the column by which the table of utterances is sorted, largest first;
+            with a minus in front, smallest first.
+    """
+
+    output: str = ""
+    worst_first: str = ""
+
+    def postprocess(self, **batch) -> dict[str, Any]:
+        """Keys to add once a batch of an evaluation went through model and loss.
+
+        `rows`, if given, is a list of one dict an utterance: its line in the tables.
+        """
+        return {}
+
+    def log_batch(self, writer, step: int, name: str, **batch) -> None:
+        """Show a batch to a person through the writer; `name` is the split."""
+
+    def save_batch(self, directory: Path, **batch) -> None:
+        """Write one file for each utterance, named by its id."""
