@@ -72,7 +72,7 @@ class BaseTrainer(ABC):
         upload_checkpoints: give the best checkpoint to the writer at the end.
         max_discarded: steps in a row with a non-finite loss before the run stops.
         from_pretrained: a run, checkpoint or file of weights to start from.
-        resume: go on from the last checkpoint of the run's folder.
+        resume_from: given when `run` is to go on from its last checkpoint.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class BaseTrainer(ABC):
         upload_checkpoints: bool = False,
         max_discarded: int = 10,
         from_pretrained: str | None = None,
-        resume: bool = False,
+        resume_from: str | None = None,
     ):
         self.model, self.loss, self.task = model, loss, task
         self.optimizer, self.scheduler = optimizer, scheduler
@@ -133,10 +133,10 @@ class BaseTrainer(ABC):
         self.seconds = 0.0  # time spent in earlier sessions of this run
         self.started = time.monotonic()
         self.stop = StopSignal()
-        if from_pretrained and not resume:
-            load_pretrained(self.bare_model(), Path(from_pretrained))
-        if resume:
+        if resume_from:
             self.restore()
+        elif from_pretrained:
+            load_pretrained(self.bare_model(), Path(from_pretrained))
 
     @abstractmethod
     def optimise(self, batches: list[Batch]) -> dict[str, float]:
