@@ -1,0 +1,54 @@
+"""A folder of one's own."""
+
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from src.datasets.base_dataset import BaseDataset
+from src.datasets.manifest import Manifest
+from src.utils.audio import audio_info
+
+ENDINGS = (".wav", ".flac", ".mp3", ".ogg")
+
+
+class CustomDir(BaseDataset):
+    """`audio/*.{wav,flac,mp3,ogg}` with optional `transcriptions/*.txt` of the same names.
+
+    Args:
+        dir: the folder; the recordings may also lie directly in it.
+        options: of `BaseDataset`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no recording in it.
+        ValueError: two recordings have one name, or one can't be read.
+    """
+
+    def __init__(self, dir: str, **options):
+        super().__init__(Manifest.from_rows(find_rows(Path(dir)), Path(dir)), **options)
+
+
+def find_rows(folder: Path) -> list[dict]:
+    """A row for each recording, in the order of their names."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder.")
+    place = folder / "audio" if (folder / "audio").is_dir() else folder
+    paths = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
+    if not paths:
+        raise FileNotFoundError(f"{place}: no {', '.join(ENDINGS)} in this folder.")
+    names = [path.stem for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{place}: two recordings are called '{name}'.")
+    return [make_row(path, folder / "transcriptions") for path in tqdm(paths, desc=folder.name)]
+
+
+def make_row(path: Path, transcriptions: Path) -> dict:
+    """The row of a recording, with its transcript if there is one."""
+    duration = audio_info(path).duration
+    if not duration:
+        raise ValueError(f"{path}: an empty recording.")
+    row: dict = {"audio_filepath": str(path.resolve()), "duration": duration}
+    text = transcriptions / f"{path.stem}.txt"
+    if text.exists():
+        row["text"] = text.read_text(encoding="utf-8").strip()
+    return row

@@ -1,0 +1,20 @@
+"""The demo speech, made on first use."""
+
+from pathlib import Path
+
+from src.datasets.base_dataset import BaseDataset
+from src.datasets.demo_speech import make_demo_speech
+from src.datasets.manifest import Manifest
+
+
+class DemoSpeech(BaseDataset):
+    """A split of the demo speech.
+
+    Args:
+        split: train, val or test.
+        folder: where the corpus is or will be.
+        options: of `BaseDataset`.
+    """
+
+    def __init__(self, split: str, folder: str = "data/demo_speech", **options):
+        super().__init__(Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl"), **options)

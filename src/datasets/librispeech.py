@@ -1,0 +1,103 @@
+"""LibriSpeech (Panayotov et al., 2015): read English, 1,000 hours, from openslr.org."""
+
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from src.datasets.base_dataset import BaseDataset
+from src.datasets.download import download, unpack
+from src.datasets.manifest import Manifest, write_manifest
+from src.utils.audio import audio_info
+
+URL = "https://www.openslr.org/resources/12/{split}.tar.gz"
+SHA256 = {
+    "dev-clean": "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+    "dev-other": "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+    "test-clean": "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+    "test-other": "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+    "train-clean-100": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+    "train-clean-360": "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+    "train-other-500": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+}
+
+
+class LibriSpeech(BaseDataset):
+    """A split of LibriSpeech, downloaded unless it is there.
+
+    Args:
+        split: e.g. train-clean-100.
+        folder: holds (or gets) `LibriSpeech/<split>`; or is itself the LibriSpeech folder.
+        download: whether to fetch a split that isn't there.
+        options: of `BaseDataset`.
+
+    Raises:
+        ValueError: no such split, or its download fails.
+        FileNotFoundError: the split isn't there, and is not to be downloaded.
+    """
+
+    def __init__(
+        self, split: str, folder: str = "data/librispeech", download: bool = True, **options
+    ):
+        if split not in SHA256:
+            raise ValueError(f"LibriSpeech has no split '{split}', only {', '.join(SHA256)}.")
+        place = find_split(Path(folder), split)
+        if place is None:
+            if not download:
+                raise FileNotFoundError(f"{folder}: holds no LibriSpeech split '{split}'.")
+            place = fetch_split(Path(folder), split)
+        super().__init__(Manifest(index_split(place)), **options)
+
+
+def find_split(folder: Path, split: str) -> Path | None:
+    """Where the split lies, if it does."""
+    for place in (folder / "LibriSpeech" / split, folder / split):
+        if place.is_dir():
+            return place
+    return None
+
+
+def fetch_split(folder: Path, split: str) -> Path:
+    """Download and unpack a split; its folder appears only when it is whole."""
+    archive = folder / f"{split}.tar.gz"
+    download(URL.format(split=split), archive, SHA256[split])
+    unpacked = folder / f"{split}.unpacked"
+    unpack(archive, unpacked)
+    place = folder / "LibriSpeech" / split
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (unpacked / "LibriSpeech" / split).rename(place)
+    archive.unlink()
+    return place
+
+
+def index_split(place: Path) -> Path:
+    """Write the manifest of a split beside its speakers' folders, once."""
+    path = place / "manifest.jsonl"
+    if not path.exists():
+        transcripts = sorted(place.glob("*/*/*.trans.txt"))
+        if not transcripts:
+            raise FileNotFoundError(f"{place}: no transcripts (*/*/*.trans.txt) in it.")
+        rows = [
+            row
+            for file in tqdm(transcripts, desc=f"reading {place.name}", unit="chapter")
+            for row in read_chapter(file, place)
+        ]
+        write_manifest(path, rows)
+    return path
+
+
+def read_chapter(transcript: Path, place: Path) -> list[dict]:
+    """The rows of one chapter."""
+    rows = []
+    for line in transcript.read_text(encoding="utf-8").splitlines():
+        name, _, text = line.partition(" ")
+        audio = transcript.parent / f"{name}.flac"
+        rows.append(
+            {
+                "audio_filepath": str(audio.relative_to(place)),
+                "duration": audio_info(audio).duration,
+                "text": text.lower(),
+                "speaker": name.split("-")[0],
+                "lang": "en",
+            }
+        )
+    return rows
