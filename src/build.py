@@ -28,7 +28,7 @@ from src.transforms.chain import Chain
 CountFrames = Callable[[Any], Any]
 
 
-def build(config: DictConfig, key: str, **objects) -> Any:
+def build(config: DictConfig, key: str, /, **objects) -> Any:
     """The object that `config.key` describes; None where it is null.
 
     Args:
@@ -271,7 +271,7 @@ def build_writer(
 ) -> SafeWriter:
     """The writer of the main process, which goes on with its tracker's run after a resume."""
     if not accelerator.is_main_process:
-        return SafeWriter(Writer)
+        return SafeWriter(lambda: Writer(run.path, {}))
     resolved = OmegaConf.to_container(config, resolve=True)
     return SafeWriter(
         lambda: build(
@@ -314,9 +314,11 @@ def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:
     """A run's config with an inference config laid over it; datasets are replaced whole."""
     if changes is None:
         return config
-    changes = OmegaConf.masked_copy(changes, [k for k in changes if k not in INFERENCE_KEYS])
+    changes = OmegaConf.masked_copy(changes, [str(k) for k in changes if k not in INFERENCE_KEYS])
     datasets = changes.pop("datasets", None)
     merged = OmegaConf.merge(config, changes)
+    if not isinstance(merged, DictConfig):
+        raise ValueError("config: not a mapping.")
     if datasets is not None:
         merged.datasets = datasets
     return merged

@@ -1,8 +1,8 @@
 """A finished run as one callable, whatever its task.
 
-    from src.run import load_run
-    recognise = load_run("runs/asr_deepspeech2/2026-01-01_12-00-00")
-    recognise("a.wav")
+from src.run import load_run
+recognise = load_run("runs/asr_deepspeech2/2026-01-01_12-00-00")
+recognise("a.wav")
 """
 
 from pathlib import Path

@@ -47,7 +47,7 @@ class Recipe:
     voices: int | None = None
     noises: int = 24
     seed: int = 7
-    version: int = 1
+    version: int = 2
 
 
 def make_demo_speech(
@@ -115,7 +115,7 @@ def make_split(folder: Path, split: str, recipe: Recipe, workers: int | None) ->
     rows: list[dict] = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         jobs = zip(cast, parts, strict=True)
-        spoken = pool.map(lambda job: speak(folder, *job, seed=recipe.seed), jobs)
+        spoken = pool.map(lambda job: speak(folder, job[0], job[1], recipe.seed), jobs)
         for found in tqdm(spoken, total=len(cast), desc=f"demo speech, {split}", unit="voice"):
             rows += found
     write_rows(folder / f"{split}.jsonl", rows)

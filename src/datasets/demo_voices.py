@@ -23,7 +23,7 @@ FEMALE = {
     *("f1", "f2", "f3", "f4", "f5", "steph", "linda", "Alicia", "Andrea", "Annie", "anika"),
     *("aunty", "grandma", "shelby"),
 }
-ACCENTS = ("en-us", "en", "en-gb-x-rp")
+ACCENT = "en-us"  # of all: what differs is the voice, not the pronunciation
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Speaker:
     level: float  # dBFS, RMS
 
 
-def speaker(variant: str, accent: str, rng: random.Random) -> Speaker:
+def speaker(name: str, variant: str, rng: random.Random) -> Speaker:
     """A speaker with drawn base pitch, range, rate and level."""
     return Speaker(
-        name=f"{accent}-{variant.lower().replace(' ', '-')}",
-        voice=f"{accent}+{variant}",
+        name=name,
+        voice=f"{ACCENT}+{variant}",
         pitch=rng.randint(35, 65),
         range=rng.randint(35, 70),
         rate=rng.randint(140, 190),
@@ -53,7 +53,7 @@ def speaker(variant: str, accent: str, rng: random.Random) -> Speaker:
 def speakers(split: str, seed: int, limit: int | None = None) -> list[Speaker]:
     """The speakers of a split.
 
-    Female voices are few: in training each speaks with every accent, the others with one.
+    Female voices are few: in training each stands for two speakers of different pitch and rate.
 
     Args:
         split: train, val or test.
@@ -62,8 +62,8 @@ def speakers(split: str, seed: int, limit: int | None = None) -> list[Speaker]:
     """
     rng = random.Random(f"{seed}/speakers/{split}")
     found = []
-    for i, variant in enumerate(VARIANTS[split]):
-        every = split == "train" and variant in FEMALE
-        accents = ACCENTS if every else (ACCENTS[i % len(ACCENTS)],)
-        found += [speaker(variant, accent, rng) for accent in accents]
+    for variant in VARIANTS[split]:
+        name = variant.lower().replace(" ", "-")
+        names = [f"{name}-1", f"{name}-2"] if split == "train" and variant in FEMALE else [name]
+        found += [speaker(each, variant, rng) for each in names]
     return found[:limit]

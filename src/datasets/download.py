@@ -29,7 +29,9 @@ def download(url: str, path: Path, sha256: str) -> Path:
     try:
         fetch(url, part)
     except (urllib.error.URLError, OSError) as error:
-        raise ValueError(f"{url}: could not be downloaded ({error}); call again to go on.") from None
+        raise ValueError(
+            f"{url}: could not be downloaded ({error}); call again to go on."
+        ) from None
     found = hash_file(part)
     if found != sha256:
         part.unlink()

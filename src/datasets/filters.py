@@ -21,7 +21,9 @@ def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
         dropped = keep & ~passes
         if dropped.any():
             hours = manifest.durations[dropped].sum() / 3600
-            logger.info("%s: dropped %d rows, %.3f h: %s", manifest.path, dropped.sum(), hours, reason)
+            logger.info(
+                "%s: dropped %d rows, %.3f h: %s", manifest.path, dropped.sum(), hours, reason
+            )
         keep &= passes
     return manifest if keep.all() else manifest.select(keep)
 
@@ -92,5 +94,3 @@ def all_have_text(manifest: Manifest) -> bool:
             len(manifest),
         )
     return missing == 0
-
-

@@ -160,10 +160,10 @@ def check_row(values: Any, place: str) -> dict[str, Any]:
     path, duration = values.get("audio_filepath"), values.get("duration")
     if not isinstance(path, str) or not path:
         raise ValueError(f"{place}: audio_filepath is {path!r}, wanted a path.")
-    if not is_number(duration) or not 0 < duration < float("inf"):
+    if not is_number(duration, above=0):
         raise ValueError(f"{place}: duration is {duration!r}, wanted a number of seconds above 0.")
     offset = values.get("offset")
-    if offset is not None and (not is_number(offset) or not 0 <= offset < float("inf")):
+    if offset != 0 and offset is not None and not is_number(offset, above=0):
         raise ValueError(f"{place}: offset is {offset!r}, wanted a number of seconds from 0 on.")
     for key in TEXT_KEYS:
         if not isinstance(values.get(key), str | None):
@@ -171,9 +171,11 @@ def check_row(values: Any, place: str) -> dict[str, Any]:
     return values
 
 
-def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number, and not true or false."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: Any, above: float) -> bool:
+    """Whether a JSON value is a finite number above a bound, and not true or false."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return above < value < float("inf")
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:

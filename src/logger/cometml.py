@@ -47,7 +47,7 @@ class CometMLWriter(Writer):
                 log_code=False,
                 log_git_metadata=False,
                 log_git_patch=False,
-                auto_output_logging=False,
+                auto_output_logging="simple",
             ),
         )
         self.experiment.log_parameters(config)

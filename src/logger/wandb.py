@@ -57,7 +57,7 @@ class WandBWriter(Writer):
 
     def table(self, name: str, columns: list[str], rows: list[list], step: int) -> None:
         """A table."""
-        self.run.log({name: self.wandb.Table(columns=columns, data=rows), "step": step})
+        self.run.log({name: self.wandb.Table(columns=[*columns], data=rows), "step": step})
 
     def checkpoint(self, folder: Path, name: str) -> None:
         """The weights, as an artifact."""

@@ -38,4 +38,3 @@ class ErrorRate(Metric):
         counts = {kind: self.total(kind) for kind in self.figures[1:]}
         errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
         return {"": ratio(errors, counts["reference_length"]), **counts}
-

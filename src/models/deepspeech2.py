@@ -66,8 +66,9 @@ class DeepSpeech2(nn.Module):
         self.convolutions = nn.ModuleList()
         channels, bins = 1, n_features
         for options in convolutions:
-            self.convolutions.append(MaskedConv(channels, **options))
-            channels, bins = options["channels"], self.convolutions[-1].output_size(bins, axis=0)
+            conv = MaskedConv(channels, **options)
+            channels, bins = options["channels"], conv.output_size(bins, axis=0)
+            self.convolutions.append(conv)
         sizes = [channels * bins] + [width] * layers
         self.norms = nn.ModuleList(MaskedBatchNorm(size) for size in sizes[1:-1])
         self.recurrent = nn.ModuleList(
@@ -77,8 +78,7 @@ class DeepSpeech2(nn.Module):
         sizes = [width, *hidden]
         self.head_norms = nn.ModuleList(MaskedBatchNorm(size) for size in sizes)
         self.head = nn.ModuleList(
-            nn.Linear(a, b, bias=False)
-            for a, b in zip(sizes, [*hidden, n_tokens], strict=True)
+            nn.Linear(a, b, bias=False) for a, b in zip(sizes, [*hidden, n_tokens], strict=True)
         )
         self.dropout = dropout
 

@@ -253,7 +253,7 @@ class BaseTrainer(ABC):
         )
         self.log(split, figures)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        logger.info("epoch %d, step %d, %s: %s", self.epoch + 1, self.step, split, shown)
+        logger.info("step %d, %s: %s", self.step, split, shown)
         return {f"{split}/{name}": value for name, value in figures.items()}
 
     # State ---------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class BaseTrainer(ABC):
         if not self.accelerator.is_main_process:
             return
         named = {f"{split}/{name}": value for name, value in figures.items()}
-        row = {"step": self.step, "epoch": self.epoch + 1, "time": round(self.elapsed(), 1)}
+        row = {"step": self.step, "epoch": self.epoch, "time": round(self.elapsed(), 1)}
         self.run.log_metrics(row | named)
         self.writer.scalars(named, self.step)
 

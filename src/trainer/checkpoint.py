@@ -4,7 +4,6 @@ A checkpoint is a folder with `model.safetensors`, `self_test.safetensors` and `
 last of plain containers and tensors only.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,14 +44,9 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     write(new)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(new, folder)
+        folder.replace(old)
+    new.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def copy_checkpoint(source: Path, target: Path) -> None:
-    """Put a copy of one checkpoint in place of another, as safely as `save_checkpoint`."""
-    replace_folder(target, lambda beside: shutil.copytree(source, beside, dirs_exist_ok=True))
 
 
 def existing(folder: Path) -> Path:

@@ -14,7 +14,9 @@ class Monitor:
     """
 
     def __init__(self, rule: str | None, patience: int | None, names: list[str]):
-        self.sign, self.name = parse_rule(rule) if rule else (1, None)
+        self.sign, self.name = 1, None  # type: int, str | None
+        if rule:
+            self.sign, self.name = parse_rule(rule)
         if self.name is not None and self.name not in names:
             raise ValueError(
                 f"trainer.monitor: no figure is called '{self.name}'; there are {', '.join(names)}."

@@ -9,10 +9,10 @@ import torch
 
 def random_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's global generators in this process."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": [kind, keys.tolist(), int(position), int(has_gauss), float(gauss)],
+        "numpy": [kind, np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }

@@ -38,7 +38,7 @@ class RandomTransform(nn.Module, ABC):
         """
 
     @abstractmethod
-    def apply(self, value: Tensor, length: Tensor, drawn: list[Any]) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list[Any]) -> tuple[Tensor, Tensor]:
         """Change the items that were chosen.
 
         Args:
@@ -62,7 +62,7 @@ class RandomTransform(nn.Module, ABC):
         if not chosen:
             return {}
         index = torch.tensor(chosen, device=value.device)
-        changed, new = self.apply(value[index], length[index], drawn)
+        changed, new = self.change(value[index], length[index], drawn)
         lengths = length.index_copy(0, index, new)
         return {
             self.key: put_back(value, index, changed, int(lengths.max())),

@@ -47,9 +47,7 @@ def unreadable(path: Path, error: Exception) -> Exception:
     return ValueError(f"{path}: not readable as audio ({reason}).")
 
 
-def read_audio(
-    path: Path, rate: int, offset: float = 0.0, duration: float | None = None
-) -> Tensor:
+def read_audio(path: Path, rate: int, offset: float = 0.0, duration: float | None = None) -> Tensor:
     """Mono audio [T] in [-1, 1] at the wanted rate; channels are averaged.
 
     Args:

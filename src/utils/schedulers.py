@@ -23,7 +23,7 @@ class Noam(LRScheduler):
         self.d_model, self.warmup_steps, self.min_lr = d_model, warmup_steps, min_lr
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list:
         """The rate of each parameter group for the coming step."""
         step = self.last_epoch + 1
         scale = self.d_model**-0.5 * min(step**-0.5, step * self.warmup_steps**-1.5)

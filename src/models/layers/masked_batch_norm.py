@@ -17,6 +17,9 @@ class MaskedBatchNorm(nn.Module):
         momentum: of the running averages.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.eps, self.momentum = eps, momentum

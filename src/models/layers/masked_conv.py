@@ -27,8 +27,8 @@ class MaskedConv(nn.Module):
         if not all(size % 2 for size in kernel):
             raise ValueError(f"convolution kernel {tuple(kernel)}: both sizes must be odd.")
         padding = (kernel[0] // 2, kernel[1] // 2)
-        self.stride = tuple(stride)
-        self.conv = nn.Conv2d(inputs, channels, tuple(kernel), self.stride, padding)
+        self.stride = stride
+        self.conv = nn.Conv2d(inputs, channels, kernel, stride, padding)
         self.norm = MaskedBatchNorm(channels)
 
     def output_size(self, size, axis: int):

@@ -26,6 +26,8 @@ class LogMel(nn.Module):
             (all of it together) or `none`.
     """
 
+    bands: Tensor
+
     def __init__(
         self,
         sample_rate: int = 16000,
@@ -43,7 +45,7 @@ class LogMel(nn.Module):
             n_fft // 2 + 1, f_min, f_max or sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
         )
         self.register_buffer("bands", bands.T.contiguous(), persistent=False)
-        self.normalization = normalization
+        self.n_mels, self.normalization = n_mels, normalization
 
     def output_length(self, samples):
         """Frames of so many samples (an int, array or tensor)."""

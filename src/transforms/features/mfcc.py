@@ -19,10 +19,12 @@ class MFCC(nn.Module):
         log_mel: further arguments of `LogMel`.
     """
 
+    dct: Tensor
+
     def __init__(self, n_mfcc: int = 40, normalization: str = "bands", **log_mel):
         super().__init__()
         self.log_mel = LogMel(**log_mel, normalization="none")
-        n_mels = self.log_mel.bands.shape[0]
+        n_mels = self.log_mel.n_mels
         if n_mfcc > n_mels:
             raise ValueError(f"features: {n_mfcc} coefficients of only {n_mels} bands.")
         dct = create_dct(n_mfcc, n_mels, "ortho").T.contiguous()

@@ -18,6 +18,8 @@ class PowerSpectrogram(nn.Module):
         hop: in samples.
     """
 
+    window: Tensor
+
     def __init__(self, n_fft: int, window: int, hop: int):
         super().__init__()
         if window > n_fft:

@@ -43,7 +43,7 @@ class SpecAugment(RandomTransform):
         frequency = spans(generator, self.frequency_masks, self.frequency_width)
         return frequency, spans(generator, self.time_masks, longest)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Hide what was drawn."""
         bins, frames = value.shape[1:]
         rows = torch.full_like(length, bins)

@@ -49,7 +49,7 @@ class FrequencyWarp(RandomTransform):
         """The factor."""
         return uniform(generator, self.low, self.high)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Read every bin from where it came."""
         bins = torch.arange(value.shape[1], device=value.device)
         position = (bins / column(drawn, value)[:, 0]).clamp(max=value.shape[1] - 1)
@@ -74,7 +74,7 @@ class TimeWarp(RandomTransform):
         """The factor."""
         return uniform(generator, self.low, self.high)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Read every new frame from between the old ones."""
         factor = torch.tensor(drawn, dtype=torch.float64, device=value.device)
         new = (length * factor).round().long().clamp(min=1)

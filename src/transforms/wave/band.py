@@ -39,7 +39,7 @@ class BandLimit(RandomTransform):
         """Both edges in Hz."""
         return uniform(generator, *self.low), uniform(generator, *self.high)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Filter in the frequency domain, each item at its own length."""
         size = 1 << (value.shape[1] + PAD - 1).bit_length()
         spectrum = torch.fft.rfft(value, size)

@@ -25,7 +25,7 @@ class Clipping(RandomTransform):
         """The share of the peak that is left."""
         return uniform(generator, self.low, self.high)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Clip."""
         limit = value.abs().amax(dim=1, keepdim=True) * column(drawn, value)
         return torch.minimum(torch.maximum(value, -limit), limit), length

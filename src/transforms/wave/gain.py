@@ -25,6 +25,6 @@ class Gain(RandomTransform):
         """The gain in dB."""
         return uniform(generator, self.low, self.high)
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Multiply."""
         return value * 10 ** (column(drawn, value) / 20), length

@@ -65,7 +65,7 @@ class AddNoise(RandomTransform):
         repeats = -(-(start + length) // len(noise))
         return ratio, noise.repeat(repeats)[start : start + length]
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Scale each noise to its ratio, and add it."""
         noise = torch.zeros_like(value)
         for row, (_, piece) in zip(noise, drawn, strict=True):

@@ -33,7 +33,7 @@ class Pitch(RandomTransform):
         """The ratio of the pitches in hundredths."""
         return round(GRID * 2 ** (uniform(generator, self.low, self.high) / 12))
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Shift each item at its own length."""
         shifted = torch.zeros_like(value)
         for i, (samples, factor) in enumerate(zip(length.tolist(), drawn, strict=True)):

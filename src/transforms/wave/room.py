@@ -54,7 +54,7 @@ class RoomResponse(RandomTransform):
         response[0] = 1.0
         return response
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Convolve, cut to the length, restore the level."""
         frames = value.shape[1]
         longest = max(len(response) for response in drawn)

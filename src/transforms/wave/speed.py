@@ -35,7 +35,7 @@ class Speed(RandomTransform):
         """The factor in hundredths."""
         return self.factors[int(uniform(generator, 0, len(self.factors)))]
 
-    def apply(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
+    def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Resample each item at its own length."""
         items = [
             play(row[:samples], factor)
