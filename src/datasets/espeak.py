@@ -7,6 +7,7 @@ JOB is a JSON file {"voice", "utterances": [{"text", "pitch", "range", "rate"}]}
 
 import ctypes
 import json
+import os
 import sys
 
 import espeakng_loader
@@ -42,7 +43,10 @@ class Espeak:
         if rate != SAMPLE_RATE:
             raise ValueError(f"eSpeak NG started with {rate} Hz, expected {SAMPLE_RATE}.")
         self.library.espeak_SetSynthCallback(self.callback)
-        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        # An unknown base voice gives a code, an unknown variant is passed over in silence.
+        variant = f"{espeakng_loader.get_data_path()}/voices/!v/{voice.partition('+')[2]}"
+        code = self.library.espeak_SetVoiceByName(voice.encode())
+        if code != 0 or not os.path.exists(variant):  # noqa: PTH110
             raise ValueError(f"eSpeak NG knows no voice '{voice}'.")
 
     def receive(self, samples, count: int, events) -> int:

@@ -1,13 +1,10 @@
 """Characters as tokens."""
 
-from src.text_encoder.base import TextEncoder
-from src.text_encoder.normalizer import Normalizer
+from typing import Any
 
-BLANK = "_"
-ALPHABETS = {
-    "en": " 'abcdefghijklmnopqrstuvwxyz",
-    "ru": " абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
-}
+from src.text_encoder.base import TextEncoder
+from src.text_encoder.languages import LANGUAGES
+from src.text_encoder.normalizer import Normalizer
 
 
 class CharacterEncoder(TextEncoder):
@@ -15,37 +12,30 @@ class CharacterEncoder(TextEncoder):
 
     Args:
         alphabet: en, ru, or the characters themselves; the blank is added in front.
-        language: whose rules normalise the text; None: that of the alphabet, else en.
+        normalizer: None: that of the language, or none for an alphabet of one's own.
+
+    Raises:
+        ValueError: the alphabet is empty, or a character stands in it twice.
     """
 
-    def __init__(self, alphabet: str = "en", language: str | None = None):
-        language = language or (alphabet if alphabet in ALPHABETS else "en")
-        super().__init__(Normalizer(language))
-        characters = ALPHABETS.get(alphabet, alphabet)
-        if len(set(characters)) != len(characters):
-            raise ValueError(f"text_encoder: a character stands twice in '{characters}'.")
-        self.vocabulary = [BLANK, *characters]
-        self.ids = {character: i for i, character in enumerate(self.vocabulary) if i > 0}
+    def __init__(self, alphabet: str = "en", normalizer: Normalizer | None = None):
+        if alphabet in LANGUAGES:
+            normalizer = normalizer or Normalizer(alphabet)
+            alphabet = normalizer.alphabet
+        twice = sorted({c for c in alphabet if alphabet.count(c) > 1})
+        if twice or not alphabet:
+            problem = f"has '{twice[0]}' twice" if twice else "is empty"
+            raise ValueError(f"text_encoder: the alphabet '{alphabet}' {problem}.")
+        super().__init__(list(alphabet), normalizer)
 
     def encode(self, text: str) -> list[int]:
         """Ids of the normalised text."""
-        normal = self.normalize(text)
+        ids = self.ids
         try:
-            return [self.ids[character] for character in normal]
+            return [ids[character] for character in self.normalize(text)]
         except KeyError as error:
-            character = error.args[0]
-            raise ValueError(
-                f"'{text}': the character '{character}' is not in the vocabulary."
-            ) from None
+            raise self.unknown(error.args[0], text) from None
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids without blanks."""
-        return "".join(self.vocabulary[i] for i in ids)
-
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "kind": "characters",
-            "alphabet": "".join(self.vocabulary[1:]),
-            "language": self.normalizer.language,
-        }
+        return {"kind": "characters", "alphabet": "".join(self.vocabulary)}

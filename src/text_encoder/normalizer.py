@@ -2,29 +2,25 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
 
-from num2words import num2words
+from src.text_encoder.languages import LANGUAGES
+from src.text_encoder.numbers import NumberSpeller
 
-APOSTROPHES = str.maketrans("\u2019\u2018\u02bc\u0060\u00b4", "'''''")
-SYMBOLS = {
-    "en": {"%": " percent ", "&": " and ", "+": " plus ", "@": " at "},
-    "ru": {"%": " процентов ", "&": " и ", "+": " плюс ", "№": " номер "},
-}
-CURRENCIES = {
-    "en": {"$": "dollars", "£": "pounds", "€": "euros"},
-    "ru": {"$": "долларов", "₽": "рублей", "€": "евро"},
-}
-NORMAL = {"en": re.compile(r"[a-z']+(?: [a-z']+)*"), "ru": re.compile(r"[а-яё]+(?: [а-яё]+)*")}
-NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?"
-ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)\b")
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u0060\u2032", "'"))
+ACUTE = {"\u00b4": "\u2019"}  # typed for an apostrophe; NFKC would make a space of it
+# Spaces that printers put between groups of three digits.
+DIGIT_SPACE = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+# Single quotes around words, which may hold apostrophes between letters.
+QUOTED = re.compile(r"(?<!\w)'(?=\w)((?:[^']|(?<=\w)'(?=\w))*)(?<=\S)'(?!\w)")
 
 
 class Normalizer:
     """Makes text comparable: unicode NFKC, lower case, no punctuation, numbers in words.
 
-    Apostrophes inside English words stay. Numbers are read as cardinals, `21st` as an ordinal;
-    Russian ones always in the nominative.
+    Text that has nothing but letters of the language, apostrophes and single spaces comes back
+    as it is, so that normalising twice changes nothing. Apostrophes that belong to an English
+    word stay, quotes go; accents on English letters go. Punctuation and symbols become spaces.
+    Letters of other alphabets stay, so that the text encoder can name them.
 
     Args:
         language: en or ru.
@@ -35,58 +31,56 @@ class Normalizer:
     """
 
     def __init__(self, language: str, fold_yo: bool = False):
-        if language not in SYMBOLS:
-            raise ValueError(f"language '{language}' is none of {', '.join(SYMBOLS)}.")
+        if language not in LANGUAGES:
+            raise ValueError(f"language '{language}' is none of {', '.join(LANGUAGES)}.")
         self.language, self.fold_yo = language, fold_yo
+        self.spell_numbers = NumberSpeller(language)
+        self.normal = LANGUAGES[language].normal
+        signs = LANGUAGES[language].words
+        self.words = str.maketrans({sign: f" {word} " for sign, word in signs.items()} | ACUTE)
+        self.other = re.compile(r"[^\w']|_" if language == "en" else r"\W|_")
+
+    @property
+    def alphabet(self) -> str:
+        """The characters of normal text, the space first."""
+        letters = LANGUAGES[self.language].alphabet
+        return letters.replace("ё", "") if self.fold_yo else letters
 
     def __call__(self, text: str) -> str:
         """The text as words with single spaces between them."""
-        if not NORMAL[self.language].fullmatch(text):
+        if not self.normal.fullmatch(text):
             text = self.normalize(text)
         return text.replace("ё", "е") if self.fold_yo else text
 
+    def describe(self) -> dict[str, str | bool]:
+        """The arguments that make it again, for JSON."""
+        return {"language": self.language, "fold_yo": self.fold_yo}
+
     def normalize(self, text: str) -> str:
         """The long way, for text that isn't normal already."""
-        text = unicodedata.normalize("NFKC", text).translate(APOSTROPHES).lower()
-        text = self.spell_currencies(text)
-        text = ORDINAL.sub(self.spoken("ordinal"), text)
-        text = re.sub(NUMBER, self.spoken("cardinal"), text)
-        for symbol, word in SYMBOLS[self.language].items():
-            text = text.replace(symbol, word)
-        text = strip_accents(text) if self.language == "en" else text
-        text = "".join(c if c.isalpha() or c == "'" else " " for c in text)
-        words = (word.strip("'") for word in text.split())
-        return " ".join(word for word in words if word)
+        text = DIGIT_SPACE.sub("", text).translate(self.words)
+        text = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+        if self.normal.fullmatch(text):
+            return text
+        text = self.spell_numbers(without_quotes(text.translate(APOSTROPHES)))
+        text = without_marks(text, apart=self.language == "en")
+        text = self.other.sub(" ", text)
+        return " ".join(word for word in text.split() if word.strip("'"))
 
-    def spoken(self, kind: str) -> Callable[[re.Match], str]:
-        """A replacement that reads the number of a match aloud."""
 
-        def replace(match: re.Match) -> str:
-            digits = match[1] if kind == "ordinal" else match[0]
-            value = float(to_point(digits)) if re.search(r"[.,]", digits) else int(digits)
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            return f" {num2words(value, lang=self.language, to=kind)} "
+def without_quotes(text: str) -> str:
+    """`'it's here,' he said` -> `it's here, he said`."""
+    return QUOTED.sub(r"\1", text.replace("''", " ")) if "'" in text else text
 
-        return replace
 
-    def spell_currencies(self, text: str) -> str:
-        """`$5` -> `5 dollars`."""
-        for symbol, word in CURRENCIES[self.language].items():
-            sign = re.escape(symbol)
-            text = re.sub(rf"{sign}\s*({NUMBER})", rf"\1 {word} ", text)
-            text = text.replace(symbol, f" {word} ")
+def without_marks(text: str, apart: bool) -> str:
+    """The text without combining marks.
+
+    Args:
+        text: in NFKC.
+        apart: take letters with marks apart first, `é` -> `e`; й and ё need theirs.
+    """
+    if text.isascii():
         return text
-
-
-def to_point(digits: str) -> str:
-    """`1,234` -> `1234`, `2,5` -> `2.5`."""
-    if re.fullmatch(r"\d+(?:,\d{3})+(?:\.\d+)?", digits):
-        return digits.replace(",", "")
-    return digits.replace(",", ".")
-
-
-def strip_accents(text: str) -> str:
-    """`café` -> `cafe`."""
-    apart = unicodedata.normalize("NFD", text)
-    return "".join(c for c in apart if not unicodedata.combining(c))
+    text = unicodedata.normalize("NFD", text) if apart else text
+    return "".join(c for c in text if not unicodedata.combining(c))

@@ -1,215 +1,277 @@
 """Prefix beam search for CTC, all utterances and all beams at once.
 
-After Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using
-Bi-Directional Recurrent DNNs" (arXiv 1408.2873); the score with a language model is that of
-Deep Speech 2 (arXiv 1512.02595, section 3.8).
+The recursion over prefixes is that of Hannun et al., "First-Pass Large Vocabulary Continuous
+Speech Recognition using Bi-Directional Recurrent DNNs" (arXiv 1408.2873), after Graves's thesis.
+
+In shapes, N is the number of prefixes of all utterances together, C of tokens tried in a frame.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from src.text_encoder.base import TextEncoder
+from src.text_encoder.decoders.base import BLANK, CTCDecoder
+from src.text_encoder.decoders.ngram import NgramModel
+from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
 
-BLANK = 0
-NEVER = -torch.inf
-MULTIPLIER = 6364136223846793005  # of the rolling hash that stands for a prefix
+NEVER = -np.inf
+
+Hypothesis = tuple[float, list[int]]  # score, token ids
 
 
 @dataclass
-class Beams:
-    """K prefixes for each of B utterances; every tensor is [B, K].
+class Beam:
+    """The prefixes of all utterances, in the order of the utterances; each array is [N].
 
-    A prefix is known by a 64-bit hash of its tokens, so that one that was dropped and comes back
-    is recognised as the parent of its children. Scores are natural logarithms.
+    A prefix's alignments end in a blank or in its last token. The two kinds have a score each,
+    as what the next frame may do depends on it. Scores are natural logarithms.
     """
 
-    blank: Tensor  # of all alignments of the prefix that end in a blank
-    label: Tensor  # of those that end in its last label
-    last: Tensor  # its last label, or the blank for the empty prefix
-    hash: Tensor
-    parent: Tensor  # the hash without the last label
-    bonus: Tensor  # the language model's part
+    item: np.ndarray  # the utterance
+    node: np.ndarray  # the prefix's number in the trie
+    parent: np.ndarray  # that of the prefix without its last token; -1 for the empty one
+    last: np.ndarray  # its last token; the blank for the empty one
+    blank: np.ndarray  # log-probability of all alignments that end in a blank
+    token: np.ndarray  # of all that end in the last token
+    bonus: np.ndarray  # what its words have earned
+    word: np.ndarray  # what the word under way will earn if it ends here
 
-    def total(self) -> Tensor:
+    @classmethod
+    def start(cls, size: int) -> "Beam":
+        """One empty prefix for each utterance."""
+        roots, zeros = np.arange(size), np.zeros(size)
+        nothing = np.full(size, NEVER)
+        no_parent, no_token = np.full(size, -1), np.full(size, BLANK)
+        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros)
+
+    def __getitem__(self, rows: np.ndarray) -> "Beam":
+        """Some of the prefixes."""
+        return Beam(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def total(self) -> np.ndarray:
         """Log-probability of each prefix."""
-        return torch.logaddexp(self.blank, self.label)
+        return np.logaddexp(self.blank, self.token)
 
 
-class BeamSearchDecoder:
-    """Finds the most probable label sequences, summed over their alignments.
+class BeamSearchDecoder(CTCDecoder):
+    """Finds the most probable token sequences, each summed over its alignments.
+
+    With a language model the score is that of Deep Speech 2 (arXiv 1512.02595, section 3.8),
+    log p_ctc + alpha * log p_lm + beta * words; a word counts as soon as it ends.
 
     Args:
-        beam_size: prefixes kept after each frame.
-        scorer: adds a bonus to words, e.g. from a language model; None: CTC alone.
+        beam_size: how many (prefix, ending) pairs of an utterance outlive a frame, where an
+            ending is a blank or the last token; with all of them the result is exact.
+        token_threshold: tokens whose log-probability in a frame is below it don't lengthen a
+            prefix there. Makes large vocabularies fast; None tries all.
+        language_model: an ARPA file, or the model.
+        alpha: weight of the language model.
+        beta: added for each word.
+
+    Raises:
+        ValueError: beam_size is less than 1.
+        FileNotFoundError: there is no such file.
     """
 
-    def __init__(self, beam_size: int = 100, scorer: WordScorer | None = None):
+    def __init__(
+        self,
+        beam_size: int = 100,
+        token_threshold: float | None = None,
+        language_model: NgramModel | Path | str | None = None,
+        alpha: float = 0.5,
+        beta: float = 1.0,
+    ):
         if beam_size < 1:
-            raise ValueError(f"beam search: beam_size {beam_size} is less than 1.")
-        self.beam_size = beam_size
-        self.scorer = scorer
+            raise ValueError(f"beam search: beam_size is {beam_size}, wanted 1 or more.")
+        if isinstance(language_model, str | Path):
+            language_model = NgramModel.from_arpa(Path(language_model))
+        self.beam_size, self.token_threshold = beam_size, token_threshold
+        self.language_model, self.alpha, self.beta = language_model, alpha, beta
+        self.vocabulary: list[str] | None = None
+
+    def set_text_encoder(self, text_encoder: TextEncoder) -> None:
+        """Learn how tokens make words, which the language model needs."""
+        self.vocabulary = text_encoder.vocabulary
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
-        """The best token ids for each utterance.
+        """The best token ids of each utterance; log_probs [B, T, V], log_probs_length [B]."""
+        found = self.n_best(log_probs, log_probs_length, 1)
+        return [hypotheses[0][1] if hypotheses else [] for hypotheses in found]
+
+    def n_best(self, log_probs: Tensor, log_probs_length: Tensor, n: int) -> list[list[Hypothesis]]:
+        """Up to n hypotheses of each utterance as (score, token ids), the best first.
 
         Args:
-            log_probs: [B, T, V]; label 0 is the blank.
+            log_probs: [B, T, V], natural logarithms; token 0 is the blank.
             log_probs_length: [B].
+            n: hypotheses wanted; no more than the beam holds come out.
+
+        Raises:
+            ValueError: a length beyond T, or there is a language model but no text encoder.
         """
-        return [found[0][1] for found in self.n_best(log_probs, log_probs_length, 1)]
+        frames = log_probs.detach().cpu().double().numpy()
+        lengths = log_probs_length.cpu().numpy()
+        size, most, vocabulary = frames.shape
+        if len(lengths) and lengths.max() > most:
+            raise ValueError(f"log_probs has {most} frames, log_probs_length says {lengths.max()}.")
+        trie = PrefixTrie(size, vocabulary)
+        scorer = self.build_scorer(trie)
+        beam = Beam.start(size)
+        found: list[list[Hypothesis]] = [[] for _ in range(size)]
+        for t in range(lengths.max(initial=0) + 1):
+            ended = lengths[beam.item] == t
+            if ended.any():
+                read_hypotheses(beam[ended], trie, scorer, n, found)
+                beam = beam[~ended]
+            if len(beam.item):
+                beam = self.advance(beam, frames[:, t], trie, scorer)
+        return found
 
-    @torch.inference_mode()
-    def n_best(
-        self, log_probs: Tensor, log_probs_length: Tensor, n: int
-    ) -> list[list[tuple[float, list[int]]]]:
-        """The n best hypotheses for each utterance, as (score, token ids), best first."""
-        frames = silence_padding(log_probs, log_probs_length)
-        beams = start(len(frames), self.beam_size, frames.device)
-        memory = Memory(self.scorer, beams)
-        for frame in frames.unbind(1):
-            beams, origin, token = step(beams, frame, memory.word_bonus, memory.space)
-            memory.note(beams, origin, token)
-        score = beams.total() + beams.bonus + memory.final_bonus(beams)
-        order = score.argsort(dim=1, descending=True, stable=True)[:, :n]
-        return memory.read(score, order)
+    def build_scorer(self, trie: PrefixTrie) -> WordScorer | None:
+        """What gives words their bonus, if there is a language model."""
+        if self.language_model is None:
+            return None
+        if self.vocabulary is None:
+            raise ValueError("beam search: a language model needs set_text_encoder() first.")
+        return WordScorer(self.language_model, self.vocabulary, trie, self.alpha, self.beta)
 
-
-def silence_padding(log_probs: Tensor, length: Tensor) -> Tensor:
-    """Frames in double precision; past an utterance's end only the blank is possible."""
-    frames = log_probs.to(torch.float64)
-    outside = torch.arange(frames.shape[1], device=frames.device) >= length.unsqueeze(1)
-    frames = frames.masked_fill(outside.unsqueeze(2), NEVER)
-    frames[..., BLANK].masked_fill_(outside, 0.0)
-    return frames
-
-
-def start(batch: int, size: int, device: torch.device) -> Beams:
-    """The empty prefix, and `size - 1` impossible ones."""
-    blank = torch.full((batch, size), NEVER, dtype=torch.float64, device=device)
-    blank[:, 0] = 0.0
-    zeros = torch.zeros(batch, size, dtype=torch.int64, device=device)
-    return Beams(
-        blank=blank,
-        label=torch.full_like(blank, NEVER),
-        last=zeros,
-        hash=impossible(zeros, blank),
-        parent=zeros - 1,
-        bonus=torch.zeros_like(blank),
-    )
+    def advance(
+        self, beam: Beam, frame: np.ndarray, trie: PrefixTrie, scorer: WordScorer | None
+    ) -> Beam:
+        """The beam after one more frame; frame is [B, V]."""
+        tokens, columns, tried = choose_tokens(frame, self.token_threshold)
+        scores = extend(beam, frame, columns, tried)
+        ranked = scores + beam.bonus[:, None]
+        if scorer is not None:
+            ends_word = scorer.starts_word[tokens]
+            ranked[:, :-1] += np.where(ends_word, beam.word[:, None], 0.0)
+        chosen = best_of_each(ranked, beam.item, self.beam_size)
+        return grow(beam, scores, chosen, tokens, trie, scorer)
 
 
-def impossible(hash: Tensor, score: Tensor) -> Tensor:
-    """Hashes in which prefixes of probability 0 are nobody's parent."""
-    return torch.where(score == NEVER, torch.full_like(hash, -2), hash)
-
-
-def step(
-    beams: Beams, frame: Tensor, word_bonus: Tensor | None, space: int
-) -> tuple[Beams, Tensor, Tensor]:
-    """One frame.
-
-    Args:
-        beams: before it.
-        frame: [B, V].
-        word_bonus: [B, K], what a space after each prefix earns; None without a scorer.
-        space: its label.
+def choose_tokens(
+    frame: np.ndarray, threshold: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tokens that are tried in a frame [B, V].
 
     Returns:
-        The beams after it; for each the beam that it came from, and the label that it added
-        (the blank: none).
+        The tokens [C], the blank first; the column [V] of each, where those left out share the
+        column C; and log-probabilities [B, C + 1], where column C is impossible, and so is a
+        token that only another utterance tries.
     """
-    size, vocabulary = beams.last.shape[1], frame.shape[1]
-    total = beams.total()
-    stay_blank = total + frame[:, BLANK, None]
-    stay_label = beams.label + frame.gather(1, beams.last)
-
-    # Extending by the last label again needs a blank in between.
-    longer = total.unsqueeze(2) + frame.unsqueeze(1)
-    again = beams.blank + frame.gather(1, beams.last)
-    longer.scatter_(2, beams.last.unsqueeze(2), again.unsqueeze(2))
-    longer[..., BLANK] = NEVER
-    longer = longer.flatten(1)
-
-    # A longer prefix that is in the beam already gives its probability to it.
-    same = beams.parent.unsqueeze(2) == beams.hash.unsqueeze(1)
-    place = same.to(torch.uint8).argmax(2) * vocabulary + beams.last
-    given = torch.where(same.any(2), longer.gather(1, place), NEVER)
-    stay_label = torch.logaddexp(stay_label, given)
-    longer.scatter_(1, torch.where(same.any(2), place, 0), NEVER)  # place 0 is a blank's anyway
-
-    bonus = beams.bonus.unsqueeze(2).expand(-1, -1, vocabulary)
-    if word_bonus is not None:
-        bonus = bonus.clone()
-        bonus[..., space] += word_bonus
-    scores = torch.cat([torch.logaddexp(stay_blank, stay_label), longer], dim=1)
-    bonuses = torch.cat([beams.bonus, bonus.flatten(1)], dim=1)
-    chosen = (scores + bonuses).topk(size, dim=1).indices
-
-    stays = chosen < size
-    origin = torch.where(stays, chosen, (chosen - size).div(vocabulary, rounding_mode="floor"))
-    token = torch.where(stays, BLANK, (chosen - size) % vocabulary)
-    old = beams.hash.gather(1, origin)
-    score = scores.gather(1, chosen)
-    after = Beams(
-        blank=torch.where(stays, stay_blank.gather(1, origin), NEVER),
-        label=torch.where(stays, stay_label.gather(1, origin), score),
-        last=torch.where(stays, beams.last.gather(1, origin), token),
-        hash=impossible(torch.where(stays, old, old * MULTIPLIER + token), score),
-        parent=torch.where(stays, beams.parent.gather(1, origin), old),
-        bonus=bonuses.gather(1, chosen),
-    )
-    return after, origin, token
+    tokens = np.arange(frame.shape[1])
+    impossible = np.full((len(frame), 1), NEVER)
+    if threshold is None:
+        return tokens, tokens, np.concatenate([frame, impossible], axis=1)
+    tries = frame >= threshold
+    tries[:, BLANK] = True
+    tokens = np.flatnonzero(tries.any(axis=0))
+    columns = np.full(frame.shape[1], len(tokens))
+    columns[tokens] = np.arange(len(tokens))
+    tried = np.where(tries, frame, NEVER)[:, tokens]
+    return tokens, columns, np.concatenate([tried, impossible], axis=1)
 
 
-class Memory:
-    """How each prefix came about, and what the scorer knows about it."""
+def extend(beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray) -> np.ndarray:
+    """Log-probabilities [N, C + 1] of all that each prefix may become in a frame.
 
-    def __init__(self, scorer: WordScorer | None, beams: Beams):
-        self.scorer = scorer
-        self.space = scorer.space if scorer else BLANK
-        self.origins: list[Tensor] = []
-        self.tokens: list[Tensor] = []
-        self.states: list[list[Any]] = []
-        self.word_bonus: Tensor | None = None
-        if scorer is not None:
-            batch, size = beams.last.shape
-            self.states = [[scorer.start()] * size for _ in range(batch)]
-            self.word_bonus = torch.zeros_like(beams.bonus)
+    Column 0 is the prefix itself, ending in a blank; the last column is the prefix itself,
+    ending in its last token; the columns between are the prefix and one more token.
 
-    def note(self, beams: Beams, origin: Tensor, token: Tensor) -> None:
-        """Remember one step."""
-        self.origins.append(origin)
-        self.tokens.append(token)
-        if self.scorer is None:
-            return
-        for i, (froms, added) in enumerate(zip(origin.tolist(), token.tolist(), strict=True)):
-            old = self.states[i]
-            self.states[i] = [
-                self.scorer.advance(old[k], label) if label else old[k]
-                for k, label in zip(froms, added, strict=True)
-            ]
-        self.word_bonus = beams.bonus.new_tensor(
-            [[self.scorer.word_bonus(state) for state in row] for row in self.states]
-        )
+    Args:
+        beam: before the frame.
+        frame: [B, V].
+        columns: [V], from choose_tokens.
+        tried: [B, C + 1], from choose_tokens.
+    """
+    total, column = beam.total, columns[beam.last]
+    scores = total[:, None] + tried[beam.item]
+    # To say the last token again needs a blank in between; without it the token only lasts.
+    rows = np.arange(len(total))
+    scores[rows, column] = beam.blank + tried[beam.item, column]
+    lasting = beam.token + frame[beam.item, beam.last]
+    # A prefix that another one grows into gets what that one gives, in one place.
+    child, parent = families(beam)
+    given = scores[parent, column[child]]
+    lasting[child] = np.logaddexp(lasting[child], given)
+    scores[parent, column[child]] = NEVER
+    scores[:, 0] = total + frame[beam.item, BLANK]
+    scores[:, -1] = lasting
+    return scores
 
-    def final_bonus(self, beams: Beams) -> Tensor:
-        """What the last word of each prefix earns."""
-        if self.word_bonus is None:
-            return torch.zeros_like(beams.bonus)
-        return self.word_bonus
 
-    def read(self, score: Tensor, order: Tensor) -> list[list[tuple[float, list[int]]]]:
-        """Scores and tokens of the beams named by `order` [B, n]."""
-        beam, labels = order, []
-        for origin, token in zip(reversed(self.origins), reversed(self.tokens), strict=True):
-            labels.append(token.gather(1, beam))
-            beam = origin.gather(1, beam)
-        table = torch.stack(labels[::-1], dim=2).tolist() if labels else [[[]] * order.shape[1]]
-        scores = score.gather(1, order).tolist()
-        return [
-            [(s, [t for t in tokens if t]) for s, tokens in zip(row, texts, strict=True)]
-            for row, texts in zip(scores, table, strict=True)
-        ]
+def families(beam: Beam) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of prefixes whose parents are in the beam too, and the rows of those parents."""
+    order = np.argsort(beam.node)
+    place = np.searchsorted(beam.node, beam.parent, sorter=order)
+    row = order[np.minimum(place, len(order) - 1)]
+    child = np.flatnonzero(beam.node[row] == beam.parent)
+    return child, row[child]
+
+
+def best_of_each(scores: np.ndarray, item: np.ndarray, size: int) -> np.ndarray:
+    """Where the best `size` scores of each utterance stand; scores [N, C + 1], item [N]."""
+    limits = np.flatnonzero(np.diff(item, prepend=-1, append=-1))
+    parts = [best(scores[i:j], size) for i, j in zip(limits, limits[1:], strict=False)]
+    return np.concatenate(parts)
+
+
+def best(scores: np.ndarray, size: int) -> np.ndarray:
+    """Where the best `size` scores of a table stand; of equals, those that come first."""
+    if scores.size <= size:
+        return scores > NEVER
+    lowest = np.partition(scores, scores.size - size, axis=None)[scores.size - size]
+    chosen = scores > lowest
+    if lowest > NEVER:
+        equals = np.flatnonzero(scores == lowest)
+        chosen.flat[equals[: size - chosen.sum()]] = True
+    return chosen
+
+
+def grow(
+    beam: Beam,
+    scores: np.ndarray,
+    chosen: np.ndarray,
+    tokens: np.ndarray,
+    trie: PrefixTrie,
+    scorer: WordScorer | None,
+) -> Beam:
+    """The beam of what was chosen: prefixes that stay as they are, and longer ones."""
+    ending = np.where(chosen[:, [0, -1]], scores[:, [0, -1]], NEVER)
+    stay = np.flatnonzero(chosen[:, 0] | chosen[:, -1])
+    source, column = np.nonzero(chosen[:, 1:-1])
+    last = tokens[column + 1]
+    nodes = trie.extend(beam.node[source], last)
+    kept = beam[stay]
+    kept.blank, kept.token = ending[stay, 0], ending[stay, 1]
+    longer = beam[source]
+    longer.parent, longer.node, longer.last = longer.node, nodes, last
+    longer.blank, longer.token = np.full(len(nodes), NEVER), scores[source, column + 1]
+    if scorer is not None:
+        longer.bonus = longer.bonus + np.where(scorer.starts_word[last], longer.word, 0.0)
+        longer.word = scorer.bonus_of(nodes)
+    parts = zip(*([getattr(b, f.name) for f in fields(Beam)] for b in (kept, longer)), strict=True)
+    both = Beam(*(np.concatenate(part) for part in parts))
+    return both[np.argsort(both.item, kind="stable")]
+
+
+def read_hypotheses(
+    beam: Beam,
+    trie: PrefixTrie,
+    scorer: WordScorer | None,
+    n: int,
+    found: list[list[Hypothesis]],
+) -> None:
+    """Put the n best hypotheses of the utterances in the beam into `found`."""
+    score = beam.total + beam.bonus
+    if scorer is not None:
+        score = score + beam.word + scorer.end_bonus_of(beam.node)
+    for row in np.argsort(-score, kind="stable"):
+        hypotheses = found[beam.item[row]]
+        if len(hypotheses) < n:
+            hypotheses.append((float(score[row]), trie.tokens(int(beam.node[row]))))

@@ -1,21 +1,18 @@
-"""The best label of every frame."""
+"""The best token of every frame."""
 
 import torch
 from torch import Tensor
 
+from src.text_encoder.decoders.base import BLANK, CTCDecoder
 
-class GreedyDecoder:
-    """Takes the most likely label of each frame, merges repeats, drops blanks."""
+
+class GreedyDecoder(CTCDecoder):
+    """Takes the most probable token of each frame, merges repeats, drops blanks."""
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
-        """Token ids for each utterance.
-
-        Args:
-            log_probs: [B, T, V]; label 0 is the blank.
-            log_probs_length: [B].
-        """
-        best = log_probs.argmax(dim=-1)
+        """Token ids of each utterance; log_probs [B, T, V], log_probs_length [B]."""
+        best = log_probs.argmax(dim=-1).cpu()
         return [
-            [token for token in torch.unique_consecutive(row[:length]).tolist() if token]
+            [token for token in torch.unique_consecutive(row[:length]).tolist() if token != BLANK]
             for row, length in zip(best, log_probs_length.tolist(), strict=True)
         ]

@@ -1,74 +1,80 @@
-"""A language model's and a word count's part in the score of a beam search."""
+"""What words add to the score of a prefix in a beam search."""
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
+
+from src.text_encoder.base import WORD_START
 from src.text_encoder.decoders.ngram import NgramModel
+from src.text_encoder.decoders.prefix_trie import PrefixTrie
 
 
 @dataclass(frozen=True)
 class WordState:
-    """A prefix as words: those that the model looks back at, and the letters of the next."""
+    """A prefix as words.
+
+    Attributes:
+        context: the words that ended, as far back as the language model looks.
+        letters: of the word under way.
+        bonus: what that word earns if it ends here.
+    """
 
     context: tuple[str, ...]
     letters: str
-    bonus: float  # that its last word earns when it ends
+    bonus: float
 
 
 class WordScorer:
-    """Each finished word earns alpha * log p(word | words before) + beta.
-
-    Deep Speech 2's score (arXiv 1512.02595, section 3.8), for characters as tokens.
+    """Each word that ends earns alpha * log p(word | words before) + beta.
 
     Args:
-        text_encoder: its vocabulary has a space.
-        language_model: an ARPA file, plain or gzipped; None: words are only counted.
+        model: of words.
+        vocabulary: the tokens by id; one that starts with a space, or the sign for it in
+            subwords, ends the word under way.
+        trie: of the prefixes.
         alpha: weight of the language model.
-        beta: of each word.
+        beta: added for each word.
 
-    Raises:
-        ValueError: the tokens aren't characters.
+    Attributes:
+        starts_word: [V], whether a token starts with a space.
     """
 
     def __init__(
         self,
-        text_encoder,
-        language_model: str | None = None,
-        alpha: float = 0.5,
-        beta: float = 0.0,
+        model: NgramModel,
+        vocabulary: list[str],
+        trie: PrefixTrie,
+        alpha: float,
+        beta: float,
     ):
-        if " " not in text_encoder.vocabulary:
-            raise ValueError("decoders: a language model of words needs characters as tokens.")
-        self.vocabulary = text_encoder.vocabulary
-        self.space = self.vocabulary.index(" ")
-        self.model = NgramModel.from_arpa(Path(language_model)) if language_model else None
-        self.alpha, self.beta = alpha, beta
-        self.known: dict[tuple[tuple[str, ...], str], float] = {}
+        self.model, self.trie, self.alpha, self.beta = model, trie, alpha, beta
+        self.texts = [token.replace(WORD_START, " ") for token in vocabulary]
+        self.starts_word = np.array([text.startswith(" ") for text in self.texts])
+        start = WordState(model.start, "", 0.0)
+        self.states = [start] * trie.n_roots  # by node of the trie
 
-    def start(self) -> WordState:
-        """Before the first word."""
-        return WordState(("<s>",), "", 0.0)
+    def bonus_of(self, nodes: np.ndarray) -> np.ndarray:
+        """What the word under way earns if it ends here; nodes [N] -> [N]."""
+        while len(self.states) < len(self.trie):
+            parent, token = self.trie.origin(len(self.states))
+            self.states.append(self.advance(self.states[parent], self.texts[token]))
+        return np.array([self.states[node].bonus for node in nodes])
 
-    def advance(self, state: WordState, token: int) -> WordState:
-        """After one more character."""
-        if token != self.space:
-            letters = state.letters + self.vocabulary[token]
-            return WordState(state.context, letters, self.score(state.context, letters))
-        if not state.letters:
-            return state
-        keep = self.model.order - 1 if self.model else 0
-        context = (*state.context, state.letters)
-        return WordState(context[len(context) - keep :] if keep else (), "", 0.0)
+    def advance(self, state: WordState, text: str) -> WordState:
+        """The state after the text of one more token."""
+        context, letters = state.context, state.letters + text
+        if text.startswith(" "):
+            context, letters = self.after_word(state), text[1:]
+        bonus = 0.0
+        if letters:
+            bonus = self.alpha * self.model.log_prob(letters, context) + self.beta
+        return WordState(context, letters, bonus)
 
-    def word_bonus(self, state: WordState) -> float:
-        """What the word under way earns if it ends here."""
-        return state.bonus
+    def after_word(self, state: WordState) -> tuple[str, ...]:
+        """The words that the model sees after the word under way, if there is one."""
+        return self.model.extend(state.context, state.letters) if state.letters else state.context
 
-    def score(self, context: tuple[str, ...], word: str) -> float:
-        """What a word earns after others; computed once for each."""
-        key = (context, word)
-        if key not in self.known:
-            log_p = self.model.log_prob(word, context) if self.model else 0.0
-            self.known[key] = self.alpha * log_p + self.beta if math.isfinite(log_p) else log_p
-        return self.known[key]
+    def end_bonus_of(self, nodes: np.ndarray) -> np.ndarray:
+        """What the end of the sentence after the last word earns; nodes [N] -> [N]."""
+        contexts = [self.after_word(self.states[node]) for node in nodes]
+        return np.array([self.alpha * self.model.end_log_prob(context) for context in contexts])

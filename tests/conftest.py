@@ -1,0 +1,31 @@
+"""Shapes are checked while the tests run, and a tiny corpus is made once."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_SILENT"] = "true"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["src.models", "src.loss", "src.transforms"], "beartype.beartype")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.demo import tiny_corpus
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny demo speech."""
+    return tiny_corpus(tmp_path_factory.mktemp("data") / "demo_speech")
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in the configs are relative to the repository's root."""
+    monkeypatch.chdir(Path(__file__).parents[1])

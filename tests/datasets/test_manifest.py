@@ -1,0 +1,96 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from src.datasets.manifest import Manifest, write_manifest
+
+
+def rows(count):
+    return [
+        {"audio_filepath": f"a/{i}.wav", "duration": 1 + i % 7, "text": f"word {i} ё"}
+        for i in range(count)
+    ]
+
+
+def test_rows_come_back(tmp_path):
+    path = tmp_path / "m.jsonl"
+    write_manifest(
+        path,
+        [
+            *rows(2),
+            {
+                "audio_filepath": "/x.flac",
+                "duration": 2.5,
+                "offset": 1.5,
+                "speaker": "s",
+                "lang": "en",
+                "other": 3,
+            },
+        ],
+    )
+    manifest = Manifest(path)
+    assert len(manifest) == 3
+    assert manifest[0].audio_filepath == tmp_path / "a/0.wav"
+    assert manifest[1].text == "word 1 ё"
+    last = manifest[2]
+    assert str(last.audio_filepath) == "/x.flac"
+    assert (last.offset, last.speaker, last.lang, last.extra) == (1.5, "s", "en", {"other": 3})
+    assert [row.duration for row in manifest] == [1, 2, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ('{"duration": 1}', "audio_filepath is None"),
+        ('{"audio_filepath": "a", "duration": "1"}', "duration is '1'"),
+        ('{"audio_filepath": "a", "duration": 0}', "duration is 0"),
+        ('{"audio_filepath": "a", "duration": true}', "duration is True"),
+        ('{"audio_filepath": "a", "duration": 1, "offset": -1}', "offset is -1"),
+        ('{"audio_filepath": "a", "duration": 1, "text": 5}', "text is 5"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, line, words):
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps(rows(1)[0]) + "\n\n" + line + "\n")
+    with pytest.raises(ValueError, match="line 3") as error:
+        Manifest(path)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
+        Manifest(tmp_path / "none.jsonl")
+
+
+def test_workers_get_no_copy(tmp_path):
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, rows(20_000))
+    manifest = Manifest(path)
+    assert path.stat().st_size > 1_000_000
+    copy = pickle.dumps(manifest)
+    assert len(copy) < 20_000 * 25  # three numbers a row
+    assert pickle.loads(copy)[12_345] == manifest[12_345]
+
+
+def test_selection_shares_the_file(tmp_path):
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, rows(10))
+    chosen = Manifest(path).select(np.array([7, 2]))
+    assert [row.text for row in chosen] == ["word 7 ё", "word 2 ё"]
+    assert chosen.place(0) == f"{path}, line 8"
+
+
+def test_in_memory(tmp_path):
+    manifest = Manifest.from_rows(rows(3), tmp_path / "m")
+    assert pickle.loads(pickle.dumps(manifest))[2] == manifest[2]
+    assert manifest[2].audio_filepath == tmp_path / "a/2.wav"
+
+
+def test_empty(tmp_path):
+    (tmp_path / "m.jsonl").touch()
+    assert len(Manifest(tmp_path / "m.jsonl")) == 0

@@ -1,0 +1,52 @@
+import string
+
+import pytest
+
+from src.text_encoder.characters import CharacterEncoder
+from src.text_encoder.normalizer import Normalizer
+
+
+def test_english_vocabulary():
+    encoder = CharacterEncoder("en")
+    assert encoder.vocabulary == ["", " ", "'", *string.ascii_lowercase]
+    assert len(encoder) == encoder.n_tokens == 29
+
+
+def test_russian_vocabulary():
+    assert len(CharacterEncoder("ru")) == 1 + 1 + 33
+    folded = CharacterEncoder("ru", Normalizer("ru", fold_yo=True))
+    assert len(folded) == 1 + 1 + 32
+    assert folded.decode(folded.encode("Ёж")) == "еж"
+
+
+def test_encode_normalises_first():
+    assert CharacterEncoder("en").encode("A b’c!") == [3, 1, 4, 2, 5]
+
+
+def test_decode_keeps_repeats_and_leaves_out_blanks():
+    assert CharacterEncoder("en").decode([3, 3, 0, 3, 1, 1, 4, 0, 0]) == "aaa b"
+
+
+@pytest.mark.parametrize("text", ["Hello, world!", "It's 21", ""])
+def test_round_trip(text):
+    encoder = CharacterEncoder("en")
+    assert encoder.decode(encoder.encode(text)) == encoder.normalize(text)
+
+
+def test_own_alphabet_leaves_text_as_it_is():
+    encoder = CharacterEncoder("AB ")
+    assert encoder.vocabulary == ["", "A", "B", " "]
+    assert encoder.encode("AB A") == [1, 2, 3, 1]
+    with pytest.raises(ValueError, match="'a'"):
+        encoder.encode("a")
+
+
+def test_character_outside_the_vocabulary_is_named():
+    with pytest.raises(ValueError, match="'Hello, мир': the character 'м' is not in"):
+        CharacterEncoder("en").encode("Hello, мир")
+
+
+@pytest.mark.parametrize(("alphabet", "problem"), [("aba", "has 'a' twice"), ("", "is empty")])
+def test_bad_alphabet(alphabet, problem):
+    with pytest.raises(ValueError, match=problem):
+        CharacterEncoder(alphabet)

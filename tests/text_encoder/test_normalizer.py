@@ -1,0 +1,73 @@
+import pytest
+
+from src.text_encoder.normalizer import Normalizer
+
+ENGLISH = {
+    "It’s 5 o’clock!": "it's five o'clock",
+    "‘It’s here,’ he said.": "it's here he said",
+    "He said 'no', didn't he?": "he said no didn't he",
+    "THE DOGS' TAILS": "the dogs' tails",
+    "'tis": "'tis",
+    "well-known — and… so_on": "well known and so on",
+    "café naïve": "cafe naive",
+    "ﬁne １２": "fine twelve",
+    "№ 5 & 6": "number five and six",
+    "  many   spaces\t": "many spaces",
+    "I ' am": "i am",
+    "...": "",
+    "": "",
+}
+RUSSIAN = {
+    "Привет, мир!": "привет мир",
+    "Ёж – это ёж.": "ёж это ёж",
+    "за\u0301мок и\u0306": "замок й",
+    "кто-то": "кто то",
+    "Д’Артаньян": "д артаньян",
+    "1\u00a0234 дома": "одна тысяча двести тридцать четыре дома",
+    "№5": "номер пять",
+}
+
+
+@pytest.mark.parametrize(("text", "wanted"), ENGLISH.items())
+def test_english(text, wanted):
+    assert Normalizer("en")(text) == wanted
+
+
+@pytest.mark.parametrize(("text", "wanted"), RUSSIAN.items())
+def test_russian(text, wanted):
+    assert Normalizer("ru")(text) == wanted
+
+
+@pytest.mark.parametrize(("language", "texts"), [("en", ENGLISH), ("ru", RUSSIAN)])
+def test_twice_is_once(language, texts):
+    normalize = Normalizer(language)
+    for text in texts:
+        assert normalize(normalize(text)) == normalize(text)
+
+
+def test_yo_is_kept_or_folded():
+    assert Normalizer("ru")("Ёлка, ёж") == "ёлка ёж"
+    assert Normalizer("ru", fold_yo=True)("Ёлка, ёж") == "елка еж"
+    assert Normalizer("ru", fold_yo=True)("ёж") == "еж"
+
+
+def test_normal_text_takes_the_fast_path(monkeypatch):
+    monkeypatch.delattr(Normalizer, "normalize")
+    assert Normalizer("en")("don't touch 'em") == "don't touch 'em"
+    assert Normalizer("ru")("ёж бежит") == "ёж бежит"
+
+
+def test_foreign_letters_stay_to_be_named():
+    assert Normalizer("en")("Привет, you") == "привет you"
+    assert Normalizer("ru")("мой iPhone") == "мой iphone"
+
+
+def test_unknown_language():
+    with pytest.raises(ValueError, match="language 'fr' is none of en, ru"):
+        Normalizer("fr")
+
+
+def test_describe_makes_it_again():
+    again = Normalizer(**Normalizer("ru", fold_yo=True).describe())
+    assert again("ё") == "е"
+    assert "ё" not in again.alphabet

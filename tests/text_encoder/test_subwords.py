@@ -1,0 +1,66 @@
+import pytest
+
+from src.text_encoder.base import load_text_encoder
+from src.text_encoder.subwords import SubwordEncoder, train_subwords
+
+TEXTS = ["the quick brown fox", "the lazy dog", "she sells sea shells", "the sea the sea"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return SubwordEncoder(train_subwords(TEXTS, 40))
+
+
+def test_size_counts_the_blank(encoder):
+    assert len(encoder) == encoder.n_tokens == 40
+    assert encoder.vocabulary[0] == ""
+    assert "▁the" in encoder.vocabulary
+
+
+def test_frequent_word_is_one_token(encoder):
+    assert encoder.encode("The") == [encoder.vocabulary.index("▁the")]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "Sea, fox!", ""])
+def test_round_trip(encoder, text):
+    ids = encoder.encode(text)
+    assert 0 not in ids
+    assert encoder.decode(ids) == encoder.normalize(text)
+
+
+def test_unknown_character_is_named(encoder):
+    with pytest.raises(ValueError, match="'the m': the character 'm' is not in the vocabulary"):
+        encoder.encode("the m")
+
+
+def test_same_texts_same_model():
+    assert train_subwords(TEXTS, 40) == train_subwords(TEXTS, 40)
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "reason"),
+    [(TEXTS, 5, "smaller"), (TEXTS, 5000, "too high"), ([], 40, "there are no texts")],
+)
+def test_size_that_does_not_fit(texts, size, reason):
+    with pytest.raises(ValueError, match=f"no subword model of {size} tokens: .*{reason}"):
+        train_subwords(texts, size)
+
+
+def test_model_from_a_file(encoder, tmp_path):
+    path = tmp_path / "m.model"
+    path.write_bytes(encoder.proto)
+    assert SubwordEncoder(str(path)).vocabulary == encoder.vocabulary
+
+
+def test_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.model: no such subword model"):
+        SubwordEncoder(tmp_path / "none.model")
+    with pytest.raises(ValueError, match="not a sentencepiece model"):
+        SubwordEncoder(b"nonsense")
+
+
+def test_save_and_load(encoder, tmp_path):
+    encoder.save(tmp_path)
+    again = load_text_encoder(tmp_path)
+    assert again.vocabulary == encoder.vocabulary
+    assert again.encode("The 1st dog") == encoder.encode("the first dog")

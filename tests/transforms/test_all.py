@@ -1,0 +1,116 @@
+"""Every transform: an item gets the same alone, beside others, twice, and on its own seed."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+
+import pytest
+import torch
+from torch import nn
+
+import src.transforms
+from src.transforms.base import RandomTransform
+from src.transforms.chain import Chain, apply_to_item
+from tests.demo import sine
+
+OPTIONS = {
+    "AddNoise": [{}, {"manifest": "noise.jsonl"}],
+    "Gain": [{}],
+    "Clipping": [{}],
+    "BandLimit": [{}],
+    "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],
+    "Pitch": [{}],
+    "RoomResponse": [{}, {"manifest": "noise.jsonl"}],
+    "SpecAugment": [{"time_share": 0.4}],
+    "FrequencyWarp": [{"low": 1.05, "high": 1.2}],
+    "TimeWarp": [{"low": 1.1, "high": 1.3}],
+    "LogMel": [{"normalization": kind} for kind in ("bands", "utterance", "none")],
+    "LogSpectrogram": [{}],
+    "MFCC": [{}],
+}
+LENGTHS = [9000, 16000, 1000, 16000]
+
+
+def classes():
+    for module in pkgutil.walk_packages(src.transforms.__path__, "src.transforms."):
+        found = importlib.import_module(module.name)
+        for name, kind in inspect.getmembers(found, inspect.isclass):
+            own = kind.__module__ == module.name and issubclass(kind, nn.Module)
+            if own and name not in ("RandomTransform", "Chain", "PowerSpectrogram"):
+                yield name, kind
+
+
+CASES = [(kind, options) for name, kind in classes() for options in OPTIONS[name]]
+
+
+@pytest.fixture
+def make(tmp_path):
+    sine(tmp_path / "noise.wav", seconds=0.3)
+    row = {"audio_filepath": "noise.wav", "duration": 0.3}
+    (tmp_path / "noise.jsonl").write_text(json.dumps(row) + "\n")
+
+    def build(kind, options):
+        options = dict(options)
+        if "manifest" in options:
+            options["manifest"] = str(tmp_path / options["manifest"])
+        return Chain({"it": kind(**options)})
+
+    return build
+
+
+def items(key, seed=0):
+    torch.manual_seed(0)
+    for i, length in enumerate(LENGTHS):
+        frames = length if key == "audio" else length // 160
+        shape = (frames,) if key == "audio" else (64, frames)
+        yield {"id": str(i), "seed": i + seed, key: 0.1 * torch.randn(shape)}
+
+
+def batch_of(found, key):
+    longest = max(item[key].shape[-1] for item in found)
+    return {
+        "id": [item["id"] for item in found],
+        "seed": torch.tensor([item["seed"] for item in found]),
+        key: torch.stack(
+            [nn.functional.pad(item[key], (0, longest - item[key].shape[-1])) for item in found]
+        ),
+        f"{key}_length": torch.tensor([item[key].shape[-1] for item in found]),
+    }
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_alone_beside_others_and_twice(make, kind, options):
+    chain = make(kind, options)
+    key = getattr(kind, "key", "audio")
+    out = key if issubclass(kind, RandomTransform) else "spectrogram"
+    found = list(items(key))
+    together = chain(**batch_of(found, key))
+    again = make(kind, options)(**batch_of(found, key))
+    assert torch.equal(together[out], again[out])
+    assert together[f"{out}_length"].dtype == torch.int64
+    for i, item in enumerate(found):
+        alone = apply_to_item(chain, item)[out]
+        length = int(together[f"{out}_length"][i])
+        assert alone.shape[-1] == length
+        torch.testing.assert_close(together[out][i][..., :length], alone, rtol=1e-4, atol=1e-5)
+        assert not together[out][i][..., length:].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [case for case in CASES if issubclass(case[0], RandomTransform)]
+)
+def test_another_seed_or_name_draws_otherwise(make, kind, options):
+    key = kind.key
+    chain = make(kind, options)
+    batch = batch_of(list(items(key)), key)
+    first = chain(**batch)[key]
+    if "manifest" not in options or kind.__name__ != "RoomResponse":  # which has one response
+        other = chain(**batch_of(list(items(key, seed=99)), key))[key]
+        assert first.shape != other.shape or not torch.equal(first, other)
+        renamed = Chain({"another": chain["it"]})(**batch)[key]
+        assert first.shape != renamed.shape or not torch.equal(first, renamed)
+    never = kind(probability=0.0)(**batch)
+    assert never == {}
+    with pytest.raises(ValueError, match="probability 2"):
+        kind(probability=2)
