@@ -109,6 +109,9 @@ def build_datasets(
     """Split -> dataset. Only the training split is augmented, and filtered for CTC."""
     datasets = {}
     for split in splits:
+        if config.datasets.get(split) is None:
+            names = ", ".join(str(name) for name in config.datasets)
+            raise ValueError(f"config, datasets: no '{split}' among {names}.")
         train = split == "train"
         datasets[split] = build(
             config.datasets,

@@ -7,7 +7,7 @@ os.environ["WANDB_SILENT"] = "true"
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["src.models", "src.loss", "src.transforms"], "beartype.beartype")
+install_import_hook(["src.models", "src.loss"], "beartype.beartype")
 
 from pathlib import Path
 

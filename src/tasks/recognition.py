@@ -26,6 +26,8 @@ class RecognitionTask(Task):
     def __init__(self, text_encoder, decoders: dict[str, Any], rows_logged: int = 10):
         if not decoders:
             raise ValueError("task.decoders is empty: name at least one decoder, e.g. greedy.")
+        for decoder in decoders.values():
+            decoder.set_text_encoder(text_encoder)
         self.text_encoder = text_encoder
         self.decoders = decoders
         self.rows_logged = rows_logged

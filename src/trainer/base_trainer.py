@@ -126,6 +126,7 @@ class BaseTrainer(ABC):
         self.check_splits()
         self.monitor = Monitor(monitor, patience, self.figure_names())
 
+        self.skipped_files = 0
         self.step = 0  # optimisation steps so far
         self.epoch = 0
         self.step_in_epoch = 0
@@ -190,7 +191,7 @@ class BaseTrainer(ABC):
         bar.update()
         bar.set_postfix({key: f"{value:.3g}" for key, value in figures.items()}, refresh=False)
         if self.step % self.log_every == 0:
-            self.log("train", figures)
+            self.log("train", figures | {"skipped_files": float(self.skipped_files)})
         if self.save_every and self.step % self.save_every == 0:
             self.save(self.run.last)
         if self.must_stop():
@@ -199,10 +200,17 @@ class BaseTrainer(ABC):
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """The next batch of the stream, whose position moves on."""
         batch = next(batches)
+        self.note_skipped(batch)
         epoch, taken = self.position
         at_end = taken + 1 == self.stream.batches_in(epoch)
         self.position = (epoch + 1, 0) if at_end else (epoch, taken + 1)
         return batch
+
+    def note_skipped(self, batch: Batch) -> None:
+        """Name and count the files that the dataset was allowed to skip."""
+        self.skipped_files += batch["skipped"]
+        for error in batch["errors"]:
+            logger.warning("skipped: %s", error)
 
     def finish_epoch(self) -> dict[str, float]:
         """Evaluate, keep the weights if they are the best, save."""

@@ -60,6 +60,8 @@ def evaluate(
     Returns:
         Metric name -> figure, the same in every process.
     """
+    # Without the wrapper for several processes, whose every forward pass waits for the others.
+    model = accelerator.unwrap_model(model)
     model.eval()
     synchronise_buffers(model, accelerator)
     tracker.reset()

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+WORKER = "Original Traceback"  # how torch wraps what a data worker raises
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 
 
@@ -20,5 +21,13 @@ def run_command(command: Callable[[], Result]) -> Result:
     except BAD_INPUT as error:
         if os.environ.get("TRIPHONE_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def sentence(error: Exception) -> str:
+    """The message of an error, taken out of the traceback if a data worker raised it."""
+    text = str(error).strip()
+    if WORKER in text:
+        return text.splitlines()[-1].partition(": ")[2]
+    return text

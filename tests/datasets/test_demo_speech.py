@@ -1,93 +1,175 @@
+import dataclasses
 import hashlib
 import json
-import subprocess
+import shutil
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+import torch
+from torchaudio.functional import resample
 
 from src.datasets import demo_speech
-from src.datasets.demo_grammar import TEMPLATES, TEST_TEMPLATES
-from src.datasets.demo_speech import Recipe, make_demo_speech, run_espeak, split_sentences
-from src.datasets.demo_voices import VARIANTS, speakers
+from src.datasets.demo_speech import NOTE, SPLITS, Recipe, make_demo_speech, to_rate, write_speech
 from tests.demo import TINY, tiny_corpus
 
-
-def rows(corpus, split):
-    return [json.loads(line) for line in (corpus / f"{split}.jsonl").open()]
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 
 
-def hashes(folder):
+def rows_of(corpus: Path, split: str) -> list[dict]:
+    return [json.loads(line) for line in (corpus / f"{split}.jsonl").read_text().splitlines()]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        for path in files
     }
 
 
-def test_deterministic_to_the_byte(corpus, tmp_path):
-    assert hashes(tiny_corpus(tmp_path / "again", workers=1)) == hashes(corpus)
+@pytest.fixture
+def crashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """eSpeak NG's process dies of a segmentation fault."""
+    run = demo_speech.subprocess.run
+    monkeypatch.setattr(
+        demo_speech.subprocess, "run", lambda _, **o: run([sys.executable, "-c", KILLED], **o)
+    )
 
 
-def test_files_are_as_the_manifests_say(corpus):
-    for split in ("train", "val", "test"):
-        for row in rows(corpus, split):
-            info = soundfile.info(corpus / row["audio_filepath"])
-            assert (info.samplerate, info.channels) == (16000, 1)
-            assert info.duration == row["duration"]
-            assert row["speaker"] and row["text"] == row["text"].lower().strip()
-    for row in rows(corpus, "noise"):
-        assert soundfile.info(corpus / row["audio_filepath"]).duration == row["duration"] == 10
+def test_the_same_recipe_makes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    again = tiny_corpus(tmp_path / "again", workers=1)
+    assert hashes(again) == hashes(corpus)
 
 
-def test_no_voice_stands_on_two_sides():
-    sides = [set(VARIANTS[split]) for split in ("train", "val", "test")]
-    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
-    twins = ("edward2 benjamin", "klatt3 klatt4", "m4 m5", "miguel Diogo", "aunty f4")
-    for pair in twins:
-        assert len([side for side in sides if set(pair.split()) & side]) == 1
-    robots = ("robosoft", "whisper", "UniRobot", "Demonic", "klatt", "klatt2", "anikaRobot")
-    assert not set(robots) & set.union(*sides)
-    assert len(sides[0]) >= 50
-    names = [s.name for split in VARIANTS for s in speakers(split, 0)]
-    assert len(names) == len(set(names))
+@pytest.mark.parametrize("split", SPLITS)
+def test_rows_say_what_the_files_are(corpus: Path, split: str) -> None:
+    for row in rows_of(corpus, split):
+        info = soundfile.info(corpus / row["audio_filepath"])
+        assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
+        assert row["duration"] == info.frames / 16000
+        assert 1.0 < row["duration"] < 6.0
+        assert set(row) == {"audio_filepath", "duration", "text", "speaker", "lang"}
+        assert row["lang"] == "en"
+        assert Path(row["audio_filepath"]).parent.name == row["speaker"]
 
 
-def test_no_sentence_stands_on_two_sides_but_every_word_is_heard():
-    found = {split: split_sentences(split, Recipe()) for split in ("train", "val", "test")}
-    assert sum(len(set(texts)) for texts in found.values()) == len(set().union(*found.values()))
-    heard = {word for text in found["train"] for word in text.split()}
-    assert {w for split in ("val", "test") for t in found[split] for w in t.split()} <= heard
-    assert 300 <= len(heard) <= 450
-    assert all(set(text) <= set("abcdefghijklmnopqrstuvwxyz '") for text in found["train"])
-    assert not set(TEMPLATES) & set(TEST_TEMPLATES)
+def test_splits_share_no_speaker_and_no_sentence(corpus: Path) -> None:
+    speakers = [{row["speaker"] for row in rows_of(corpus, split)} for split in SPLITS]
+    assert [len(found) for found in speakers] == [2, 2, 2]
+    assert len(set.union(*speakers)) == 6
+    texts = [row["text"] for split in SPLITS for row in rows_of(corpus, split)]
+    assert len(texts) == len(set(texts))
 
 
-def test_made_once(corpus, monkeypatch):
-    before = hashes(corpus)
-    monkeypatch.setattr(demo_speech, "make_split", None)
-    assert make_demo_speech(corpus, TINY) == corpus
+def test_every_file_has_one_row_and_the_note_counts_them(corpus: Path) -> None:
+    rows = {split: rows_of(corpus, split) for split in SPLITS}
+    named = sorted(row["audio_filepath"] for found in rows.values() for row in found)
+    files = sorted(str(path.relative_to(corpus)) for path in (corpus / "audio").rglob("*.flac"))
+    assert named == files
+    note = json.loads((corpus / NOTE).read_text())["splits"]
+    assert {split: note[split]["utterances"] for split in SPLITS} == {
+        split: len(found) for split, found in rows.items()
+    }
+    hours = sum(row["duration"] for row in rows["train"]) / 3600
+    assert note["train"]["hours"] == pytest.approx(hours, abs=5e-4)
+
+
+def test_the_hours_are_about_those_of_the_recipe(corpus: Path) -> None:
+    note = json.loads((corpus / NOTE).read_text())["splits"]
+    made = [note[split]["hours"] for split in SPLITS]
+    assert made == pytest.approx(TINY.hours, rel=0.2)
+
+
+def test_speakers_differ_a_little_in_level_and_nothing_is_clipped(corpus: Path) -> None:
+    for row in rows_of(corpus, "train"):
+        audio, _ = soundfile.read(corpus / row["audio_filepath"])
+        assert -26.5 < 10 * np.log10(np.square(audio).mean()) < -19.5
+        assert np.abs(audio).max() < 0.995
+
+
+def test_a_tone_is_written_at_its_level_and_pitch(tmp_path: Path) -> None:
+    time = np.arange(22050) / 22050
+    tone = (8000 * np.sin(2 * np.pi * 1000 * time)).astype(np.int16)
+    assert write_speech(tmp_path / "tone.flac", tone, level=-23.0) == 1.0
+    audio, rate = soundfile.read(tmp_path / "tone.flac")
+    assert np.abs(np.fft.rfft(audio)).argmax() == 1000 and rate == 16000
+    assert 10 * np.log10(np.square(audio).mean()) == pytest.approx(-23, abs=0.05)
+
+
+def test_the_rate_is_converted_as_torchaudio_does_it() -> None:
+    audio = np.random.default_rng(0).standard_normal(30001).cumsum() / 100
+    audio -= np.linspace(audio[0], audio[-1], len(audio))
+    ours = to_rate(audio)
+    theirs = resample(torch.from_numpy(audio), 22050, 16000, lowpass_filter_width=64).numpy()
+    assert len(ours) == round(30001 * 16000 / 22050)
+    middle = slice(500, len(ours) - 500)
+    assert np.abs(ours - theirs[: len(ours)])[middle].max() < 0.01 * np.abs(ours).max()
+
+
+def test_what_16_khz_cannot_hold_is_left_out() -> None:
+    time = np.arange(22050) / 22050
+    kept, lost = (to_rate(np.sin(2 * np.pi * tone * time)) for tone in (7900, 8200))
+    assert np.sqrt(np.square(kept).mean()) == pytest.approx(np.sqrt(0.5), rel=1e-6)
+    assert np.abs(lost).max() < 1e-9
+
+
+def test_a_peak_that_would_clip_lowers_the_level(tmp_path: Path) -> None:
+    audio = np.zeros(22050, dtype=np.int16)
+    audio[11000:11010] = 20000
+    write_speech(tmp_path / "click.flac", audio, level=-20.0)
+    assert 0.97 < np.abs(soundfile.read(tmp_path / "click.flac")[0]).max() < 0.995
+
+
+def test_a_crash_is_one_sentence_and_leaves_nothing(tmp_path: Path, crashing: None) -> None:
+    with pytest.raises(ValueError, match=r"the voice 'en-us\+\w+', exit code -11") as error:
+        tiny_corpus(tmp_path / "corpus")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_that_is_there_is_taken(corpus: Path, crashing: None) -> None:
+    assert tiny_corpus(corpus) == corpus
     assert make_demo_speech(corpus) == corpus
-    assert hashes(corpus) == before
 
 
-def test_another_recipe_or_folder_is_not_overwritten(corpus, tmp_path):
-    with pytest.raises(ValueError, match="another recipe"):
-        make_demo_speech(corpus, Recipe(seed=99))
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match="holds no demo speech"):
-        make_demo_speech(tmp_path / "mine")
+def test_a_corpus_of_another_recipe_is_no_corpus(corpus: Path) -> None:
+    with pytest.raises(ValueError, match=f"{corpus}: holds demo speech of another recipe"):
+        make_demo_speech(corpus, dataclasses.replace(TINY, seed=4))
 
 
-def test_a_crash_leaves_nothing_behind(tmp_path, monkeypatch):
-    def crash(*_, **__):
-        return subprocess.CompletedProcess([], -11, "", "")
-
-    monkeypatch.setattr(demo_speech.subprocess, "run", crash)
-    with pytest.raises(ValueError, match=r"voice 'en-us\+.*', exit code -11"):
-        make_demo_speech(tmp_path / "demo", TINY)
-    assert not list(tmp_path.iterdir())
+def test_a_corpus_of_an_older_version_is_no_corpus(tmp_path: Path) -> None:
+    old = dataclasses.asdict(dataclasses.replace(Recipe(), version=0))
+    (tmp_path / NOTE).write_text(json.dumps({"recipe": old, "splits": {}}))
+    with pytest.raises(ValueError, match="another recipe; remove the folder"):
+        make_demo_speech(tmp_path)
 
 
-def test_an_unknown_voice_is_an_error():
-    with pytest.raises(ValueError, match="knows no voice 'en-us.nonsense'"):
-        run_espeak("en-us+nonsense", [{"text": "a", "pitch": 50, "range": 50, "rate": 150}])
+@pytest.mark.parametrize("note", [None, "{", "{}"])
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, note: str | None) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    if note is not None:
+        (tmp_path / NOTE).write_text(note)
+    with pytest.raises(ValueError, match=f"{tmp_path}: exists but holds no demo speech"):
+        make_demo_speech(tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_who_comes_second_takes_the_corpus_of_the_first(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "corpus"
+
+    def overtaken(*_) -> dict:
+        if not folder.exists():
+            shutil.copytree(corpus, folder)
+            (folder / "first.txt").touch()
+        return {}
+
+    monkeypatch.setattr(demo_speech, "make_split", overtaken)
+    monkeypatch.setattr(demo_speech, "make_noises", lambda work, *_: work.mkdir())
+    assert tiny_corpus(folder) == folder
+    assert (folder / "first.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]

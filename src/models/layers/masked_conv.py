@@ -1,5 +1,7 @@
 """A two-dimensional convolution over frequency and time that keeps padding at zero."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -20,15 +22,13 @@ class MaskedConv(nn.Module):
         stride: (frequency, time).
     """
 
-    def __init__(
-        self, inputs: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int]
-    ):
+    def __init__(self, inputs: int, channels: int, kernel: Sequence[int], stride: Sequence[int]):
         super().__init__()
         if not all(size % 2 for size in kernel):
             raise ValueError(f"convolution kernel {tuple(kernel)}: both sizes must be odd.")
         padding = (kernel[0] // 2, kernel[1] // 2)
-        self.stride = stride
-        self.conv = nn.Conv2d(inputs, channels, kernel, stride, padding)
+        self.stride = (stride[0], stride[1])
+        self.conv = nn.Conv2d(inputs, channels, (kernel[0], kernel[1]), self.stride, padding)
         self.norm = MaskedBatchNorm(channels)
 
     def output_size(self, size, axis: int):

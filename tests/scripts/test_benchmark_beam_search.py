@@ -1,0 +1,30 @@
+import sys
+
+import pytest
+import torch
+
+from scripts import benchmark_beam_search as script
+
+SMALL = ["benchmark", "--batch", "2", "--frames", "30", "--beam-size", "10", "--rounds", "1"]
+
+
+def test_says_how_to_get_flashlight(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
+    monkeypatch.setattr(sys, "argv", SMALL)
+    with pytest.raises(SystemExit, match="pip install flashlight-text"):
+        script.main()
+
+
+def test_prints_both(monkeypatch, capsys):
+    pytest.importorskip("flashlight.lib.text.decoder")
+    monkeypatch.setattr(sys, "argv", SMALL)
+    script.main()
+    assert capsys.readouterr().out.count("2 of 2 best hypotheses agree") == 2
+
+
+@pytest.mark.parametrize("peaky", [True, False])
+def test_log_probs(peaky):
+    log_probs = script.random_log_probs(2, 50, 29, seed=0, peaky=peaky)
+    assert torch.allclose(log_probs.exp().sum(dim=-1), torch.ones(2, 50), atol=1e-5)
+    assert (log_probs.argmax(dim=-1) == 0).float().mean() > 0.5 or not peaky
+    assert torch.equal(log_probs, script.random_log_probs(2, 50, 29, seed=0, peaky=peaky))
