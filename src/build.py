@@ -1,5 +1,6 @@
 """From the config to objects: what training, inference and `load_run` share."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,19 @@ def build_loader(config: DictConfig, dataset: BaseDataset, batches: Any) -> Data
     """A loader whose workers take nothing from the global random state."""
     return DataLoader(
         dataset,
+        worker_init_fn=ignore_signals,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=config.dataloader.num_workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(config.seed),
     )
+
+
+def ignore_signals(worker: int) -> None:
+    """Let the main process decide what a signal to all means; it still needs the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def build_evaluation_loaders(

@@ -46,7 +46,7 @@ class Recipe:
     voices: int | None = None
     noises: int = 24
     seed: int = 7
-    version: int = 3
+    version: int = 4
 
 
 def make_demo_speech(
