@@ -1,0 +1,84 @@
+"""Every published experiment is composed, built and run; one batch is learnt by heart."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class
+
+from tests.demo import CONFIGS, SMALL, experiment
+from train import train
+
+EXPERIMENTS = sorted(
+    path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("inference")
+)
+# The paper's size runs with its own transforms and layers, but narrow ones.
+NARROW = {
+    "asr_deepspeech2": list(SMALL),
+    "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_splits=[test]", "precision='no'"],
+    "asr_baseline": ["model.width=16"],
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs(name, corpus, tmp_path):
+    config = experiment(name, corpus, tmp_path / "r", "debug=smoke", *NARROW[name])
+    figures = train(config)
+    assert figures["test/WER"] > 0
+    assert (tmp_path / "r" / "best" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_has_the_debug_modes(name, corpus, tmp_path):
+    for mode in ("overfit", "augment"):
+        config = experiment(name, corpus, tmp_path / "r", f"debug={mode}", *NARROW[name])
+        assert config.dataloader.num_workers == 0
+
+
+def test_one_batch_is_learnt_by_heart(corpus, tmp_path):
+    options = ["debug=overfit", *SMALL[1:], "model.width=64", "scheduler=constant"]
+    config = experiment("asr_deepspeech2", corpus, tmp_path / "r", *options)
+    assert config.transforms.batch.train == config.transforms.batch.inference
+    figures = train(config)
+    assert figures["test/WER"] == 0
+
+
+def test_augmentation_can_be_heard_and_seen(corpus, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = ["debug=augment", *SMALL, "writer=tensorboard", "trainer.epochs=2"]
+    train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
+    events = EventAccumulator(str(tmp_path / "r" / "tensorboard"))
+    events.Reload()
+    pictures = " ".join(events.Tags()["images"])
+    for name in ("features", "frequency_warp", "time_warp", "spec_augment"):
+        assert name in pictures
+    assert any("input" in name for name in events.Tags()["audio"])
+
+
+GROUPS = sorted(
+    path.relative_to(CONFIGS)
+    for path in CONFIGS.rglob("*.yaml")
+    if len(path.relative_to(CONFIGS).parts) == 2
+)
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=str)
+def test_every_option_of_a_group_names_what_exists(path):
+    from omegaconf import OmegaConf
+
+    def targets(node):
+        if isinstance(node, dict):
+            if "_target_" in node:
+                yield node["_target_"]
+            for child in node.values():
+                yield from targets(child)
+
+    for target in targets(OmegaConf.to_container(OmegaConf.load(CONFIGS / path), resolve=False)):
+        assert get_class(target)
+
+
+def test_inference_config_composes():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("inference_asr", overrides=["run=x", "datasets=custom_dir"])
+    assert "test" in config.datasets
+    assert not HydraConfig.initialized()
