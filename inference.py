@@ -9,6 +9,7 @@ from src import build
 from src.logger.text_log import setup_logging
 from src.run import load_run
 from src.trainer.inferencer import Inferencer
+from src.trainer.run_folder import RunFolder
 from src.utils.entry import run_command
 
 
@@ -21,9 +22,10 @@ def infer(config: DictConfig) -> dict[str, float]:
     Returns:
         The figures, `<split>/<name>`.
     """
-    run = load_run(config.run, config.checkpoint, changes=config)
+    folder = Path(config.run) if config.run else RunFolder.newest(Path(config.runs)).path
+    run = load_run(folder, config.checkpoint, changes=config)
     accelerator = build.build_accelerator(run.config)
-    output = Path(config.output or Path(config.run) / "inference")
+    output = Path(config.output or folder / "inference")
     output.mkdir(parents=True, exist_ok=True)
     setup_logging(output, accelerator.is_main_process)
 
@@ -44,7 +46,7 @@ def infer(config: DictConfig) -> dict[str, float]:
     if accelerator.is_main_process:
         for name, value in figures.items():
             print(f"{name:<28} {value:.6g}")
-        print(f"\nOutputs lie in {output}")
+        print(f"\nThe run: {folder}\nOutputs lie in {output}")
     accelerator.end_training()
     return figures
 

@@ -318,7 +318,7 @@ def print_summary(config: DictConfig, run: RunFolder, figures: dict[str, float])
         print("Next: " + config.next_command.format(run=run.path))
 
 
-INFERENCE_KEYS = ("run", "checkpoint", "splits", "output")
+INFERENCE_KEYS = ("run", "runs", "checkpoint", "splits", "output")
 
 
 def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:

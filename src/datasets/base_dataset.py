@@ -1,6 +1,5 @@
 """From a manifest to items: what every dataset shares."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from src.datasets.filters import (
     keep_rows,
     text_length_rules,
 )
-from src.datasets.manifest import Manifest, Row
+from src.datasets.manifest import Manifest, Row, safe_name
 from src.text_encoder.base import TextEncoder
 from src.transforms.chain import Chain, apply_to_item
 from src.utils.audio import read_audio
@@ -119,6 +118,6 @@ class BaseDataset(Dataset):
         return read_audio(row.audio_filepath, self.sample_rate, row.offset, row.duration)
 
     def item_id(self, row: Row, index: int) -> str:
-        """The name of the file, with the line added where one file has several utterances."""
-        name = re.sub(r"[^\w.-]", "_", row.audio_filepath.stem)
-        return f"{name}_{self.manifest.lines[index]}" if row.offset else name
+        """The name of the file, with the line added where other rows have the same name."""
+        name = safe_name(row.audio_filepath.name)
+        return f"{name}@{self.manifest.lines[index]}" if self.manifest.repeated[index] else name

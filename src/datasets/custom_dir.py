@@ -1,12 +1,13 @@
 """A folder of one's own."""
 
+from collections import Counter
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.manifest import Manifest
-from src.utils.audio import audio_info
+from src.utils.audio import full_duration
 
 ENDINGS = (".wav", ".flac", ".mp3", ".ogg")
 
@@ -32,22 +33,23 @@ def find_rows(folder: Path) -> list[dict]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder.")
     place = folder / "audio" if (folder / "audio").is_dir() else folder
-    paths = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
+    paths = sorted(path for path in place.iterdir() if is_recording(path))
     if not paths:
         raise FileNotFoundError(f"{place}: no {', '.join(ENDINGS)} in this folder.")
-    names = [path.stem for path in paths]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{place}: two recordings are called '{name}'.")
+    for name, count in Counter(path.stem for path in paths).items():
+        if count > 1:
+            raise ValueError(f"{place}: {count} recordings are called '{name}'.")
     return [make_row(path, folder / "transcriptions") for path in tqdm(paths, desc=folder.name)]
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a file is one, and not what a file system hides beside one."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
 def make_row(path: Path, transcriptions: Path) -> dict:
     """The row of a recording, with its transcript if there is one."""
-    duration = audio_info(path).duration
-    if not duration:
-        raise ValueError(f"{path}: an empty recording.")
-    row: dict = {"audio_filepath": str(path.resolve()), "duration": duration}
+    row: dict = {"audio_filepath": str(path.absolute()), "duration": full_duration(path)}
     text = transcriptions / f"{path.stem}.txt"
     if text.exists():
         row["text"] = text.read_text(encoding="utf-8").strip()

@@ -4,6 +4,7 @@ import hashlib
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
@@ -88,5 +89,5 @@ def unpack(archive: Path, folder: Path) -> None:
                     with target.open("wb") as file:
                         while chunk := content.read(CHUNK):
                             file.write(chunk)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive}: not a readable archive ({error}).") from None

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from src.datasets.manifest import Manifest
+from src.datasets.manifest import SHOW_PROGRESS_FROM, Manifest
 from src.text_encoder.base import TextEncoder
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> 
     """Texts between two bounds, in characters as they stand in the manifest."""
     if low is None and high is None:
         return []
-    length = np.array([len(text_of(manifest, i)) for i in range(len(manifest))])
+    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
     rules: list[Rule] = []
     if low is not None:
         rules.append((length >= low, f"text shorter than {low} characters"))
@@ -59,10 +60,18 @@ def alignment_rules(
     Raises:
         ValueError: a text has a character outside the vocabulary; names the line.
     """
-    needed = np.array([frames_needed(encode(manifest, i, encoder)) for i in range(len(manifest))])
+    needed = count_for_each(manifest, lambda i: frames_needed(encode(manifest, i, encoder)))
     samples = np.round(manifest.durations * sample_rate).astype(np.int64)
     frames = count_frames(samples)
     return [(frames >= needed, "fewer frames than CTC needs for the text")]
+
+
+def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarray:
+    """A number for each row of its index, [N]; shows its progress through many rows."""
+    rows = range(len(manifest))
+    few = len(rows) < SHOW_PROGRESS_FROM
+    bar = tqdm(rows, desc=f"texts of {manifest.path.name}", disable=few)
+    return np.fromiter(map(count, bar), np.int64, len(rows))
 
 
 def frames_needed(ids: list[int]) -> int:
@@ -85,7 +94,7 @@ def encode(manifest: Manifest, index: int, encoder: TextEncoder) -> list[int]:
 
 def all_have_text(manifest: Manifest) -> bool:
     """Whether every row has a transcript; logs how many don't if only some do."""
-    missing = sum(manifest.values(i).get("text") is None for i in range(len(manifest)))
+    missing = int((~manifest.has_text).sum())
     if 0 < missing < len(manifest):
         logger.warning(
             "%s: %d of %d rows have no text, so there are no scores.",

@@ -1,13 +1,14 @@
 """LibriSpeech (Panayotov et al., 2015): read English, 1,000 hours, from openslr.org."""
 
+import shutil
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.download import download, unpack
-from src.datasets.manifest import Manifest, write_manifest
-from src.utils.audio import audio_info
+from src.datasets.manifest import Manifest, cached_manifest
+from src.utils.audio import full_duration
 
 URL = "https://www.openslr.org/resources/12/{split}.tar.gz"
 SHA256 = {
@@ -45,7 +46,7 @@ class LibriSpeech(BaseDataset):
             if not download:
                 raise FileNotFoundError(f"{folder}: holds no LibriSpeech split '{split}'.")
             place = fetch_split(Path(folder), split)
-        super().__init__(Manifest(index_split(place)), **options)
+        super().__init__(index_split(place), **options)
 
 
 def find_split(folder: Path, split: str) -> Path | None:
@@ -65,24 +66,27 @@ def fetch_split(folder: Path, split: str) -> Path:
     place = folder / "LibriSpeech" / split
     place.parent.mkdir(parents=True, exist_ok=True)
     (unpacked / "LibriSpeech" / split).rename(place)
+    shutil.rmtree(unpacked)
     archive.unlink()
     return place
 
 
-def index_split(place: Path) -> Path:
-    """Write the manifest of a split beside its speakers' folders, once."""
-    path = place / "manifest.jsonl"
-    if not path.exists():
-        transcripts = sorted(place.glob("*/*/*.trans.txt"))
-        if not transcripts:
-            raise FileNotFoundError(f"{place}: no transcripts (*/*/*.trans.txt) in it.")
-        rows = [
-            row
-            for file in tqdm(transcripts, desc=f"reading {place.name}", unit="chapter")
-            for row in read_chapter(file, place)
-        ]
-        write_manifest(path, rows)
-    return path
+def index_split(place: Path) -> Manifest:
+    """The manifest of a split, kept beside its speakers' folders."""
+    return cached_manifest(place / "manifest.jsonl", lambda: read_split(place))
+
+
+def read_split(place: Path) -> list[dict]:
+    """The rows of a split.
+
+    Raises:
+        FileNotFoundError: there are no transcripts, or the audio of one is missing.
+    """
+    transcripts = sorted(place.glob("*/*/*.trans.txt"))
+    if not transcripts:
+        raise FileNotFoundError(f"{place}: no transcripts (*/*/*.trans.txt) in it.")
+    bar = tqdm(transcripts, desc=f"reading {place.name}", unit="chapter")
+    return [row for file in bar for row in read_chapter(file, place)]
 
 
 def read_chapter(transcript: Path, place: Path) -> list[dict]:
@@ -94,7 +98,7 @@ def read_chapter(transcript: Path, place: Path) -> list[dict]:
         rows.append(
             {
                 "audio_filepath": str(audio.relative_to(place)),
-                "duration": audio_info(audio).duration,
+                "duration": full_duration(audio),
                 "text": text.lower(),
                 "speaker": name.split("-")[0],
                 "lang": "en",

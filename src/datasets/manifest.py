@@ -1,8 +1,10 @@
 """Manifests: JSON lines, a row an utterance, as in NeMo."""
 
 import json
+import logging
 import mmap
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,17 @@ from tqdm.auto import tqdm
 
 from src.utils.files import write_beside
 
+logger = logging.getLogger(__name__)
+
 SHOW_PROGRESS_FROM = 200_000  # rows
+BLOCK = 1 << 24  # bytes searched at a time
+UTF8_MARK = b"\xef\xbb\xbf"  # with which some editors begin a file
+
+UNSAFE = re.compile(r"[^\w.-]")  # in the name of a file
+DECODE = json.JSONDecoder().decode
+
+FACTS = np.dtype([("duration", np.float64), ("has_text", np.bool_), ("name", np.int64)])
+ARRAYS = ("starts", "lines", "durations", "has_text", "repeated")
 
 
 @dataclass(frozen=True)
@@ -45,11 +57,17 @@ TEXT_KEYS = ("text", "speaker", "lang")
 class Manifest:
     """Rows of a file that stays on disk.
 
-    Only the place and the duration of each row are kept, as arrays; a row is parsed when it is
-    asked for. Worker processes share the file's pages and get no copy of it.
+    Only a few numbers of each row are kept, as arrays; a row is parsed when it is asked for.
+    Worker processes share the file's pages and get no copy of it.
 
     Args:
         path: of the file; audio paths in it are relative to its folder.
+
+    Attributes:
+        durations: in seconds, [N].
+        has_text: whether each row has a transcript, [N].
+        repeated: whether another row has audio of the same name, [N].
+        lines: number of each row's line in the file, from 1, [N].
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,15 +95,27 @@ class Manifest:
     def read(self, path: Path, data: mmap.mmap | bytes) -> None:
         """Find and check the rows."""
         self.path, self.bytes = path, data
-        self.starts, self.lines = find_lines(self.bytes)
-        self.durations = np.empty(len(self.starts))
-        bar = tqdm(
-            range(len(self.starts)),
-            desc=f"reading {self.path.name}",
-            disable=len(self.starts) < SHOW_PROGRESS_FROM,
+        self.starts, ends, self.lines = find_lines(data)
+        found = tqdm(
+            self.facts(ends),
+            desc=f"reading {path.name}",
+            total=len(ends),
+            disable=len(ends) < SHOW_PROGRESS_FROM,
         )
-        for i in bar:
-            self.durations[i] = check_row(self.values(i), self.place(i))["duration"]
+        facts = np.fromiter(found, FACTS, len(ends))
+        self.durations, self.has_text = facts["duration"].copy(), facts["has_text"].copy()
+        _, index, counts = np.unique(facts["name"], return_inverse=True, return_counts=True)
+        self.repeated = counts[index] > 1
+
+    def facts(self, ends: np.ndarray) -> Iterator[tuple[float, bool, int]]:
+        """Of each row: duration, whether it has a text, and a hash of the audio's name."""
+        for i, (start, end) in enumerate(zip(self.starts.tolist(), ends.tolist(), strict=True)):
+            try:
+                values = check_row(parse(self.bytes[start:end]))
+            except ValueError as error:
+                raise ValueError(f"{self.place(i)}: {error}") from None
+            name = safe_name(values["audio_filepath"])
+            yield values["duration"], values.get("text") is not None, hash(name)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -105,9 +135,9 @@ class Manifest:
         start = self.starts[index]
         end = self.bytes.find(b"\n", start)
         try:
-            return json.loads(self.bytes[start : end if end >= 0 else len(self.bytes)])
-        except ValueError:
-            raise ValueError(f"{self.place(index)}: not JSON.") from None
+            return parse(self.bytes[start : end if end >= 0 else len(self.bytes)])
+        except ValueError as error:
+            raise ValueError(f"{self.place(index)}: {error}") from None
 
     def place(self, index: int) -> str:
         """File and line of a row, for messages."""
@@ -117,8 +147,8 @@ class Manifest:
         """The rows at some indices, or where a mask is true; the file is shared."""
         chosen = object.__new__(Manifest)
         chosen.path, chosen.bytes = self.path, self.bytes
-        chosen.starts, chosen.lines = self.starts[keep], self.lines[keep]
-        chosen.durations = self.durations[keep]
+        for name in ARRAYS:
+            setattr(chosen, name, getattr(self, name)[keep])
         return chosen
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,34 +170,53 @@ def map_file(path: Path) -> mmap.mmap | bytes:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def find_lines(data: mmap.mmap | bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Where each line that isn't empty starts, and its number from 1."""
+def find_lines(data: mmap.mmap | bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each line that isn't empty starts and ends, and its number from 1."""
     array = np.frombuffer(data, dtype=np.uint8)
-    ends = np.append(np.flatnonzero(array == ord("\n")), len(array))
+    blocks = range(0, len(array), BLOCK)
+    breaks = [np.flatnonzero(array[i : i + BLOCK] == ord("\n")) + i for i in blocks]
+    ends = np.concatenate([*breaks, np.array([len(array)])])
     starts = np.append(0, ends[:-1] + 1)
+    if data[: len(UTF8_MARK)] == UTF8_MARK:
+        starts[0] = len(UTF8_MARK)
     filled = ends > starts
-    return starts[filled], np.arange(1, len(starts) + 1)[filled]
+    only = filled & (ends == starts + 1)  # a carriage return alone is an empty line of Windows
+    filled[only] = array[starts[only]] != ord("\r")
+    numbers = np.arange(1, len(starts) + 1, dtype=np.int32)
+    return starts[filled], ends[filled], numbers[filled]
 
 
-def check_row(values: Any, place: str) -> dict[str, Any]:
+def parse(line: bytes) -> Any:
+    """The value of a line.
+
+    Raises:
+        ValueError: it isn't JSON.
+    """
+    try:
+        return DECODE(line.decode("utf-8"))
+    except ValueError:
+        raise ValueError("not JSON.") from None
+
+
+def check_row(values: Any) -> dict[str, Any]:
     """The values, if they make a row.
 
     Raises:
-        ValueError: they don't; names the place, the key and the value.
+        ValueError: they don't; names the key and the value.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{place}: not a JSON object.")
+        raise ValueError("not a JSON object.")
     path, duration = values.get("audio_filepath"), values.get("duration")
     if not isinstance(path, str) or not path:
-        raise ValueError(f"{place}: audio_filepath is {path!r}, wanted a path.")
+        raise ValueError(f"audio_filepath is {path!r}, wanted a path.")
     if not is_number(duration, above=0):
-        raise ValueError(f"{place}: duration is {duration!r}, wanted a number of seconds above 0.")
+        raise ValueError(f"duration is {duration!r}, wanted a number of seconds above 0.")
     offset = values.get("offset")
     if offset != 0 and offset is not None and not is_number(offset, above=0):
-        raise ValueError(f"{place}: offset is {offset!r}, wanted a number of seconds from 0 on.")
+        raise ValueError(f"offset is {offset!r}, wanted a number of seconds from 0 on.")
     for key in TEXT_KEYS:
         if not isinstance(values.get(key), str | None):
-            raise ValueError(f"{place}: {key} is {values[key]!r}, wanted a text.")
+            raise ValueError(f"{key} is {values[key]!r}, wanted a text.")
     return values
 
 
@@ -176,6 +225,35 @@ def is_number(value: Any, above: float) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return above < value < float("inf")
+
+
+def safe_name(path: str) -> str:
+    """The name of an audio file without its folder and ending, safe as a file's name."""
+    name = path.rpartition("/")[2]
+    return UNSAFE.sub("_", name.rpartition(".")[0] or name)
+
+
+def cached_manifest(
+    path: Path, make_rows: Callable[[], list[dict[str, Any]]], source: Path | None = None
+) -> Manifest:
+    """The manifest at a path, made and written there on first use.
+
+    Where it can't be written, as on a disk that is only for reading, its rows stay in memory.
+
+    Args:
+        path: of the manifest.
+        make_rows: as they would stand in it.
+        source: the file that they come from; when it is newer, they are made again.
+    """
+    if path.exists() and (source is None or path.stat().st_mtime >= source.stat().st_mtime):
+        return Manifest(path)
+    rows = make_rows()
+    try:
+        write_manifest(path, rows)
+    except OSError as error:
+        logger.warning("%s: could not be written (%s); made anew each time.", path, error.strerror)
+        return Manifest.from_rows(rows, path)
+    return Manifest(path)
 
 
 def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> None:

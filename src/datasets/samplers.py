@@ -69,12 +69,12 @@ class DurationBatchSampler:
         batches: list[list[int]] = []
         batch: list[int] = []
         longest = 0.0
-        for index in order.tolist():
-            longest = max(longest, self.durations[index])
+        for index, seconds in zip(order.tolist(), self.durations[order].tolist(), strict=True):
+            longest = max(longest, seconds)
             full = longest * (len(batch) + 1) > self.max_seconds or len(batch) == self.max_items
             if batch and full:
                 batches.append(batch)
-                batch, longest = [], self.durations[index]
+                batch, longest = [], seconds
             batch.append(index)
         return [*batches, batch]
 

@@ -53,7 +53,8 @@ def curves_figure(panels: Mapping[str, Curves], xlabel: str) -> Figure:
             axes.plot(x, y, label=name)
         axes.set(title=title, xlabel=xlabel)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if curves:
+            axes.legend()
     return figure
 
 

@@ -125,6 +125,8 @@ class BaseTrainer(ABC):
         self.test_splits = list(test_splits or [])
         self.check_splits()
         self.monitor = Monitor(monitor, patience, self.figure_names())
+        if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+            raise ValueError("scheduler: ReduceLROnPlateau needs trainer.monitor.")
 
         self.skipped_files = 0
         self.step = 0  # optimisation steps so far
@@ -156,6 +158,8 @@ class BaseTrainer(ABC):
             SystemExit: a signal came; the state was saved.
         """
         figures: dict[str, float] = {}
+        padding = 100 * self.stream.sampler.padding_share()
+        logger.info("%d steps in the first epoch, %.1f %% padding", self.stream.steps(0), padding)
         with self.stop:
             batches = self.load_from(*self.position)
             while self.epoch < self.epochs and not self.monitor.out_of_patience():

@@ -45,6 +45,19 @@ class RunFolder:
             raise FileNotFoundError(f"{path}: no run here (config.yaml is missing).")
         return cls(path)
 
+    @classmethod
+    def newest(cls, root: Path) -> "RunFolder":
+        """The run below a folder that was started last, among those with a checkpoint.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = [path.parent for path in root.glob("**/config.yaml")]
+        found = [path for path in found if (path / "best").exists() or (path / "last").exists()]
+        if not found:
+            raise FileNotFoundError(f"{root}: no run here; train one, or name it by run=FOLDER.")
+        return cls(max(found, key=lambda path: (path / "config.yaml").stat().st_mtime))
+
     def read_config(self) -> DictConfig:
         """The resolved config that the run was started with."""
         config = OmegaConf.load(self.path / "config.yaml")

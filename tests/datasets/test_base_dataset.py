@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch.utils.data import DataLoader
 
@@ -12,6 +13,7 @@ from src.datasets.samplers import BatchStream, DurationBatchSampler
 from src.text_encoder.characters import CharacterEncoder
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddNoise
+from src.utils.entry import run_command
 from tests.demo import sine
 
 TEXTS = ["hello", "a", None, "to and fro", "aaaa"]
@@ -90,6 +92,30 @@ def test_filter_for_ctc_counts_repeats(manifest):
         assert ("aaaa" in [row.text for row in found.manifest]) == kept
 
 
+def test_limit(manifest):
+    assert [row.text for row in BaseDataset(manifest, limit=2).manifest] == ["hello", "a"]
+    assert len(BaseDataset(manifest, limit=100)) == 5
+
+
+def test_ids_are_unique_and_safe(tmp_path):
+    paths = ["a/x.wav", "b/x.flac", "c d/y:1.wav", "c d/y?1.wav", "z.1.wav", "long.wav"]
+    rows = [{"audio_filepath": path, "duration": 1.0} for path in [*paths, "long.wav"]]
+    rows[-1]["offset"] = 7.5
+    dataset = BaseDataset(Manifest.from_rows(rows, tmp_path / "m"), min_duration=1)
+    ids = [dataset.item_id(row, i) for i, row in enumerate(dataset.manifest)]
+    assert ids == ["x@1", "x@2", "y_1@3", "y_1@4", "z.1", "long@6", "long@7"]
+    limited = BaseDataset(Manifest.from_rows(rows, tmp_path / "m"), limit=1)
+    assert limited.item_id(limited.manifest[0], 0) == "x@1"  # whatever else is left out
+
+
+def test_part_of_a_file(tmp_path):
+    time = np.arange(16000) / 16000
+    soundfile.write(tmp_path / "a.wav", time, 16000, subtype="FLOAT")
+    row = {"audio_filepath": "a.wav", "duration": 0.25, "offset": 0.5}
+    audio = BaseDataset(Manifest.from_rows([row], tmp_path / "m"))[0]["audio"]
+    np.testing.assert_allclose(audio.numpy(), time[8000:12000], atol=1e-7)
+
+
 def test_nothing_left(manifest):
     with pytest.raises(ValueError, match="no utterances left of 5"):
         BaseDataset(manifest, min_duration=100)
@@ -103,6 +129,30 @@ def test_broken_file_stops_or_is_counted(manifest, tmp_path):
     batch = collate([dataset[0], dataset[1], dataset[2]])
     assert batch["id"] == ["0", "2"]
     assert batch["skipped"] == 1 and "1.wav" in batch["errors"][0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_file_is_one_sentence_from_a_worker(manifest, tmp_path, workers, capsys):
+    (tmp_path / "1.wav").write_bytes(b"RIFF")
+    loader = DataLoader(
+        BaseDataset(manifest), batch_size=5, collate_fn=collate, num_workers=workers
+    )
+    with pytest.raises(SystemExit):
+        run_command(lambda: list(loader))
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {tmp_path / 'm.jsonl'}, line 2: {tmp_path / '1.wav'}: not")
+    assert message.count("\n") == 1
+
+
+def test_truncated_file_is_a_broken_one(manifest, tmp_path):
+    sine(tmp_path / "4.wav", 8000, 2.0)
+    with pytest.raises(ValueError, match=r"4.wav: 2.00 s from second 0 on, wanted 3.00"):
+        BaseDataset(manifest)[4]
+
+
+def test_bad_option(manifest):
+    with pytest.raises(ValueError, match="on_error 'ignore' is neither raise nor skip"):
+        BaseDataset(manifest, on_error="ignore")
 
 
 def test_unknown_character_is_named(tmp_path):

@@ -1,12 +1,10 @@
+import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from src.models.deepspeech2 import THREE_CONVOLUTIONS, DeepSpeech2
-from src.models.layers.lookahead import Lookahead
-from src.models.layers.masked_batch_norm import MaskedBatchNorm
-from src.models.layers.recurrent import Recurrent, flip
-from src.utils.lengths import valid
+from src.models.deepspeech2 import THREE_CONVOLUTIONS, TWO_CONVOLUTIONS, DeepSpeech2
+
+SMALL = [{"channels": 2, "kernel": (3, 3), "stride": (2, 2)}] * 2
 
 
 def count(**options):
@@ -23,9 +21,20 @@ def test_published_sizes():
     assert count(bidirectional=False, lookahead=19) == 43_475_232
 
 
-def test_three_convolutions_halve_time_once():
-    model = DeepSpeech2(161, 29, convolutions=THREE_CONVOLUTIONS, layers=1, width=4)
+@pytest.mark.parametrize("convolutions", [TWO_CONVOLUTIONS, THREE_CONVOLUTIONS])
+def test_convolutions_of_the_paper_halve_time_once(convolutions):
+    model = DeepSpeech2(161, 29, convolutions=convolutions, layers=1, width=4)
     assert [model.output_length(n) for n in (100, 101, 1)] == [50, 51, 1]
+
+
+def test_output_length_of_numbers_arrays_and_tensors():
+    model = DeepSpeech2(16, 5, SMALL, layers=1, width=4)
+    frames, wanted = [1, 2, 4, 5, 8, 9, 100], [1, 1, 1, 2, 2, 3, 25]
+    assert [model.output_length(n) for n in frames] == wanted
+    array = model.output_length(np.array(frames))
+    assert array.dtype == np.int64 and array.tolist() == wanted
+    tensor = model.output_length(torch.tensor(frames))
+    assert tensor.dtype == torch.int64 and tensor.tolist() == wanted
 
 
 @pytest.mark.parametrize("bad", [{"layers": 0}, {"layers": 8}, {"convolutions": []}, {"cell": "x"}])
@@ -34,55 +43,32 @@ def test_bad_options_are_named(bad):
         DeepSpeech2(16, 5, **{"width": 4, **bad})
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_recurrent_equals_torch_on_packed_sequences(cell):
+@pytest.mark.parametrize("layers", [1, 7])
+def test_norms_stand_between_recurrent_layers_and_before_linear_ones(layers):
+    model = DeepSpeech2(16, 5, SMALL, layers=layers, width=4, hidden=[6])
+    assert len(model.recurrent) == layers and len(model.norms) == layers - 1
+    assert [norm.weight.numel() for norm in model.head_norms] == [4, 6]
+    assert [tuple(linear.weight.shape) for linear in model.head] == [(6, 4), (5, 6)]
+
+
+def test_training_ignores_padding():
     torch.manual_seed(0)
-    layer = Recurrent(cell, 5, 7, bidirectional=True)
-    options = {"nonlinearity": "relu"} if cell == "rnn" else {}
-    kind = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[cell]
-    packed = kind(5, 7, batch_first=True, bidirectional=True, **options)
-    for name, value in layer.forwards.state_dict().items():
-        packed.state_dict()[name].copy_(value)
-    for name, value in layer.backwards.state_dict().items():
-        packed.state_dict()[f"{name}_reverse"].copy_(value)
-    x, length = torch.randn(3, 9, 5, requires_grad=True), torch.tensor([9, 4, 1])
-    sequence = nn.utils.rnn.pack_padded_sequence(x, length, batch_first=True)
-    states, _ = nn.utils.rnn.pad_packed_sequence(packed(sequence)[0], batch_first=True)
-    wanted = states[..., :7] + states[..., 7:]
-    mask = valid(length, 9).unsqueeze(2)
-    found = layer(x, length) * mask
-    torch.testing.assert_close(found, wanted)
-    (a,) = torch.autograd.grad(found.square().sum(), x)
-    (b,) = torch.autograd.grad(wanted.square().sum(), x)
-    torch.testing.assert_close(a * mask, b * mask)
+    model = DeepSpeech2(16, 5, SMALL, layers=2, width=4)
+    x, length = torch.randn(2, 16, 30), torch.tensor([30, 20])
+    x[1, :, 20:] = 0
+    short = model(x, length)["log_probs"]
+    longer = model(torch.nn.functional.pad(x, (0, 14)), length)["log_probs"]
+    for i, frames in enumerate(model.output_length(length)):
+        torch.testing.assert_close(short[i, :frames], longer[i, :frames], rtol=1e-4, atol=1e-5)
 
 
-def test_flip_leaves_padding_at_the_end():
-    x = torch.arange(5.0).reshape(1, 5, 1)
-    assert flip(x, torch.tensor([3]))[0, :, 0].tolist() == [2, 1, 0, 3, 4]
-
-
-def test_batch_norm_equals_torch_on_valid_frames():
+def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
-    ours, torchs = MaskedBatchNorm(4), nn.BatchNorm1d(4)
-    x, length = torch.randn(3, 4, 10) * 3 + 5, torch.tensor([10, 6, 2])
-    mask = valid(length, 10).unsqueeze(1).float()
-    x = x * mask
-    frames = torch.cat([x[i, :, :n].T for i, n in enumerate(length)])
-    for _ in range(3):
-        found = ours(x, mask)
-        wanted = torchs(frames)
-    got = torch.cat([found[i, :, :n].T for i, n in enumerate(length)])
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours.running_mean, torchs.running_mean)
-    torch.testing.assert_close(ours.running_var, torchs.running_var, rtol=1e-4, atol=1e-5)
-    assert not (found * (1 - mask)).any()
-
-
-def test_lookahead_by_hand():
-    layer = Lookahead(1, 2)
-    layer.conv.weight.data = torch.tensor([[[1.0, 10.0, 100.0]]])
-    assert layer(torch.tensor([[[1.0], [2.0], [3.0]]]))[0, :, 0].tolist() == [321.0, 32.0, 3.0]
+    model = DeepSpeech2(16, 5, SMALL, layers=2, width=4, dropout=0.5)
+    x, length = torch.randn(1, 16, 30), torch.tensor([30])
+    assert not torch.equal(model(x, length)["log_probs"], model(x, length)["log_probs"])
+    model.eval()
+    assert torch.equal(model(x, length)["log_probs"], model(x, length)["log_probs"])
 
 
 def test_lookahead_sees_no_further():
@@ -102,3 +88,17 @@ def test_lookahead_sees_no_further():
     a, b = (model(spectrogram=s, spectrogram_length=length)["log_probs"] for s in (x, y))
     torch.testing.assert_close(a[:, :8], b[:, :8])
     assert not torch.allclose(a[:, 8:], b[:, 8:])
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_and_ends_in_float32(precision):
+    torch.manual_seed(0)
+    model = DeepSpeech2(16, 5, SMALL, layers=2, width=4)
+    x, length = torch.randn(2, 16, 30), torch.tensor([30, 30])
+    wanted = model(x, length)["log_probs"]
+    with torch.autocast("cpu", precision):
+        found = model(x, length)["log_probs"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=0.1, rtol=0.1)
+    found.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())

@@ -34,11 +34,15 @@ def models():
                 yield name, kind
 
 
-CASES = [(kind, options) for name, kind in models() for options in TINY[name]]
+CASES = [(kind, options) for name, kind in models() for options in TINY.get(name, [])]
+
+
+def test_every_model_has_an_entry_here():
+    assert {name for name, _ in models()} == set(TINY), "add tiny options to TINY"
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
-@pytest.mark.parametrize("lengths", [[37, 20, 9, 1], [25, 25, 25]])
+@pytest.mark.parametrize("lengths", [[37, 20, 9, 1], [25, 25, 25], [2, 1]])
 def test_alone_and_beside_others(kind, options, lengths):
     torch.manual_seed(0)
     model = kind(n_features=16, n_tokens=6, **options)

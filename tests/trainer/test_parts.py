@@ -61,6 +61,17 @@ def test_run_folders_never_collide(tmp_path):
         RunFolder.open(tmp_path)
 
 
+def test_newest_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run here; train one"):
+        RunFolder.newest(tmp_path)
+    for i, name in enumerate(["x/a", "x/b", "y/c"]):
+        (tmp_path / name / "last").mkdir(parents=True)
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (i, i))
+    (tmp_path / "y/c/last").rmdir()  # has no checkpoint
+    assert RunFolder.newest(tmp_path).path == tmp_path / "x/b"
+
+
 def test_rows_after_the_resume_are_forgotten(tmp_path):
     run = RunFolder(tmp_path)
     for step in (1, 2, 3):

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from src.utils.audio import audio_info, read_audio, to_mono_at, write_audio
+from src.utils.audio import audio_info, full_duration, read_audio, to_mono_at, write_audio
 from tests.demo import sine
 
 
@@ -34,6 +36,34 @@ def test_part_of_a_file(tmp_path):
     torch.testing.assert_close(found, torch.arange(200.0, 500.0) / 2000)
 
 
+@pytest.mark.parametrize(("own_rate", "frames"), [(44100, 44101), (8000, 7999), (48000, 100)])
+def test_exact_number_of_samples(tmp_path, own_rate, frames):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(frames + 50), own_rate)
+    wanted = math.ceil(frames * 16000 / own_rate)
+    assert len(read_audio(path, 16000, duration=frames / own_rate)) == wanted
+    assert len(read_audio(path, 16000, offset=50 / own_rate)) == wanted
+
+
+def test_shorter_than_asked(tmp_path):
+    path = sine(tmp_path / "a.wav", 8000, 1.0)
+    assert len(read_audio(path, 8000, offset=0.5, duration=0.55)) == 4000
+    with pytest.raises(ValueError, match=r"a.wav: 0.50 s from second 0.5 on, wanted 0.75"):
+        read_audio(path, 8000, offset=0.5, duration=0.75)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_damaged_flac(tmp_path, place):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
+    data = bytearray(path.read_bytes())
+    start = int(place * len(data))
+    data[start : start + 600] = bytes(600)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.flac: not readable as audio"):
+        read_audio(path, 16000)
+
+
 def test_faults_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.wav"):
         read_audio(tmp_path / "none.wav", 16000)
@@ -45,6 +75,10 @@ def test_faults_name_the_file(tmp_path):
     soundfile.write(empty, np.zeros(0), 16000)
     with pytest.raises(ValueError, match="empty.wav: no samples"):
         read_audio(empty, 16000)
+    with pytest.raises(ValueError, match=r"empty.wav: a header without audio"):
+        full_duration(empty)
+    with pytest.raises(ValueError, match="not readable as audio"):
+        read_audio(tmp_path, 16000)
     nan = tmp_path / "nan.wav"
     soundfile.write(nan, np.array([0.0, np.nan]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="nan.wav: .* not finite"):
@@ -55,9 +89,22 @@ def test_written_audio_comes_back(tmp_path):
     audio = torch.linspace(-0.99, 0.99, 500)
     write_audio(tmp_path / "a.flac", audio, 16000)
     assert (read_audio(tmp_path / "a.flac", 16000) - audio).abs().max() < 1 / 32000
-    with pytest.raises(ValueError, match=r"loud.wav: .* 2"):
-        write_audio(tmp_path / "loud.wav", torch.tensor([2.0]), 16000)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.flac"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("loud.wav", 2.0, "peak of 2 does not fit"),
+        ("nan.wav", float("nan"), "peak of nan does not fit"),
+        ("a.mp3", 0.5, "'.mp3' holds no 16-bit audio"),
+        ("a", 0.5, "'' holds no 16-bit audio"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path, name, value, words):
+    with pytest.raises(ValueError, match=f"{name}: .*{words}"):
+        write_audio(tmp_path / name, torch.tensor([0.0, value, 0.1]), 16000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_samples_in_memory():

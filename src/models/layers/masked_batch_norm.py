@@ -52,7 +52,8 @@ class MaskedBatchNorm(nn.Module):
         """Mean and variance over the valid places of this batch; updates the running ones."""
         axes = [axis for axis in range(x.ndim) if axis != 1]
         places = x.numel() // x.shape[1]
-        count = mask.sum() * (places // mask.numel())
+        # In float32: half precision can't count that far.
+        count = mask.float().sum() * (places // mask.numel())
         # Both sums in one pass, of values shifted by the running mean: no cancellation, and
         # places of padding add a known amount that is taken off again.
         pivot = self.running_mean.clone()

@@ -19,6 +19,17 @@ def flip(x: Tensor, length: Tensor) -> Tensor:
     return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
+def run(cell: nn.RNNBase, x: Tensor) -> Tensor:
+    """A cell's states for x [B, T, D].
+
+    On a CPU in the precision of the weights: most have no LSTM in half precision, and torch fails.
+    """
+    if x.device.type != "cpu":
+        return cell(x)[0]
+    with torch.autocast("cpu", enabled=False):
+        return cell(x.to(next(cell.parameters()).dtype))[0]
+
+
 class Recurrent(nn.Module):
     """One recurrent layer, one-way or in both directions with the two states added.
 
@@ -52,7 +63,7 @@ class Recurrent(nn.Module):
         Returns:
             [B, T, width]; beyond the lengths anything.
         """
-        states = self.forwards(x)[0]
+        states = run(self.forwards, x)
         if self.backwards is not None:
-            states = states + flip(self.backwards(flip(x, length))[0], length)
+            states = states + flip(run(self.backwards, flip(x, length)), length)
         return states

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import soundfile
+
+from src.datasets.custom_dir import CustomDir
+from src.text_encoder.characters import CharacterEncoder
+from tests.demo import sine
+
+KINDS = [("wav", 8000, 1), ("flac", 44100, 2), ("mp3", 16000, 1), ("ogg", 16000, 2)]
+
+
+def test_any_format_with_transcripts(tmp_path):
+    (tmp_path / "transcriptions").mkdir()
+    for i, (ending, rate, channels) in enumerate(KINDS):
+        sine(tmp_path / "audio" / f"{i}.{ending}", rate, 1.0, channels)
+        (tmp_path / "transcriptions" / f"{i}.txt").write_text("Hello, World!\n")
+    dataset = CustomDir(str(tmp_path), text_encoder=CharacterEncoder())
+    assert dataset.has_targets
+    assert [dataset[i]["id"] for i in range(4)] == ["0", "1", "2", "3"]
+    assert [dataset[i]["audio"].shape for i in range(4)] == [(16000,)] * 4
+    assert dataset[2]["text"] == "hello world"
+    (tmp_path / "transcriptions" / "1.txt").unlink()
+    assert not CustomDir(str(tmp_path), text_encoder=CharacterEncoder()).has_targets
+
+
+def test_recordings_directly_in_the_folder(tmp_path):
+    path = sine(tmp_path / "a b.WAV")
+    (tmp_path / "link.wav").symlink_to(path)
+    (tmp_path / "._link.wav").write_bytes(b"what macOS leaves on foreign disks")
+    dataset = CustomDir(str(tmp_path))
+    assert [dataset[i]["id"] for i in range(len(dataset))] == ["a_b", "link"]
+    assert dataset[1]["path"] == str(tmp_path / "link.wav")
+
+
+def test_faults(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        CustomDir(str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="no .wav"):
+        CustomDir(str(tmp_path))
+    sine(tmp_path / "a.wav")
+    sine(tmp_path / "a.flac")
+    with pytest.raises(ValueError, match="2 recordings are called 'a'"):
+        CustomDir(str(tmp_path))
+    (tmp_path / "a.flac").unlink()
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16000)
+    with pytest.raises(ValueError, match=r"a.wav: a header without audio"):
+        CustomDir(str(tmp_path))

@@ -1,0 +1,92 @@
+import itertools
+import logging
+
+import numpy as np
+import pytest
+
+from src.datasets.filters import (
+    alignment_rules,
+    all_have_text,
+    duration_rules,
+    frames_needed,
+    keep_rows,
+    text_length_rules,
+)
+from src.datasets.manifest import Manifest
+from src.text_encoder.characters import CharacterEncoder
+
+TEXTS = ["hello", "a", None, "to and fro", "aaaa"]
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = [{"audio_filepath": f"{i}.wav", "duration": 1800.0 * (i + 1)} for i in range(5)]
+    for row, text in zip(rows, TEXTS, strict=True):
+        row |= {} if text is None else {"text": text}
+    return Manifest.from_rows(rows, tmp_path / "m.jsonl")
+
+
+def texts(manifest):
+    return [row.text for row in manifest]
+
+
+def test_bounds_are_kept_and_hours_counted_once(manifest, caplog):
+    caplog.set_level(logging.INFO)
+    rules = duration_rules(manifest.durations, 3600.0, 7200.0)
+    rules += text_length_rules(manifest, None, 3)
+    assert texts(keep_rows(manifest, rules)) == ["a", None]
+    dropped = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert dropped == [
+        "dropped 1 rows, 0.500 h: shorter than 3600 s",
+        "dropped 1 rows, 2.500 h: longer than 7200 s",
+        "dropped 1 rows, 2.000 h: text longer than 3 characters",
+    ]
+
+
+def test_no_text_is_an_empty_one(manifest):
+    assert texts(keep_rows(manifest, text_length_rules(manifest, 1, None))) == [
+        text for text in TEXTS if text
+    ]
+
+
+def can_align(labels, frames):
+    """Whether any path of so many frames (0 is the blank) collapses to the labels."""
+    symbols = [0, *sorted(set(labels))]
+    for path in itertools.product(symbols, repeat=frames):
+        merged = [key for key, _ in itertools.groupby(path) if key]
+        if merged == labels:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("labels", [[], [1], [1, 1], [1, 2], [1, 1, 1], [1, 2, 2, 1]])
+def test_frames_needed_by_brute_force(labels):
+    fewest = next(n for n in range(8) if can_align(labels, n) or (not labels and n == 0))
+    assert frames_needed(labels) == fewest
+
+
+def test_alignment_asks_for_frames_of_samples(manifest):
+    """`aaaa` needs 4 + 3 frames, `to and fro` 10, of 9,000 and 7,200 seconds."""
+    asked = []
+
+    def count_frames(samples):
+        asked.append(samples)
+        return np.array([5, 0, 0, 10, 6])
+
+    rules = alignment_rules(manifest, CharacterEncoder(), count_frames, sample_rate=10)
+    assert asked[0].tolist() == [18000, 36000, 54000, 72000, 90000]
+    assert asked[0].dtype == np.int64
+    assert rules[0][0].tolist() == [False, False, True, True, False]
+
+
+def test_unknown_character_names_the_line(tmp_path):
+    rows = [{"audio_filepath": "a", "duration": 1, "text": text} for text in ("fine", "привет")]
+    manifest = Manifest.from_rows(rows, tmp_path / "m.jsonl")
+    with pytest.raises(ValueError, match=r"m.jsonl, line 2: .*'п' is not in the vocabulary"):
+        alignment_rules(manifest, CharacterEncoder(), lambda samples: samples, 10)
+
+
+def test_texts_that_only_some_have(manifest, caplog):
+    assert not all_have_text(manifest)
+    assert "1 of 5 rows have no text" in caplog.text
+    assert all_have_text(manifest.select(np.array([0, 1])))

@@ -1,0 +1,178 @@
+"""Every writer, with no network and no account: what it was told is read back."""
+
+import json
+import logging
+import struct
+import wave
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.logger.base import Writer
+from src.logger.cometml import CometMLWriter
+from src.logger.nothing import NothingWriter
+from src.logger.safe import MAX_FAILURES, SafeWriter
+from src.logger.tensorboard import TensorBoardWriter
+from src.logger.wandb import WandBWriter
+
+CONFIG = {"seed": 42, "model": {"width": 16}}
+TABLE = (["id", "WER"], [["a|b", 0.5], ["c", 0.0]])
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No account, and every way out is a dead end."""
+    for name in ("WANDB_API_KEY", "COMET_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def tell_all(writer: Writer, step: int) -> None:
+    writer.scalars({"val/WER": 0.25, "train/lr": 0.001}, step)
+    writer.audio("sound", 0.1 * torch.ones(800), 16000, step)
+    writer.image("picture", np.zeros((8, 8, 3), dtype=np.uint8), step)
+    writer.table("val/utterances", *TABLE, step)
+
+
+def test_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for step in (1, 2):  # the second as after a resume
+        writer = TensorBoardWriter(tmp_path, CONFIG, {})
+        tell_all(writer, step)
+        writer.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("val/WER")] == [(1, 0.25), (2, 0.25)]
+    assert events.Audio("sound")[0].sample_rate == 16000
+    assert events.Images("picture")
+    text = events.Tensors("val/utterances/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| a\\|b | 0.5 |" in text
+
+
+BLOCK, HEADER = 32768, 7  # bytes, of the log format of LevelDB, which .wandb files have
+
+
+def records(path: Path):
+    """What a .wandb file holds."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, whole = path.read_bytes(), HEADER, b""
+    while place + HEADER <= len(data):
+        if BLOCK - place % BLOCK < HEADER:  # the rest of a block too small for a header
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + HEADER])
+        whole += data[place + HEADER : place + HEADER + length]
+        place += HEADER + length
+        if kind in (1, 4):  # full, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def test_wandb_offline(tmp_path):
+    state = None
+    for step in (1, 2):
+        writer = WandBWriter(tmp_path, CONFIG, state, mode="offline")
+        tell_all(writer, step)
+        writer.checkpoint(checkpoint(tmp_path), "best")
+        assert state is None or writer.state() == state  # the same run goes on
+        state = writer.state()
+        writer.close()
+    values: dict[str, list] = {}
+    config = ""
+    for path in sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb")):
+        for record in records(path):
+            for item in record.history.item:
+                key = item.key or "/".join(item.nested_key)
+                values.setdefault(key, []).append(json.loads(item.value_json))
+            config += " ".join(str(u.value_json) for u in record.run.config.update)
+    assert values["val/WER"] == [0.25, 0.25]
+    assert values["val/utterances/_type"][0] == "table-file"
+    assert values["sound/_type"][0] == "audio-file"
+    assert "42" in config
+    tables = list(tmp_path.glob("wandb/offline-run-*/files/media/table/**/*.json"))
+    assert json.loads(tables[0].read_text())["data"] == TABLE[1]
+    sound = next(iter(tmp_path.glob("wandb/offline-run-*/files/media/audio/**/*.wav")))
+    with wave.open(str(sound)) as file:
+        assert (file.getframerate(), file.getnframes()) == (16000, 800)
+
+
+def checkpoint(folder: Path) -> Path:
+    (folder / "best").mkdir(exist_ok=True)
+    (folder / "best" / "model.safetensors").write_bytes(b"weights")
+    return folder / "best"
+
+
+def test_comet_offline(tmp_path):
+    state = None
+    for step in (1, 2):
+        writer = CometMLWriter(tmp_path, CONFIG, state, mode="offline")
+        tell_all(writer, step)
+        writer.checkpoint(checkpoint(tmp_path), "best")
+        assert state is None or writer.state() == state
+        state = writer.state()
+        writer.close()
+    archives = sorted((tmp_path / "comet").glob("*.zip"))
+    assert len(archives) == 2
+    lines: list[dict] = []
+    for archive in archives:
+        with zipfile.ZipFile(archive) as file:
+            names = file.namelist()
+            messages = file.read("messages.json").decode().splitlines()
+            lines += [json.loads(line) for line in messages]
+            assert any("wav" in json.dumps(m) for m in lines) and len(names) > 3
+    metrics = [m["payload"]["metric"] for m in lines if "metric" in m.get("payload", {})]
+    found = [(m["metricName"], m["metricValue"], m.get("step")) for m in metrics if m]
+    assert [(v, s) for name, v, s in found if name == "val/WER"] == [(0.25, 1), (0.25, 2)]
+    assert any("seed" in json.dumps(m) for m in lines)
+    with pytest.raises(ValueError, match="writer.mode"):
+        CometMLWriter(tmp_path, CONFIG, mode="sometimes")
+
+
+class Failing(Writer):
+    def scalars(self, values, step):
+        raise RuntimeError("the net is down")
+
+    def state(self):
+        return {"id": "7"}
+
+
+def test_a_failing_tracker_is_a_warning(tmp_path, caplog):
+    writer = SafeWriter(lambda: Failing(tmp_path, {}))
+    caplog.set_level(logging.WARNING)
+    for step in range(MAX_FAILURES + 3):
+        writer.scalars({"a": 1.0}, step)
+    assert caplog.text.count("the net is down") == 1
+    assert "Failing failed in scalars" in caplog.text
+
+
+def test_state_outlives_a_failing_tracker(tmp_path):
+    writer = SafeWriter(lambda: Failing(tmp_path, {}))
+    assert writer.state() == {"id": "7"}
+    writer.failures = MAX_FAILURES
+    assert writer.state() == {"id": "7"}
+
+
+def test_a_tracker_that_cannot_start_is_a_warning(caplog):
+    def fail():
+        raise ImportError("no such tracker")
+
+    writer = SafeWriter(fail)
+    tell_all(writer, 1)
+    writer.close()
+    assert writer.state() == {}
+    assert "no such tracker" in caplog.text
+
+
+def test_nothing(tmp_path):
+    writer = NothingWriter(tmp_path, CONFIG)
+    tell_all(writer, 1)
+    writer.close()
+    assert not list(tmp_path.iterdir())
