@@ -1,5 +1,7 @@
 """From the config to objects: what training, inference and `load_run` share."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,6 +173,14 @@ def ignore_signals(worker: int) -> None:
     """Let the main process decide what a signal to all means; it still needs the workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers() -> None:
+    """End the data workers that are left, which don't listen to Python's own farewell."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch takes their end for a fault
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def build_evaluation_loaders(

@@ -1,5 +1,6 @@
 """Comet. The key comes from the environment: COMET_API_KEY."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,21 @@ class CometMLWriter(Writer):
         workspace: str | None = None,
         mode: str = "online",
     ):
-        import comet_ml
-
         super().__init__(run_dir, config, state)
         if mode not in ("online", "offline"):
             raise ValueError(f"writer.mode: '{mode}' is neither online nor offline.")
+        if mode == "offline":  # nor shall its own fault reports look for the net
+            os.environ.setdefault("COMET_INTERNAL_SENTRY_DSN", "")
+        import comet_ml
+
         self.experiment = comet_ml.start(
             workspace=workspace,
             project_name=project,
             online=mode == "online",
-            mode="get" if state and mode == "online" else "create",
+            mode="get" if state else "create",
             experiment_key=state["key"] if state else None,
             experiment_config=comet_ml.ExperimentConfig(
-                offline_directory=str(run_dir / "comet"),
+                offline_directory=str(new_folder(run_dir / "comet")),
                 name=run_dir.name,
                 log_code=False,
                 log_git_metadata=False,
@@ -80,3 +83,9 @@ class CometMLWriter(Writer):
     def close(self) -> None:
         """Send what is left."""
         self.experiment.end()
+
+
+def new_folder(root: Path) -> Path:
+    """A folder for one session: a resumed one would write over the archive of the first."""
+    root.mkdir(exist_ok=True)
+    return root / f"session_{len(list(root.iterdir())) + 1}"
