@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.utils.files import append_jsonl
+from tests.demo import sine
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *arguments, code=0):
+    command = [sys.executable, f"scripts/{script}.py", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for folder, texts in (
+        ("references", {"a": "The cat, sat!", "b": "it is 5"}),
+        ("hypotheses", {"a": "the cat sat", "b": "it was five"}),
+    ):
+        (tmp_path / folder).mkdir()
+        for name, text in texts.items():
+            (tmp_path / folder / f"{name}.txt").write_text(text)
+    return tmp_path
+
+
+def test_score_asr(folders):
+    table = folders / "table.tsv"
+    places = folders / "references", folders / "hypotheses"
+    printed = run("score_asr", *places, "--table", table).stdout
+    assert "2 utterances" in printed
+    assert "WER 0.166667  (1 substitutions, 0 deletions, 0 insertions, of 6)" in printed
+    lines = table.read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["id", "b", "a"]
+    (folders / "hypotheses" / "b.txt").unlink()
+    done = run("score_asr", *places, code=1)
+    assert done.stderr == "error: 1 texts have no hypothesis; the first is b.txt.\n"
+    assert "1 utterances" in run("score_asr", *places, "--allow-missing").stdout
+    done = run("score_asr", folders / "none", places[1], code=1)
+    assert "no .txt files here" in done.stderr
+
+
+def test_plot_training(tmp_path):
+    for step in range(3):
+        append_jsonl(tmp_path / "metrics.jsonl", {"step": step, "time": step, "val/x": step})
+    run("plot_training", tmp_path, tmp_path / "a.png", "--panels", "val/x")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    done = run("plot_training", tmp_path, tmp_path / "b.png", code=1)
+    assert done.stderr == "error: no figure is called 'train/loss'; there are val/x.\n"
+
+
+def test_plot_augmentation(corpus, tmp_path):
+    audio = next((corpus / "audio").rglob("*.flac"))
+    run("plot_augmentation", audio, tmp_path / "a.png", "-cn", "asr_deepspeech2_librispeech")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_train_subwords(tmp_path):
+    sine(tmp_path / "a.wav")
+    row = {"audio_filepath": "a.wav", "duration": 1.0, "text": "the cat sat on the mat again"}
+    append_jsonl(tmp_path / "m.jsonl", row)
+    run("train_subwords", tmp_path / "m.jsonl", tmp_path / "m.model", "--size", 20)
+    assert (tmp_path / "m.model").stat().st_size > 100
