@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from src.utils.files import write_beside
+from src.utils.files import read_jsonl, write_beside
 
 SHORTFALL = 0.1  # seconds by which a file may end before what is asked of it
 
@@ -104,6 +104,18 @@ def read_audio(path: Path, rate: int, offset: float = 0.0, duration: float | Non
     if not torch.isfinite(audio).all():
         raise ValueError(f"{path}: has samples that are not finite numbers.")
     return audio
+
+
+def read_recordings(manifest: Path, rate: int) -> list[Tensor]:
+    """Every recording that a manifest names, in its order, as `read_audio` gives it.
+
+    Raises:
+        FileNotFoundError: the manifest or a recording is missing.
+    """
+    if not manifest.exists():
+        raise FileNotFoundError(f"{manifest}: no such manifest.")
+    rows = read_jsonl(manifest)
+    return [read_audio(manifest.parent / row["audio_filepath"], rate) for row in rows]
 
 
 def to_mono_at(samples: Tensor, own_rate: int, rate: int) -> Tensor:

@@ -29,13 +29,11 @@ def interpolate(value: Tensor, position: Tensor) -> Tensor:
     return read(low) * (1 - share) + read(high) * share
 
 
-class FrequencyWarp(RandomTransform):
-    """Stretches the frequency axis, as another length of the vocal tract would.
-
-    After "Vocal Tract Length Perturbation" (Jaitly and Hinton, 2013), on mel bins.
+class Stretch(RandomTransform):
+    """Draws by how much an axis is stretched.
 
     Args:
-        low, high: bounds of the factor; 1.1 moves what was in bin 10 to bin 11.
+        low, high: bounds of the factor.
         probability: of changing an item.
     """
 
@@ -48,6 +46,14 @@ class FrequencyWarp(RandomTransform):
     def draw(self, generator: torch.Generator, length: int) -> float:
         """The factor."""
         return uniform(generator, self.low, self.high)
+
+
+class FrequencyWarp(Stretch):
+    """Stretches the frequency axis, as another length of the vocal tract would.
+
+    After "Vocal Tract Length Perturbation" (Jaitly and Hinton, 2013), on mel bins: a factor of
+    1.1 moves what was in bin 10 to bin 11.
+    """
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Read every bin from where it came."""
@@ -56,23 +62,8 @@ class FrequencyWarp(RandomTransform):
         return interpolate(value.transpose(1, 2), position).transpose(1, 2), length
 
 
-class TimeWarp(RandomTransform):
-    """Stretches the whole time axis: the speech gets slower or faster at the same pitch.
-
-    Args:
-        low, high: bounds of the factor by which the number of frames grows.
-        probability: of changing an item.
-    """
-
-    key = "spectrogram"
-
-    def __init__(self, low: float = 0.9, high: float = 1.1, probability: float = 1.0):
-        super().__init__(probability)
-        self.low, self.high = low, high
-
-    def draw(self, generator: torch.Generator, length: int) -> float:
-        """The factor."""
-        return uniform(generator, self.low, self.high)
+class TimeWarp(Stretch):
+    """Stretches the whole time axis: the speech gets slower (a factor above 1) at its pitch."""
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Read every new frame from between the old ones."""

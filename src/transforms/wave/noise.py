@@ -1,13 +1,12 @@
 """Noise at a drawn signal-to-noise ratio."""
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.utils.audio import read_audio
+from src.utils.audio import read_recordings
 from src.utils.lengths import valid
 from src.utils.random import uniform
 
@@ -40,18 +39,14 @@ class AddNoise(RandomTransform):
         self.manifest = Path(manifest) if manifest else None
         self.noises: list[Tensor] | None = None
 
-    def read(self) -> list[Tensor]:
+    def read(self, manifest: Path) -> list[Tensor]:
         """All noises, read when the first is needed.
 
         Raises:
             FileNotFoundError: the manifest or a file is missing.
         """
         if self.noises is None:
-            if self.manifest is None or not self.manifest.exists():
-                raise FileNotFoundError(f"{self.manifest}: no such manifest of noises.")
-            lines = self.manifest.read_text(encoding="utf-8").splitlines()
-            paths = [self.manifest.parent / json.loads(line)["audio_filepath"] for line in lines]
-            self.noises = [read_audio(path, self.sample_rate) for path in paths]
+            self.noises = read_recordings(manifest, self.sample_rate)
         return self.noises
 
     def draw(self, generator: torch.Generator, length: int) -> tuple[float, Tensor]:
@@ -59,7 +54,7 @@ class AddNoise(RandomTransform):
         ratio = uniform(generator, self.low, self.high)
         if self.manifest is None:
             return ratio, torch.randn(length, generator=generator)
-        noises = self.read()
+        noises = self.read(self.manifest)
         noise = noises[int(uniform(generator, 0, len(noises)))]
         start = int(uniform(generator, 0, len(noise)))
         repeats = -(-(start + length) // len(noise))

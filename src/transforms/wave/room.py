@@ -1,13 +1,12 @@
 """Rooms: what the walls add."""
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.utils.audio import read_audio
+from src.utils.audio import read_recordings
 from src.utils.lengths import valid
 from src.utils.random import uniform
 
@@ -80,9 +79,5 @@ def read_responses(manifest: Path, sample_rate: int) -> list[Tensor]:
     Raises:
         FileNotFoundError: the manifest or a file is missing.
     """
-    if not manifest.exists():
-        raise FileNotFoundError(f"{manifest}: no such manifest of room responses.")
-    lines = manifest.read_text(encoding="utf-8").splitlines()
-    paths = [manifest.parent / json.loads(line)["audio_filepath"] for line in lines]
-    responses = [read_audio(path, sample_rate) for path in paths]
+    responses = read_recordings(manifest, sample_rate)
     return [response[int(response.abs().argmax()) :] for response in responses]
