@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
@@ -72,6 +73,7 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     if config.threads:
         torch.set_num_threads(config.threads)
     cpu = config.device == "cpu" or not torch.cuda.is_available()
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     return Accelerator(cpu=cpu, mixed_precision=str(config.precision))
 
 
