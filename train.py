@@ -23,6 +23,8 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
     """
     accelerator = build.build_accelerator(config)
     config, run = build.open_run(config, overrides or [], accelerator)
+    if not config.trainer.resume_from:
+        build.adopt_encoder(config)
     setup_logging(run.path, accelerator.is_main_process)
     set_seed(config.seed + accelerator.process_index)
 
@@ -36,7 +38,7 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
     stream = build.build_stream(config, datasets["train"], accelerator)
     config.total_steps = build.count_steps(config, stream)
 
-    optimizer = build.build(config, "optimizer", params=list(model.parameters()))
+    optimizer = build.build(config, "optimizer", params=build.parameter_groups(config, model))
     scheduler = build.build(config, "scheduler", optimizer=optimizer)
     model, optimizer = accelerator.prepare(model, optimizer)
     resumed = read_state(run.last) if config.trainer.resume_from else None

@@ -11,19 +11,36 @@ from train import train
 EXPERIMENTS = sorted(
     path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("inference")
 )
+ENCODER = ["model.encoder.width=16", "model.encoder.layers=2", "model.encoder.heads=2"]
 # The paper's size runs with its own transforms and layers, but narrow ones.
 NARROW = {
     "asr_deepspeech2": list(SMALL),
     "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_splits=[test]", "precision='no'"],
     "asr_baseline": ["model.width=16"],
+    "asr_conformer": ENCODER,
+    "asr_nest": [],
+    "asr_nest_probe": [],
+    "ssl_nest": ENCODER,
 }
+FIGURE = {"asr": "test/WER", "ssl": "test/masked"}
+PRETRAINED = ("asr_nest", "asr_nest_probe")
+
+
+@pytest.fixture(scope="module")
+def pretrained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ssl") / "run"
+    train(experiment("ssl_nest", corpus, folder, "debug=smoke", *ENCODER))
+    return folder
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs(name, corpus, tmp_path):
-    config = experiment(name, corpus, tmp_path / "r", "debug=smoke", *NARROW[name])
+def test_every_experiment_runs(name, corpus, pretrained, tmp_path):
+    options = list(NARROW[name])
+    if name in PRETRAINED:
+        options.append(f"trainer.from_pretrained={pretrained}")
+    config = experiment(name, corpus, tmp_path / "r", "debug=smoke", *options)
     figures = train(config)
-    assert figures["test/WER"] > 0
+    assert figures[FIGURE[name.split("_")[0]]] > 0
     assert (tmp_path / "r" / "best" / "model.safetensors").exists()
 
 
@@ -40,6 +57,14 @@ def test_one_batch_is_learnt_by_heart(corpus, tmp_path):
     assert config.transforms.batch.train == config.transforms.batch.inference
     figures = train(config)
     assert figures["test/WER"] == 0
+
+
+def test_masked_tokens_of_one_batch_are_learnt_by_heart(corpus, tmp_path):
+    options = ["debug=overfit", "model.encoder.layers=2", "scheduler=constant"]
+    config = experiment("ssl_nest", corpus, tmp_path / "r", *options)
+    figures = train(config)
+    assert figures["test/accuracy"] > 0.9
+    assert figures["test/accuracy_majority"] < 0.3
 
 
 def test_augmentation_can_be_heard_and_seen(corpus, tmp_path):

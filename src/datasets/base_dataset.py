@@ -12,6 +12,7 @@ from src.datasets.filters import (
     all_have_text,
     duration_rules,
     keep_rows,
+    rows_of,
     text_length_rules,
 )
 from src.datasets.manifest import Manifest, Row, safe_name
@@ -40,6 +41,8 @@ class BaseDataset(Dataset):
         count_frames: samples -> frames that the model puts out; rows that CTC can't align in so
             many frames are dropped.
         limit: only the first so many rows.
+        minutes: only rows of so many minutes in all, drawn from all of them, always the same; those
+            of fewer minutes are among those of more.
         on_error: `raise`, or `skip` to leave out files that can't be read and count them.
 
     Attributes:
@@ -63,6 +66,7 @@ class BaseDataset(Dataset):
         max_text_length: int | None = None,
         count_frames: CountFrames | None = None,
         limit: int | None = None,
+        minutes: float | None = None,
         on_error: str = "raise",
     ):
         if on_error not in ("raise", "skip"):
@@ -72,6 +76,8 @@ class BaseDataset(Dataset):
         self.on_error = on_error
         if limit is not None:
             manifest = manifest.select(np.arange(min(limit, len(manifest))))
+        if minutes is not None:
+            manifest = manifest.select(rows_of(manifest.durations, 60 * minutes))
         rules = duration_rules(manifest.durations, min_duration, max_duration)
         rules += text_length_rules(manifest, min_text_length, max_text_length)
         if text_encoder is not None and count_frames is not None:

@@ -29,6 +29,23 @@ def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
     return manifest if keep.all() else manifest.select(keep)
 
 
+def rows_of(durations: np.ndarray, seconds: float) -> np.ndarray:
+    """Drawn rows of at most so many seconds in all: their indices, in order.
+
+    Raises:
+        ValueError: there isn't so much, or not even one row fits.
+    """
+    if seconds > durations.sum() + 1e-6:
+        raise ValueError(
+            f"dataset: minutes {seconds / 60:g}, but there are only {durations.sum() / 60:.1f}."
+        )
+    order = np.random.default_rng(0).permutation(len(durations))
+    fitting = int((durations[order].cumsum() <= seconds).sum())
+    if not fitting:
+        raise ValueError(f"dataset: minutes {seconds / 60:g} hold no utterance.")
+    return np.sort(order[:fitting])
+
+
 def duration_rules(durations: np.ndarray, low: float | None, high: float | None) -> list[Rule]:
     """Durations between two bounds, in seconds."""
     rules: list[Rule] = []

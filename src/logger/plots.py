@@ -62,3 +62,33 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure by the ending of the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def masked_tokens_image(
+    spectrogram: Tensor, mask: Tensor, tokens: Tensor, hidden: Tensor, guesses: Tensor
+) -> np.ndarray:
+    """A spectrogram with its masked blocks, and below it the tokens.
+
+    Args:
+        spectrogram: [F, T].
+        mask: [M], True at masked frames; M may be the number of tokens.
+        tokens: [T'].
+        hidden: [T'], True at tokens that were to be predicted.
+        guesses: [hidden.sum()], what was predicted there.
+    """
+    figure = new_figure(10, 4.5)
+    upper, middle, lower = figure.subplots(3, 1, height_ratios=(6, 0.5, 3))
+    values = spectrogram.float().numpy()
+    upper.imshow(values, origin="lower", aspect="auto", interpolation="nearest")
+    upper.set(ylabel="bin", title="what the encoder would see without a mask")
+    middle.imshow(mask.numpy()[None], aspect="auto", interpolation="nearest", cmap="Greys")
+    middle.set(xticks=[], yticks=[], ylabel="mask")
+    places = np.arange(len(tokens))
+    lower.plot(places, tokens.numpy(), ".", color="0.6", label="tokens")
+    where, truth = places[hidden.numpy()], tokens[hidden].numpy()
+    right = guesses.numpy() == truth
+    lower.plot(where[~right], truth[~right], "x", color="tab:red", label="masked, guessed wrong")
+    lower.plot(where[right], truth[right], "o", color="tab:green", label="masked, guessed right")
+    lower.set(xlim=(-0.5, len(tokens) - 0.5), xlabel="token", ylabel="class")
+    lower.legend(loc="upper right", fontsize="small")
+    return to_array(figure)

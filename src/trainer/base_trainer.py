@@ -20,7 +20,6 @@ from src.tasks.base import Task
 from src.trainer.checkpoint import (
     WEIGHTS,
     existing,
-    load_pretrained,
     load_weights,
     read_state,
     read_tensors,
@@ -29,6 +28,7 @@ from src.trainer.checkpoint import (
 from src.trainer.evaluation import Batch, Step, evaluate, to_device
 from src.trainer.media import changes, first_item, show_changes
 from src.trainer.monitor import Monitor
+from src.trainer.pretrained import load_pretrained
 from src.trainer.random_state import random_state, set_random_state
 from src.trainer.run_folder import RunFolder
 from src.trainer.self_test import make_self_test
@@ -71,7 +71,8 @@ class BaseTrainer(ABC):
         show_stages: `ends` shows what goes into and comes out of the transforms, `all` every one.
         upload_checkpoints: give the best checkpoint to the writer at the end.
         max_discarded: steps in a row with a non-finite loss before the run stops.
-        from_pretrained: a run, checkpoint or file of weights to start from.
+        from_pretrained: a run, checkpoint or file of weights to start from; with
+            `pretrained_part` and `pretrained_strict` as for `load_pretrained`.
         resume_from: given when `run` is to go on from its last checkpoint.
     """
 
@@ -108,6 +109,8 @@ class BaseTrainer(ABC):
         upload_checkpoints: bool = False,
         max_discarded: int = 10,
         from_pretrained: str | None = None,
+        pretrained_part: str | None = None,
+        pretrained_strict: bool = True,
         resume_from: str | None = None,
     ):
         self.model, self.loss, self.task = model, loss, task
@@ -139,7 +142,8 @@ class BaseTrainer(ABC):
         if resume_from:
             self.restore()
         elif from_pretrained:
-            load_pretrained(self.bare_model(), Path(from_pretrained))
+            source = Path(from_pretrained)
+            load_pretrained(self.bare_model(), source, pretrained_part, pretrained_strict)
 
     @abstractmethod
     def optimise(self, batches: list[Batch]) -> dict[str, float]:

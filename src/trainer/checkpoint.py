@@ -104,13 +104,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
         ValueError: a name or shape doesn't fit; says how many and names the first.
     """
     own = model.state_dict()
-    faults = [f"{name} is missing" for name in own if name not in weights]
-    faults += [f"{name} is not in the model" for name in weights if name not in own]
-    faults += [
-        f"{name} has shape {list(weights[name].shape)}, the model's is {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
+    faults = misfits(own, weights)
     if faults:
         raise ValueError(
             f"{source}: weights of another model, {len(faults)} of {len(own)} entries don't fit; "
@@ -119,13 +113,13 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
     model.load_state_dict(weights)
 
 
-def load_pretrained(model: nn.Module, path: Path) -> None:
-    """Start a model from the weights of a run's folder (its best), a checkpoint or a file.
-
-    Raises:
-        FileNotFoundError: there is nothing at `path`.
-        ValueError: the weights are of another model.
-    """
-    if path.is_dir():
-        path = existing(path if (path / WEIGHTS).exists() else path / "best") / WEIGHTS
-    load_weights(model, read_tensors(path), path)
+def misfits(own: dict[str, Tensor], weights: dict[str, Tensor]) -> list[str]:
+    """What keeps weights from fitting a model's state dict, a clause each."""
+    faults = [f"{name} is missing" for name in own if name not in weights]
+    faults += [f"{name} is not in the model" for name in weights if name not in own]
+    faults += [
+        f"{name} has shape {list(weights[name].shape)}, the model's is {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    return faults

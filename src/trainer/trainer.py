@@ -3,9 +3,10 @@
 import logging
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.trainer.base_trainer import BaseTrainer
@@ -19,16 +20,28 @@ class Trainer(BaseTrainer):
 
     A step whose loss or gradient isn't finite is discarded whole: weights, running statistics,
     optimizer and schedule stay as they were.
+
+    Args:
+        freeze: submodule -> steps at the beginning during which it is not trained: its weights and
+            running statistics stay as they are, and it runs in evaluation mode.
+        options: of `BaseTrainer`.
     """
 
     discarded_in_a_row = 0
     discarded = 0
 
+    def __init__(self, *, freeze: dict[str, int] | None = None, **options: Any):
+        super().__init__(**options)
+        self.freeze = freeze or {}
+
     def optimise(self, batches: list[Batch]) -> dict[str, float]:
         """One step; figures are the loss and its parts, the rate and the gradient's norm."""
         buffers = [buffer.clone() for buffer in self.bare_model().buffers()]
         self.optimizer.zero_grad()
+        frozen = self.hold()
         outputs = [self.backward(batch, i, batches) for i, batch in enumerate(batches)]
+        for module in frozen:  # computed all the same, since several processes wait for them
+            module.zero_grad()
         norm = float(
             self.accelerator.clip_grad_norm_(
                 self.model.parameters(), self.max_grad_norm or math.inf
@@ -42,6 +55,16 @@ class Trainer(BaseTrainer):
             "grad_norm": norm,
             "discarded_steps": float(self.discarded),
         }
+
+    def hold(self) -> list[nn.Module]:
+        """The submodules that this step must not change, put in evaluation mode."""
+        frozen = []
+        for name, steps in self.freeze.items():
+            module = self.bare_model().get_submodule(name)
+            module.train(self.step >= steps)
+            if self.step < steps:
+                frozen.append(module)
+        return frozen
 
     def backward(self, batch: Batch, i: int, batches: list[Batch]) -> Batch:
         """Forward and backward of one batch; processes exchange gradients only at the last."""

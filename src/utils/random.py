@@ -3,6 +3,7 @@
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def item_seed(seed: int, epoch: int, index: int) -> int:
@@ -24,3 +25,41 @@ def generator(seed: int, salt: str | int = "") -> torch.Generator:
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
     """A number drawn uniformly from [low, high)."""
     return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
+
+
+def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
+    """A row of uniform numbers for each seed, all rows at once, on the seeds' device.
+
+    Number i of a row is a function of (seed, salt, i) alone: Sebastiano Vigna's splitmix64, whose
+    i-th output can be had without the ones before.
+
+    Args:
+        seed: int64 [B].
+        size: numbers a row.
+        salt: another one gives independent rows.
+
+    Returns:
+        [B, size] in [0, 1), float64.
+    """
+    digest = hashlib.blake2b(salt.encode(), digest_size=8).digest()
+    start = seed ^ int.from_bytes(digest, "big", signed=True)
+    counter = torch.arange(1, size + 1, device=seed.device)
+    state = mix(start)[:, None] + counter * signed(0x9E3779B97F4A7C15)
+    return shifted(mix(state), 11).double() * 2.0**-53
+
+
+def mix(state: Tensor) -> Tensor:
+    """Splitmix64's scrambling of 64 bits (int64, wrapping around)."""
+    state = (state ^ shifted(state, 30)) * signed(0xBF58476D1CE4E5B9)
+    state = (state ^ shifted(state, 27)) * signed(0x94D049BB133111EB)
+    return state ^ shifted(state, 31)
+
+
+def shifted(state: Tensor, bits: int) -> Tensor:
+    """Shift right and fill with zeros; torch's own shift repeats the sign."""
+    return (state >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def signed(value: int) -> int:
+    """An unsigned 64-bit number as the int64 of the same bits."""
+    return value - (1 << 64) if value >> 63 else value

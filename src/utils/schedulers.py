@@ -1,5 +1,7 @@
 """Learning-rate schedules that torch does not have."""
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -29,3 +31,25 @@ class Noam(LRScheduler):
         scale = self.d_model**-0.5 * min(step**-0.5, step * self.warmup_steps**-1.5)
         floor = self.min_lr if step > self.warmup_steps else 0.0
         return [max(base * scale, floor) for base in self.base_lrs]
+
+
+class WarmupCosine(LRScheduler):
+    """Linear warm-up to each group's own rate, then half a cosine down to nothing.
+
+    Args:
+        optimizer: its groups may have different rates.
+        total_steps: of the run.
+        warmup: share of them.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -> None:
+        self.total_steps = max(total_steps, 1)
+        self.warmup_steps = max(1, round(warmup * total_steps))
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list:
+        """The rate of each parameter group for the coming step."""
+        step = self.last_epoch + 1
+        left = (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps)
+        cosine = 0.5 * (1 - math.cos(math.pi * min(1.0, max(0.0, left))))
+        return [base * min(step / self.warmup_steps, cosine) for base in self.base_lrs]

@@ -6,21 +6,66 @@ import pytest
 import torch
 
 import src.models
+from src.models.conformer import ConformerEncoder
+from src.models.layers.block_mask import BlockMask
 
+TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "mask": 1}
+
+CONVOLUTIONS = [
+    [{"channels": 3, "kernel": (5, 5), "stride": (2, 2)}] * 2,
+    [{"channels": 3, "kernel": (5, 3), "stride": (2, 1)}] * 3,
+]
+CELLS = [
+    {"cell": "lstm"},
+    {"cell": "gru", "hidden": [7]},
+    {"cell": "rnn", "bidirectional": False, "lookahead": 4},
+]
+ENCODERS = [
+    {},
+    {"subsampling": 4, "norm": "layer_norm", "bias": False},
+    {"contexts": [3, 2], "norm": "group_norm2"},
+    {"contexts": [-1, 0], "conv_context": [6, 2], "untie_biases": False},
+    {
+        "contexts": [4, 1],
+        "context_style": "chunked_limited",
+        "causal_subsampling": True,
+        "conv_context": "causal",
+        "output": 5,
+    },
+]
+
+
+def encoder(**options):
+    tiny = {"n_features": 16, "layers": 2, "width": 8, "heads": 2, "subsampling_channels": 3}
+    return ConformerEncoder(**tiny | options)
+
+
+SIZES = {"n_features": 16, "n_tokens": 6}
+# Class -> arguments of small ones.
 TINY = {
     "DeepSpeech2": [
-        {"width": 8, "layers": 2, "convolutions": convolutions, **more}
-        for convolutions in [
-            [{"channels": 3, "kernel": (5, 5), "stride": (2, 2)}] * 2,
-            [{"channels": 3, "kernel": (5, 3), "stride": (2, 1)}] * 3,
-        ]
-        for more in [
-            {"cell": "lstm"},
-            {"cell": "gru", "hidden": [7]},
-            {"cell": "rnn", "bidirectional": False, "lookahead": 4},
-        ]
+        lambda c=c, m=m: {**SIZES, "width": 8, "layers": 2, "convolutions": c, **m}
+        for c in CONVOLUTIONS
+        for m in CELLS
     ],
-    "Baseline": [{"width": 8, "stride": 2}, {"width": 8, "stride": 3, "context": 5}],
+    "Baseline": [
+        lambda: {**SIZES, "width": 8, "stride": 2},
+        lambda: {**SIZES, "width": 8, "stride": 3, "context": 5},
+    ],
+    "ConformerEncoder": [lambda o=o: encoder(**o).options for o in ENCODERS],
+    "ConformerCTC": [lambda o=o: {"encoder": encoder(**o), "n_tokens": 6} for o in ENCODERS],
+    "LayerProbe": [lambda: {"encoder": encoder(), "n_tokens": 6}],
+    "NEST": [
+        lambda o=o, m=m: {
+            "encoder": encoder(**o),
+            "masking": BlockMask(8, 0.1),
+            "classes": 12,
+            "books": 2,
+            "mask_position": m,
+        }
+        for o in ENCODERS
+        for m in ("before_subsampling", "after_subsampling")
+    ],
 }
 
 
@@ -34,34 +79,50 @@ def models():
                 yield name, kind
 
 
-CASES = [(kind, options) for name, kind in models() for options in TINY.get(name, [])]
+CASES = [
+    pytest.param(kind, make, id=f"{name}-{number}")
+    for name, kind in models()
+    for number, make in enumerate(TINY.get(name, []))
+]
 
 
 def test_every_model_has_an_entry_here():
     assert {name for name, _ in models()} == set(TINY), "add tiny options to TINY"
 
 
-@pytest.mark.parametrize(("kind", "options"), CASES)
-@pytest.mark.parametrize("lengths", [[37, 20, 9, 1], [25, 25, 25], [2, 1]])
-def test_alone_and_beside_others(kind, options, lengths):
+@pytest.mark.parametrize(("kind", "make"), CASES)
+@pytest.mark.parametrize("lengths", [[37, 20, 9, 1], [25, 25, 25], [2, 1]], ids=str)
+def test_alone_and_beside_others(kind, make, lengths):
     torch.manual_seed(0)
-    model = kind(n_features=16, n_tokens=6, **options)
+    model = kind(**make())
     spectrogram = torch.zeros(len(lengths), 16, max(lengths))
     for row, length in zip(spectrogram, lengths, strict=True):
         row[:, :length] = torch.randn(16, length)
-    length = torch.tensor(lengths)
+    length, seed = torch.tensor(lengths), torch.arange(len(lengths))
+    batch = {"spectrogram": spectrogram, "spectrogram_length": length, "seed": seed}
     model.train()
-    model(spectrogram=spectrogram, spectrogram_length=length)  # fills the running statistics
+    model(**batch)  # fills the running statistics
     model.eval()
-    together = model(spectrogram=spectrogram, spectrogram_length=length)
-    assert together["log_probs_length"].dtype == torch.int64
-    assert torch.equal(together["log_probs_length"], model.output_length(length))
+    together = model(**batch)
+    timed = [key for key in TIME_AXIS if key in together]
+    assert timed
+    for key in timed:
+        assert together[f"{key}_length"].dtype == torch.int64
+    if "mask" not in timed:
+        assert torch.equal(together[f"{timed[0]}_length"], model.output_length(length))
     for i, own in enumerate(lengths):
         alone = model(
-            spectrogram=spectrogram[i : i + 1, :, :own], spectrogram_length=length[i : i + 1]
+            spectrogram=spectrogram[i : i + 1, :, :own],
+            spectrogram_length=length[i : i + 1],
+            seed=seed[i : i + 1],
         )
-        frames = int(alone["log_probs_length"][0])
-        assert frames == together["log_probs_length"][i] == model.output_length(own)
-        torch.testing.assert_close(
-            together["log_probs"][i, :frames], alone["log_probs"][0, :frames], rtol=1e-4, atol=1e-4
-        )
+        for key in timed:
+            frames = int(alone[f"{key}_length"][0])
+            assert frames == together[f"{key}_length"][i]
+            axis = TIME_AXIS[key] - 1
+            torch.testing.assert_close(
+                together[key][i].narrow(axis, 0, frames),
+                alone[key][0].narrow(axis, 0, frames),
+                rtol=1e-4,
+                atol=1e-4,
+            )

@@ -7,12 +7,12 @@ from torch import nn
 
 from src.trainer.checkpoint import (
     existing,
-    load_pretrained,
     load_weights,
     read_state,
     read_tensors,
     save_checkpoint,
 )
+from src.trainer.pretrained import load_pretrained
 
 
 def save(folder, value=1.0):

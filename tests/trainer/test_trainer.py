@@ -46,7 +46,7 @@ def test_accumulated_gradient_is_the_mean():
     trainer.scheduler, trainer.max_grad_norm = None, None
     trainer.model.forward = lambda x, **_: {"out": weight.weight * x}
     trainer.bare_model = lambda: weight
-    trainer.max_discarded = 1
+    trainer.max_discarded, trainer.freeze = 1, {}
     figures = trainer.optimise([{"id": ["a"], "x": torch.tensor(v)} for v in (1.0, 5.0)])
     assert weight.weight.item() == -3.0
     assert figures["grad_norm"] == 3.0

@@ -40,7 +40,7 @@ class MFCC(nn.Module):
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:
         """`spectrogram` [B, n_mfcc, frames] and its lengths; zeros beyond them."""
-        found = self.log_mel(audio, audio_length)
+        found = self.log_mel(audio=audio, audio_length=audio_length)
         length = found["spectrogram_length"]
         mask = valid(length, found["spectrogram"].shape[-1]).unsqueeze(1)
         mfcc = normalize(self.dct @ found["spectrogram"], mask, self.normalization)

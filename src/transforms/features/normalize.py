@@ -22,7 +22,7 @@ def normalize(spectrogram: Tensor, mask: Tensor, kind: str) -> Tensor:
         raise ValueError(f"features: normalization '{kind}' is none of bands, utterance, none.")
     axes = (2,) if kind == "bands" else (1, 2)
     count = mask.sum(2, keepdim=True) * (1 if kind == "bands" else spectrogram.shape[1])
-    mean = (spectrogram * mask).sum(axes, keepdim=True) / count
+    mean = (spectrogram * mask).sum(axes, keepdim=True) / count.clamp(min=1)
     centred = (spectrogram - mean) * mask
     variance = centred.square().sum(axes, keepdim=True) / (count - 1).clamp(min=1)
     return centred / (variance.sqrt() + EPSILON)

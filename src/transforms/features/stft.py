@@ -10,22 +10,24 @@ class PowerSpectrogram(nn.Module):
     """Squared magnitude of the short-time Fourier transform.
 
     Frames are centred, with zeros beyond both ends of the utterance, so that an utterance looks
-    the same alone and beside a longer one. The window is a Hann window, as torch makes it.
+    the same alone and beside a longer one. The window is a Hann window.
 
     Args:
         n_fft: points of the transform.
         window: in samples, at most n_fft.
         hop: in samples.
+        symmetric: the window falls to zero at both ends, not at the first alone.
     """
 
     window: Tensor
 
-    def __init__(self, n_fft: int, window: int, hop: int):
+    def __init__(self, n_fft: int, window: int, hop: int, symmetric: bool = False):
         super().__init__()
         if window > n_fft:
             raise ValueError(f"features: window {window} is longer than n_fft {n_fft}.")
         self.n_fft, self.window_length, self.hop = n_fft, window, hop
-        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        shape = torch.hann_window(window, periodic=not symmetric)
+        self.register_buffer("window", shape, persistent=False)
 
     def output_length(self, samples):
         """Frames of so many samples (an int, array or tensor)."""

@@ -1,0 +1,250 @@
+import gzip
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from src.interop.archive import CONFIG, WEIGHTS, read_archive, write_archive
+from src.interop.nemo import (
+    load_encoder_options,
+    load_features,
+    load_nemo,
+    nemo_name,
+    our_name,
+    save_nemo,
+    to_nemo,
+)
+from src.interop.nemo_config import read_encoder, read_features, write
+from src.models.conformer import ConformerEncoder
+from src.models.layers.block_mask import BlockMask
+from src.models.nest import NEST
+from src.transforms.features.log_mel import LogMel
+from tests.golden import FIXTURES, golden, part
+
+NEMO = FIXTURES / "nest_model.nemo"
+
+
+def rewritten(path: Path, change=lambda config, weights: None) -> Path:
+    """The fixture with something else in it."""
+    config, weights = read_archive(NEMO)
+    change(config, weights)
+    write_archive(path, config, weights)
+    return path
+
+
+def with_member(path: Path, name: str, data: bytes = b"x", kind=tarfile.REGTYPE) -> Path:
+    """The fixture with one more member, at the front."""
+    with tarfile.open(path, "w") as out, tarfile.open(NEMO) as source:
+        member = tarfile.TarInfo(name)
+        member.type, member.size = kind, len(data) if kind == tarfile.REGTYPE else 0
+        member.linkname = "/etc/passwd"
+        out.addfile(member, io.BytesIO(data))
+        for other in source:
+            out.addfile(other, source.extractfile(other))
+    return path
+
+
+def test_the_fixture_holds_the_reference_weights():
+    tensors, _ = golden("nest_model")
+    found = to_nemo(load_nemo(NEMO).state_dict())
+    for name, value in part(tensors, "state.").items():
+        if not name.startswith("preprocessor."):
+            assert torch.equal(found[name], value)
+
+
+def test_there_and_back(tmp_path):
+    model, features = load_nemo(NEMO), load_features(NEMO)
+    save_nemo(model, tmp_path / "out.nemo", features)
+    before, after = read_archive(NEMO), read_archive(tmp_path / "out.nemo")
+    assert before[1].keys() == after[1].keys()
+    for name, value in before[1].items():
+        assert torch.equal(after[1][name], value) and after[1][name].dtype == value.dtype
+    same = {k: v for k, v in after[0].items() if k not in ("preprocessor", "encoder")}
+    assert same.items() <= before[0].items()
+    assert before[0]["encoder"].items() <= after[0]["encoder"].items()
+    again = load_nemo(tmp_path / "out.nemo")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_what_a_changed_model_is_written_as(tmp_path):
+    encoder = ConformerEncoder(
+        n_features=40,
+        layers=1,
+        width=16,
+        heads=2,
+        subsampling=4,
+        subsampling_channels=4,
+        contexts=[[4, 1], [-1, 1]],
+        context_style="chunked_limited",
+        conv_context="causal",
+        bias=False,
+        output=12,
+    )
+    model = NEST(encoder, BlockMask(8, 0.2, overlap=False), 32, 3, 7, mask_value=0.5)
+    features = LogMel(n_mels=40, preemphasis=0.97, symmetric_window=True, whole_hops=True, pad_to=8)
+    save_nemo(model, tmp_path / "out.nemo", features)
+    again = load_nemo(tmp_path / "out.nemo")
+    assert again.encoder.options == {
+        **encoder.options,
+        "contexts": [[4, 1], [-1, 1]],
+    }
+    assert (again.masking.block, again.masking.overlap) == (8, False)
+    assert load_features(tmp_path / "out.nemo").pad_to == 8
+    batch = {"spectrogram": torch.randn(2, 40, 64), "spectrogram_length": torch.tensor([64, 30])}
+    batch["seed"] = torch.tensor([1, 2])
+    model.eval(), again.eval()
+    first, second = model(**batch), again(**batch)
+    for name in ("encoded", "tokens", "logits"):
+        assert torch.equal(first[name], second[name])
+    assert load_encoder_options(tmp_path / "out.nemo")["subsampling"] == 4
+
+
+def test_a_front_end_that_nemo_has_not_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="preemphasis=0.97"):
+        save_nemo(load_nemo(NEMO), tmp_path / "out.nemo", LogMel())
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_name_has_a_way_back():
+    for name in NEST(ConformerEncoder(layers=2, width=16, heads=2), BlockMask()).state_dict():
+        assert our_name(nemo_name(name)) == name
+
+
+def test_compressed_archives(tmp_path):
+    path = tmp_path / "old.nemo"
+    path.write_bytes(gzip.compress(NEMO.read_bytes()))
+    assert load_nemo(path)
+
+
+class Call:
+    def __reduce__(self):
+        return (Path("called").write_text, ("here",))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickled_call_is_not_run(tmp_path, monkeypatch, legacy):
+    monkeypatch.chdir(tmp_path)
+    data = io.BytesIO()
+    if legacy:
+        pickle.dump({"encoder.x": Call()}, data)
+    else:
+        torch.save({"encoder.x": Call()}, data)
+    path = with_member(tmp_path / "bad.nemo", "first")
+    with tarfile.open(path, "w") as out:
+        config = yaml.safe_dump(read_archive(NEMO)[0]).encode()
+        for name, content in ((CONFIG, config), (WEIGHTS, data.getvalue())):
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            out.addfile(member, io.BytesIO(content))
+    with pytest.raises(
+        ValueError, match=r"bad.nemo: refused, model_weights.ckpt is no file of tensors"
+    ):
+        load_nemo(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.nemo"]
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt"])
+def test_a_path_that_climbs_out_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = with_member(tmp_path / "bad.nemo", name)
+    with pytest.raises(ValueError, match="lies outside of it"):
+        load_nemo(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.nemo"]
+
+
+def test_a_link_is_refused(tmp_path):
+    path = with_member(tmp_path / "bad.nemo", "model_config.yaml", kind=tarfile.SYMTYPE)
+    with pytest.raises(ValueError, match="no plain file"):
+        load_nemo(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_truncated_archive_is_refused(tmp_path, share):
+    data = NEMO.read_bytes()
+    path = tmp_path / "cut.nemo"
+    path.write_bytes(
+        data[: int(share * len(data)) - 20_000 if share > 0.9 else int(share * len(data))]
+    )
+    with pytest.raises(ValueError, match=r"cut.nemo: (truncated|no .nemo file)"):
+        load_nemo(path)
+
+
+def test_another_model_is_refused(tmp_path):
+    def change(config, weights):
+        config["target"] = "nemo.collections.asr.models.EncDecCTCModelBPE"
+
+    with pytest.raises(
+        ValueError, match="holds nemo.collections.asr.models.EncDecCTCModelBPE; wanted"
+    ):
+        load_nemo(rewritten(tmp_path / "x.nemo", change))
+
+
+def test_missing_unexpected_and_misshapen_weights_are_named(tmp_path):
+    def layer_more(config, weights):
+        config["encoder"]["n_layers"] = 3
+
+    def layer_less(config, weights):
+        config["encoder"]["n_layers"] = 1
+
+    def wider(config, weights):
+        config["encoder"]["conv_kernel_size"] = 5
+
+    for change, words in [
+        (layer_more, "is missing"),
+        (layer_less, "is unexpected"),
+        (wider, "has shape"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            load_nemo(rewritten(tmp_path / "x.nemo", change))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("encoder", "self_attention_model", "abs_pos", "only rel_pos"),
+        ("encoder", "subsampling", "striding", "only dw_striding"),
+        ("encoder", "new_knob", 1, "encoder.new_knob: this knob is not known"),
+        ("encoder", "reduction", "pooling", "encoder.reduction"),
+        ("encoder", "_target_", "x.SqueezeformerEncoder", "only ConformerEncoder"),
+        ("quantizer", "freeze", False, "quantizer.freeze"),
+        ("quantizer", "combine_time_steps", 4, "only 8"),
+        ("masking", "freeze", False, "masking.freeze"),
+        ("decoder", "num_decoders", 2, "only 1"),
+        ("decoder", "use_bias", False, "decoder.use_bias"),
+    ],
+)
+def test_a_knob_works_or_is_refused(tmp_path, section, key, value, words):
+    def change(config, weights):
+        config[section][key] = value
+
+    with pytest.raises(ValueError, match=words):
+        load_nemo(rewritten(tmp_path / "x.nemo", change))
+
+
+def test_front_ends_that_are_refused():
+    config = read_archive(NEMO)[0]
+    for key, value in [
+        ("window", "hamming"),
+        ("normalize", "fixed"),
+        ("mel_norm", "none"),
+        ("x", 1),
+    ]:
+        changed = {"preprocessor": {**config["preprocessor"], key: value}}
+        with pytest.raises(ValueError, match=key):
+            read_features(changed)
+
+
+def test_the_config_of_l_names_every_public_knob():
+    written = write(NEST(ConformerEncoder(layers=1), BlockMask()), load_features(NEMO))
+    public = read_archive(NEMO)[0]
+    assert public.keys() - {"target", "nemo_version"} <= written.keys()
+    for section in ("encoder", "masking", "quantizer", "decoder", "loss", "preprocessor"):
+        assert public[section].keys() <= written[section].keys()
+    assert read_encoder(written)["layers"] == 1

@@ -1,0 +1,203 @@
+import json
+
+import pytest
+import torch
+
+from src.interop.nemo import load_features, load_nemo, to_nemo
+from src.loss.masked_prediction import MaskedPredictionLoss
+from src.models.conformer import ConformerEncoder
+from src.models.layers.block_mask import BlockMask
+from src.models.layers.quantizer import RandomProjectionQuantizer
+from src.models.nest import NEST
+from tests.golden import FIXTURES, golden, part
+
+ENCODER = {"n_features": 16, "layers": 1, "width": 16, "heads": 2, "subsampling_channels": 4}
+
+
+def tiny(mask=None, encoder=None, **options):
+    return NEST(
+        ConformerEncoder(**{**ENCODER, **(encoder or {})}), mask or BlockMask(), 32, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def reference():
+    tensors, about = golden("nest_model")
+    path = FIXTURES / "nest_model.nemo"
+    model, features = load_nemo(path), load_features(path)
+    length = tensors["in.length"]
+    batch = features(audio=tensors["in.clean"], audio_length=length)
+    noisy = features(audio=tensors["in.noisy"], audio_length=length)
+    return model, {**batch, "noisy_spectrogram": noisy["spectrogram"]}, tensors, about
+
+
+@pytest.mark.parametrize("name", ["eval", "masked"])
+def test_the_reference_model(reference, name):
+    model, batch, tensors, _ = reference
+    mask = tensors["in.frame_mask"] if name == "masked" else None
+    model.eval()
+    with torch.no_grad():
+        found = model(**batch, mask=mask)
+        log_probs = model.scores(found["encoded"].transpose(1, 2)).log_softmax(2)
+    assert torch.equal(found["encoded_length"], tensors["out.eval.encoded_len"])
+    valid = tensors["out.token_valid"].bool()
+    tokens = found["tokens"].transpose(1, 2)
+    assert torch.equal(tokens[valid], tensors["out.eval.tokens"][valid])
+    for i, length in enumerate(found["encoded_length"]):
+        torch.testing.assert_close(
+            log_probs[i, :length], tensors[f"out.{name}.log_probs"][i, :length], rtol=0, atol=2e-5
+        )
+    if mask is not None:
+        assert torch.equal(found["masked_tokens"], tensors["out.masked.token_mask"].bool())
+        loss = MaskedPredictionLoss()(**found)["loss"]
+        torch.testing.assert_close(loss, tensors["out.masked.loss"][0], rtol=0, atol=2e-5)
+
+
+def test_the_reference_gradients(reference):
+    model, batch, tensors, about = reference
+    model.train()
+    model.zero_grad()
+    buffers = {k: v.clone() for k, v in model.named_buffers()}
+    loss = MaskedPredictionLoss()(**model(**batch, mask=tensors["in.frame_mask"]))["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(about["masked_loss_train"], abs=2e-5)
+    grads = to_nemo({k: p.grad for k, p in model.named_parameters() if p.grad is not None})
+    expected = part(tensors, "grad.")
+    assert expected
+    for name, value in expected.items():
+        torch.testing.assert_close(grads[name], value, rtol=0, atol=2e-5)
+    norms = about["grad_norms"]
+    assert set(norms) == set(grads)
+    for name, norm in norms.items():
+        assert grads[name].norm().item() == pytest.approx(norm, abs=2e-5, rel=1e-4)
+    state = to_nemo(model.state_dict())
+    for name, value in part(tensors, "out.train.after.").items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=2e-5)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+
+
+def test_names_and_shapes_of_l():
+    table = json.loads((FIXTURES / "table_nest_L.json").read_text())["state"]
+    with torch.device("meta"):
+        model = NEST(ConformerEncoder(), BlockMask())
+    ours = {name: list(value.shape) for name, value in to_nemo(model.state_dict()).items()}
+    theirs = {
+        row["name"]: row["shape"]
+        for row in table
+        if row["kind"] != "buffer (not saved)" and not row["name"].startswith("preprocessor.")
+    }
+    assert ours == theirs
+    parameters = list(model.parameters())
+    assert sum(p.numel() for p in parameters) == 113_106_000
+    assert sum(p.numel() for p in parameters if p.requires_grad) == 112_964_608
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "total"),
+    [
+        ("s", 12_600_240, 14_191_616),
+        ("m", 26_128_640, 28_375_376),
+        ("l", 108_762_112, 113_106_000),
+        ("xl", 607_306_752, 615_844_944),
+        ("xxl", 1_060_543_488, 1_069_081_680),
+    ],
+)
+def test_published_sizes(name, encoder, total):
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    from tests.demo import CONFIGS
+
+    options = [f"encoder@model.encoder=fastconformer_{name}", "model.classes=8192", "model.books=1"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("ssl_nest", overrides=options)
+    with torch.device("meta"):
+        model = instantiate(config.model, _convert_="all")
+    assert sum(p.numel() for p in model.encoder.parameters()) == encoder
+    assert sum(p.numel() for p in model.parameters()) == total
+
+
+@pytest.mark.parametrize("case", ["l2_1", "l2_2", "cosine_1", "cosine_2"])
+def test_the_reference_quantizer(case):
+    tensors, about = golden("nest_quantizer")
+    config = about["cases"][case]["config"]
+    quantizer = RandomProjectionQuantizer(
+        80, 8, config["num_classes"], config["num_books"], 16, config["dist_fn"]
+    )
+    state = part(tensors, f"state.{case}.")
+    quantizer.load_state_dict(
+        {"projection.weight": state["proj.weight"], "codebooks": state["codebooks"]}
+    )
+    tokens = quantizer(tensors[f"in.{case}.features"])
+    assert torch.equal(tokens, tensors[f"out.{case}.tokens"])
+
+
+@pytest.mark.parametrize("books", [1, 3])
+@pytest.mark.parametrize("position", ["before_subsampling", "after_subsampling"])
+def test_scores_under_the_mask_are_those_of_all_frames(books, position):
+    """The fast path, which scores masked frames only, against the plain one."""
+    torch.manual_seed(0)
+    model = tiny(BlockMask(16, 0.05), books=books, mask_position=position).eval()
+    batch = {
+        "spectrogram": torch.randn(3, 16, 90),
+        "spectrogram_length": torch.tensor([90, 64, 40]),
+    }
+    found = model(**batch, seed=torch.tensor([3, 4, 5]))
+    plain = model.scores(found["encoded"].transpose(1, 2))[:, : found["tokens"].shape[2]]
+    hidden = found["masked_tokens"]
+    assert 0 < hidden.sum() == len(found["logits"])
+    torch.testing.assert_close(found["logits"], plain[hidden])
+    assert torch.equal(found["targets"], found["tokens"].transpose(1, 2)[hidden])
+    log_probs = plain.log_softmax(2)[hidden]  # [N, classes, books]
+    picked = log_probs.gather(1, found["targets"].unsqueeze(1)).squeeze(1)
+    loss = MaskedPredictionLoss()(**found)["loss"]
+    torch.testing.assert_close(loss, -picked.mean(0).mean())
+
+
+def test_the_encoder_sees_nothing_of_what_is_masked():
+    torch.manual_seed(0)
+    model = tiny().eval()
+    spectrogram, length = torch.randn(1, 16, 80), torch.tensor([80])
+    mask = torch.zeros(1, 80, dtype=torch.bool)
+    mask[:, 16:56] = True
+    first = model(spectrogram=spectrogram, spectrogram_length=length, mask=mask)
+    changed = spectrogram.clone()
+    changed[..., 16:56] = 99
+    second = model(spectrogram=changed, spectrogram_length=length, mask=mask)
+    assert torch.equal(first["encoded"], second["encoded"])
+    assert not torch.equal(first["tokens"], second["tokens"])
+    assert first["masked_tokens"].int().tolist() == [[0, 0, 1, 1, 1, 1, 1, 0, 0, 0]]
+    noisy = torch.randn_like(spectrogram)
+    third = model(
+        spectrogram=spectrogram, noisy_spectrogram=noisy, spectrogram_length=length, mask=mask
+    )
+    assert torch.equal(first["tokens"], third["tokens"])  # of the clean speech
+    assert not torch.equal(first["encoded"], third["encoded"])
+
+
+def test_without_seeds_nothing_is_masked_and_the_loss_is_zero():
+    model = tiny()
+    batch = {"spectrogram": torch.randn(2, 16, 40), "spectrogram_length": torch.tensor([40, 24])}
+    found = model(**batch)
+    assert not found["mask"].any() and len(found["logits"]) == 0
+    loss = MaskedPredictionLoss()(**found)["loss"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_causal_subsampling_puts_out_a_frame_more_than_there_are_tokens():
+    model = tiny(BlockMask(16, 0.05), {"causal_subsampling": True})
+    batch = {"spectrogram": torch.randn(2, 16, 64), "spectrogram_length": torch.tensor([64, 40])}
+    found = model(**batch, seed=torch.tensor([1, 2]))
+    assert found["encoded"].shape[2] == found["tokens"].shape[2] + 1
+    assert found["tokens_length"].tolist() == [8, 5]
+
+
+def test_a_constant_can_stand_for_the_mask():
+    model = tiny(mask_value=0.25)
+    assert model.mask_embedding.tolist() == [0.25] * 16
+    assert not model.mask_embedding.requires_grad
+    with pytest.raises(ValueError, match="mask_position 'middle'"):
+        tiny(mask_position="middle")
