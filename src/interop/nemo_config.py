@@ -77,7 +77,6 @@ FEATURES_FIXED = {
     "use_torchaudio": False,
 }
 NORMALIZATIONS = {"per_feature": "bands", "all_features": "utterance", None: "none"}
-POSITIONS = {"pre_conv": "before_subsampling", "post_conv": "after_subsampling"}
 
 
 def read_encoder(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +124,11 @@ def read_nest(config: dict[str, Any]) -> dict[str, Any]:
     decoder = section_of(config, "decoder", "MultiSoftmaxDecoder")
     check_fixed(decoder, {"use_bias": True, "num_decoders": books}, "decoder")
     loss = section_of(config, "loss", "MultiMLMLoss")
-    position = config.get("mask_position", "pre_conv")
-    if position not in POSITIONS:
-        raise ValueError(f"mask_position '{position}' is none of {', '.join(POSITIONS)}.")
+    # NeMo divides the block of a post_conv model anew at each restore: nobody knows which it was.
+    if config.get("mask_position", "pre_conv") != "pre_conv":
+        raise ValueError(
+            f"mask_position: {config['mask_position']} is not supported, only pre_conv."
+        )
     factor = config["encoder"]["subsampling_factor"]
     check_fixed(quantizer, {"combine_time_steps": factor}, "quantizer")
     return {
@@ -135,7 +136,6 @@ def read_nest(config: dict[str, Any]) -> dict[str, Any]:
         "books": books,
         "code_size": quantizer["code_dim"],
         "distance": quantizer.get("dist_fn", "cosine"),
-        "mask_position": POSITIONS[position],
         "mask_threshold": loss.get("mask_threshold", 0.8),
         "mask_value": config["masking"].get("mask_value"),
     }
@@ -167,12 +167,13 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
     """The config of a model, whole, as NeMo wants it.
 
     Raises:
-        ValueError: the front end can't be said in NeMo's config.
+        ValueError: NeMo has no such front end, or the mask lies after the subsampling.
     """
+    if model.after_subsampling:
+        raise ValueError("mask_position: only before_subsampling can be written for NeMo.")
     options = model.encoder.options
     modules = "nemo.collections.asr.modules."
     factor, n_features = model.encoder.subsampling.factor, model.encoder.n_features
-    combine = 1 if model.after_subsampling else factor
     quantizer, books = model.quantizer, model.quantizer.books
     classes = quantizer.codebooks.shape[1]
     return {
@@ -181,7 +182,7 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
         "num_books": books,
         "code_dim": quantizer.codebooks.shape[2],
         "squeeze_single": False,
-        "mask_position": {ours: theirs for theirs, ours in POSITIONS.items()}[model.mask_position],
+        "mask_position": "pre_conv",
         "train_ds": None,
         "validation_ds": None,
         "preprocessor": write_features(features),
@@ -229,7 +230,7 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
         },
         "loss": {
             "_target_": "nemo.collections.asr.losses.MultiMLMLoss",
-            "combine_time_steps": combine,
+            "combine_time_steps": factor,
             "mask_threshold": model.mask_threshold,
             "num_decoders": books,
             "squeeze_single": False,

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.layers.conformer_layer import ConformerLayer
+from src.models.layers.dropout import dropout
 from src.models.layers.relative_attention import check_context, forbidden_pairs, position_table
 from src.models.layers.subsampling import Subsampling
 from src.utils.lengths import valid
@@ -127,13 +127,8 @@ class ConformerEncoder(nn.Module):
         **_,
     ) -> dict[str, Tensor]:
         """`encoded` [B, D, T'] and `encoded_length` [B]."""
-        x, length = self.subsample(spectrogram, spectrogram_length)
+        x, length = self.subsampling(spectrogram, spectrogram_length)
         return {"encoded": self.encode(x, length).transpose(1, 2), "encoded_length": length}
-
-    def subsample(self, spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, F, T] and [B] to the vectors [B, T', D] that the layers begin with, and [B]."""
-        x, length = self.subsampling(spectrogram, length)
-        return x * math.sqrt(self.width) if self.scale_input else x, length
 
     def encode(self, x: Tensor, length: Tensor) -> Tensor:
         """Subsampled vectors [B, T', D] to encoded ones."""
@@ -144,9 +139,10 @@ class ConformerEncoder(nn.Module):
     def states(self, x: Tensor, length: Tensor) -> Iterator[Tensor]:
         """What goes into the first layer, and what comes out of each: layers + 1 of [B, T', D]."""
         size = x.shape[1]
-        x = F.dropout(x, self.dropout_input, self.training)
+        x = x * math.sqrt(self.width) if self.scale_input else x
+        x = dropout(x, self.dropout_input, self.training)
         positions = position_table(size, self.width, x)
-        positions = F.dropout(positions, self.dropout_positions, self.training)
+        positions = dropout(positions, self.dropout_positions, self.training)
         forbidden = forbidden_pairs(length, size, self.draw_context(), self.context_style)
         padding = ~valid(length, size).unsqueeze(2)
         yield x

@@ -32,7 +32,7 @@ class ConformerCTC(nn.Module):
         **_,
     ) -> dict[str, Tensor]:
         """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
-        x, length = self.encoder.subsample(spectrogram, spectrogram_length)
+        x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
         scores = self.head(self.encoder.encode(x, length))
         return {"log_probs": F.log_softmax(scores.float(), dim=-1), "log_probs_length": length}
 
@@ -70,7 +70,7 @@ class LayerProbe(nn.Module):
     ) -> dict[str, Tensor]:
         """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
         with torch.no_grad():
-            x, length = self.encoder.subsample(spectrogram, spectrogram_length)
+            x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
             states = torch.stack(list(self.encoder.states(x, length)))
             states = F.layer_norm(states, states.shape[-1:])
         mixed = torch.einsum("l,lbtd->btd", self.layer_weights().to(states.dtype), states)

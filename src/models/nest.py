@@ -27,8 +27,8 @@ class NEST(nn.Module):
         masking: draws the blocks.
         classes, books, code_size, distance: of the quantizer.
         mask_position: `before_subsampling`, on the spectrogram, or `after_subsampling`, on the
-            vectors that enter the first layer. (NeMo cuts the gradient there; here the
-            subsampling goes on learning from what is not masked.)
+            vectors that enter the first layer. As in NeMo, tokens are then made of these vectors,
+            and the subsampling stays as it is at the start: targets that moved could be chased.
         mask_threshold: a token is masked if more than this share of its frames is.
         mask_value: a constant in place of the mask embedding.
 
@@ -53,16 +53,13 @@ class NEST(nn.Module):
             raise ValueError(f"NEST: mask_position '{mask_position}' is none of {POSITIONS}.")
         self.encoder, self.masking = encoder, masking
         self.mask_position, self.mask_threshold = mask_position, mask_threshold
-        self.quantizer = RandomProjectionQuantizer(
-            encoder.n_features,
-            encoder.subsampling.factor,
-            classes,
-            books,
-            code_size,
-            distance,
-        )
         before = mask_position == "before_subsampling"
         size = encoder.n_features if before else encoder.width
+        frames = encoder.subsampling.factor if before else 1
+        self.quantizer = RandomProjectionQuantizer(
+            size, frames, classes, books, code_size, distance
+        )
+        encoder.subsampling.requires_grad_(before)
         embedding = 0.1 * torch.randn(size)
         if mask_value is not None:
             embedding = torch.full((size,), float(mask_value))
@@ -98,14 +95,15 @@ class NEST(nn.Module):
             to be predicted [B, T']; `logits` [N, classes, books] and `targets` [N, books] of those
             N tokens, batch by batch in order of time.
         """
-        clean = whole_groups(spectrogram, self.quantizer.frames)
-        tokens = self.quantizer(clean)  # [B, T', books]
-        noisy = clean if noisy_spectrogram is None else noisy_spectrogram
-        noisy = whole_groups(noisy, self.quantizer.frames)
-        x, length, mask, hidden = self.hide(noisy, spectrogram_length, seed, mask)
+        noisy = spectrogram if noisy_spectrogram is None else noisy_spectrogram
+        given = (spectrogram, noisy, spectrogram_length, seed, mask)
+        hide = self.hide_vectors if self.after_subsampling else self.hide_frames
+        tokens, x, length, mask, hidden = hide(*given)
         x = self.encoder.encode(x, length)
         size = tokens.shape[1]  # causal subsampling puts out a frame more
-        tokens_length = -(-spectrogram_length // self.quantizer.frames)
+        tokens_length = length
+        if not self.after_subsampling:
+            tokens_length = -(-spectrogram_length // self.quantizer.frames)
         hidden = hidden[:, :size] & valid(tokens_length, size)
         return {
             "encoded": x.transpose(1, 2),
@@ -124,26 +122,36 @@ class NEST(nn.Module):
         """Where the mask lies."""
         return self.mask_position == "after_subsampling"
 
-    def hide(
-        self, spectrogram: Tensor, length: Tensor, seed: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Subsampled vectors with what is masked hidden.
+    def hide_frames(
+        self, clean: Tensor, noisy: Tensor, length: Tensor, seed: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Masked before the subsampling.
 
         Returns:
-            The vectors [B, T', D], their lengths, the mask as drawn, and the masked tokens
-            [B, T'].
+            Tokens [B, T', books], vectors [B, T', D], their lengths, the mask [B, T] and the masked
+            tokens [B, T'].
         """
-        if self.after_subsampling:
-            x, length = self.encoder.subsample(spectrogram, length)
-            mask = self.draw(seed, length, x.shape[1], mask, self.quantizer.frames)
-            x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
-            return x, length, mask, mask
-        mask = self.draw(seed, length, spectrogram.shape[2], mask)
-        embedding = self.mask_embedding[:, None].to(spectrogram.dtype)
-        masked = torch.where(mask.unsqueeze(1), embedding, spectrogram)
-        x, length = self.encoder.subsample(masked, length)
-        share = mask.float().unflatten(1, (-1, self.quantizer.frames)).mean(2)
-        return x, length, mask, share > self.mask_threshold
+        frames = self.quantizer.frames
+        tokens = self.quantizer(whole_groups(clean, frames))
+        noisy = whole_groups(noisy, frames)
+        mask = self.draw(seed, length, noisy.shape[2], mask)
+        embedding = self.mask_embedding[:, None].to(noisy.dtype)
+        x, length = self.encoder.subsampling(
+            torch.where(mask.unsqueeze(1), embedding, noisy), length
+        )
+        share = mask.float().unflatten(1, (-1, frames)).mean(2)
+        return tokens, x, length, mask, share > self.mask_threshold
+
+    @torch.no_grad()
+    def hide_vectors(
+        self, clean: Tensor, noisy: Tensor, length: Tensor, seed: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Masked after the subsampling; returns what `hide_frames` does."""
+        tokens = self.quantizer(self.encoder.subsampling(clean, length)[0].transpose(1, 2))
+        x, length = self.encoder.subsampling(noisy, length)
+        mask = self.draw(seed, length, x.shape[1], mask, self.encoder.subsampling.factor)
+        x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
+        return tokens, x, length, mask, mask
 
     def draw(
         self,

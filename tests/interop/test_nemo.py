@@ -112,6 +112,19 @@ def test_a_front_end_that_nemo_has_not_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_masks_after_the_subsampling_are_not_for_nemo(tmp_path):
+    encoder = ConformerEncoder(layers=1, width=16, heads=2)
+    model = NEST(encoder, BlockMask(), mask_position="after_subsampling")
+    with pytest.raises(ValueError, match="only before_subsampling"):
+        save_nemo(model, tmp_path / "out.nemo")
+
+    def change(config, weights):
+        config["mask_position"] = "post_conv"
+
+    with pytest.raises(ValueError, match="post_conv is not supported"):
+        load_nemo(rewritten(tmp_path / "x.nemo", change))
+
+
 def test_every_name_has_a_way_back():
     for name in NEST(ConformerEncoder(layers=2, width=16, heads=2), BlockMask()).state_dict():
         assert our_name(nemo_name(name)) == name

@@ -187,6 +187,19 @@ def test_without_seeds_nothing_is_masked_and_the_loss_is_zero():
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def test_after_the_subsampling_tokens_are_made_of_its_vectors_and_it_stays():
+    model = tiny(BlockMask(16, 0.05), mask_position="after_subsampling")
+    batch = {"spectrogram": torch.randn(2, 16, 90), "spectrogram_length": torch.tensor([90, 50])}
+    found = model(**batch, seed=torch.tensor([1, 2]))
+    vectors, length = model.encoder.subsampling(batch["spectrogram"], batch["spectrogram_length"])
+    assert torch.equal(found["tokens"].transpose(1, 2), model.quantizer(vectors.transpose(1, 2)))
+    assert torch.equal(found["tokens_length"], length)
+    assert torch.equal(found["mask"], found["masked_tokens"])
+    MaskedPredictionLoss()(**found)["loss"].backward()
+    assert all(p.grad is None for p in model.encoder.subsampling.parameters())
+    assert all(p.grad is not None for p in model.encoder.layers.parameters())
+
+
 def test_causal_subsampling_puts_out_a_frame_more_than_there_are_tokens():
     model = tiny(BlockMask(16, 0.05), {"causal_subsampling": True})
     batch = {"spectrogram": torch.randn(2, 16, 64), "spectrogram_length": torch.tensor([64, 40])}

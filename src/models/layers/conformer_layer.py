@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.layers.dropout import dropout
 from src.models.layers.relative_attention import RelativeAttention
 
 
@@ -18,7 +19,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        x = F.dropout(F.silu(self.expand(x)), self.dropout, self.training)
+        x = dropout(F.silu(self.expand(x)), self.dropout, self.training)
         return self.project(x)
 
 
@@ -173,4 +174,4 @@ class ConformerLayer(nn.Module):
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout, in training."""
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)

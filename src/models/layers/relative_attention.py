@@ -121,9 +121,12 @@ class RelativeAttention(nn.Module):
 
     def position_scores(self, query: Tensor, positions: Tensor) -> Tensor:
         """(q_i + w) r_{i-j} / sqrt(K) for all i and j: [B, H, T, T]."""
-        distances = self.position(positions).unflatten(1, (self.heads, -1)).permute(1, 2, 0)
-        place = (query + self.position_bias[:, None].to(query.dtype)) * query.shape[-1] ** -0.5
-        return skew(place @ distances)
+        batch, heads, size, width = query.shape
+        distances = self.position(positions).unflatten(1, (heads, width)).permute(1, 2, 0)
+        place = (query + self.position_bias[:, None].to(query.dtype)) * width**-0.5
+        # All utterances in one product a head, so that the distances need no copy for each.
+        scores = place.transpose(0, 1).reshape(heads, batch * size, width) @ distances
+        return skew(scores.unflatten(1, (batch, size)).transpose(0, 1))
 
     def split(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, H, T, K]."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.utils.lengths import valid
@@ -68,6 +70,8 @@ class Subsampling(nn.Module):
         """
         x = spectrogram.transpose(1, 2).unsqueeze(1)  # [B, 1, T, F]
         x = x * inside(x, length)
+        # Channels last in memory, for which the depthwise convolutions are several times faster.
+        x = x.to(memory_format=torch.channels_last)
         x, length = self.stage(self.first, None, x, length)
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
             x, length = self.stage(depthwise, pointwise, x, length)
@@ -78,17 +82,24 @@ class Subsampling(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Half of the frames and bins: [B, C, T, F] and [B] to the same."""
         before, after = self.padding
-        if before == after:
-            x = nn.functional.conv2d(
-                x, strided.weight, strided.bias, STRIDE, before, groups=strided.groups
-            )
-        else:
-            x = strided(nn.functional.pad(x, (before, after, before, after)))
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        x = F.conv2d(x, strided.weight, strided.bias, STRIDE, before, groups=strided.groups)
         length = self.next_length(length)
-        if pointwise is not None:
-            x = pointwise(x)
-        # In place: this is the largest tensor of the model, and neither step needs its input.
-        return x.mul_(inside(x, length)).relu_(), length
+        if pointwise is None:
+            return relu_inside(x, inside(x, length)), length
+        own = inside(x, length).permute(0, 2, 3, 1)
+        x = F.linear(x.permute(0, 2, 3, 1), pointwise.weight.flatten(1), pointwise.bias)
+        return relu_inside(x, own).permute(0, 3, 1, 2), length
+
+
+def relu_inside(x: Tensor, own: Tensor) -> Tensor:
+    """ReLU where `own` is one and zero elsewhere, in place.
+
+    Where the result is zero ReLU passes no gradient on, so the mask needs none of its own.
+    """
+    x.detach().mul_(own)
+    return x.relu_()
 
 
 def inside(x: Tensor, length: Tensor) -> Tensor:

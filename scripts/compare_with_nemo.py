@@ -1,0 +1,281 @@
+"""Our NEST beside NeMo's: the same weights in both, their outputs, gradients, times and memory.
+
+In an environment of its own:
+    python3.11 -m venv nemo
+    nemo/bin/pip install "nemo_toolkit[asr]==3.0.0" torch==2.11.0 torchaudio==2.11.0 jaxtyping
+    nemo/bin/python scripts/compare_with_nemo.py
+"""
+
+import argparse
+import gc
+import logging
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from torch import Tensor, nn
+
+from src.interop.nemo import load_features, load_nemo, save_nemo, to_nemo
+from src.loss.masked_prediction import MaskedPredictionLoss
+from src.models.conformer import ConformerEncoder
+from src.models.layers.block_mask import BlockMask
+from src.models.nest import NEST
+
+INSTALL = "error: NeMo is not installed; the head of this script says how to get it."
+SIZES = {
+    "tiny": {"layers": 2, "width": 64, "heads": 4, "subsampling_channels": 32},
+    "S": {"layers": 16, "width": 176, "heads": 4},
+    "M": {"layers": 16, "width": 256, "heads": 4},
+    "L": {},
+}
+NO_DROPOUT = {"dropout": 0.0, "dropout_input": 0.0, "dropout_attention": 0.0}
+
+
+def our_model(size: str, dropout: bool) -> NEST:
+    """A NEST of a published size with random weights, all of them, norms and biases too."""
+    torch.manual_seed(0)
+    options = SIZES[size] if dropout else SIZES[size] | NO_DROPOUT
+    model = NEST(ConformerEncoder(**options), BlockMask())
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
+            nn.init.normal_(module.weight, 1.0, 0.1)
+            nn.init.normal_(module.bias, 0.0, 0.1)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("content_bias", "position_bias")):
+            nn.init.normal_(parameter, 0.0, 0.1)
+    return model
+
+
+def their_model(path: Path) -> Any:
+    """NeMo's model from a .nemo file, every weight of which must be known and there."""
+    try:
+        from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
+        from nemo.utils import logging as nemo_logging
+    except ImportError:
+        sys.exit(INSTALL)
+    nemo_logging.setLevel(logging.ERROR)
+    model = EncDecDenoiseMaskedTokenPredModel.restore_from(
+        str(path), map_location="cpu", strict=True
+    )
+    model.preprocessor.featurizer.dither = 0.0
+    return model
+
+
+def make_batch(items: int, seconds: float) -> dict[str, Tensor]:
+    """Noise as clean and noisy audio, of different lengths but for the longest."""
+    draw = torch.Generator().manual_seed(1)
+    samples = int(seconds * 16000)
+    length = torch.tensor([samples - 3200 * i for i in range(items)]).clamp(min=samples // 2)
+    inside = torch.arange(samples) < length[:, None]
+    clean, noise = (0.1 * torch.randn(items, samples, generator=draw) * inside for _ in range(2))
+    return {"clean": clean, "noisy": clean + 0.3 * noise, "length": length}
+
+
+class Ours:
+    """Our model and front end, from audio to the loss."""
+
+    def __init__(self, path: Path, device: str = "cpu"):
+        self.model = load_nemo(path).to(device)
+        self.features = load_features(path).to(device)
+        self.loss = MaskedPredictionLoss()
+
+    def __call__(self, batch: dict[str, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
+        """All outputs; a drawn mask where none is given."""
+        length = batch["length"]
+        found = self.features(audio=batch["clean"], audio_length=length)
+        noisy = self.features(audio=batch["noisy"], audio_length=length)["spectrogram"]
+        seed = torch.arange(len(length), device=length.device)
+        found |= {"noisy_spectrogram": noisy}
+        found |= self.model(**found, seed=seed, mask=mask)
+        return found | self.loss(**found)
+
+
+class Theirs:
+    """NeMo's model, from audio to the loss."""
+
+    def __init__(self, path: Path, device: str = "cpu"):
+        self.model = their_model(path).to(device)
+
+    def __call__(self, batch: dict[str, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
+        """All outputs; a drawn mask where none is given."""
+        if mask is not None:
+            self.model.mask_processor.forward = lambda input_feats, input_lengths: apply(
+                mask, input_feats, self.model.mask_processor.mask_embedding
+            )
+        log_probs, length, masks, tokens = self.model(
+            input_signal=batch["clean"].clone(),
+            input_signal_length=batch["length"],
+            noisy_input_signal=batch["noisy"].clone(),
+            noisy_input_signal_length=batch["length"],
+            apply_mask=True,
+        )
+        loss = self.model.loss(
+            masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=length
+        )
+        return {"log_probs": log_probs, "length": length, "tokens": tokens, "loss": loss}
+
+
+def apply(mask: Tensor, features: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """What NeMo's mask processor gives, for a mask [B, T] that is known."""
+    mask = nn.functional.pad(mask, (0, features.shape[2] - mask.shape[1]))[:, None]
+    masked = torch.where(mask, embedding[:, None], features)
+    return masked, mask.float().expand_as(features)
+
+
+def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
+    """Print how far the outputs and gradients of both are apart."""
+    ours, theirs = Ours(path), Theirs(path)
+    mask = BlockMask()(torch.arange(len(batch["length"])), batch["length"] // 160, 2000)
+    frames = ours.features(audio=batch["clean"], audio_length=batch["length"])
+    mask = mask[:, : frames["spectrogram"].shape[2]]
+    features, _ = theirs.model.preprocessor(
+        input_signal=batch["clean"].clone(), length=batch["length"]
+    )
+    report("features", frames["spectrogram"], features)
+    with torch.no_grad():
+        for model in (ours.model, theirs.model):
+            model.eval()
+        x, length = theirs.model.encoder(
+            audio_signal=frames["spectrogram"], length=frames["spectrogram_length"]
+        )
+        encoded = ours.model.encoder(**frames)["encoded"]
+        inside = torch.arange(x.shape[2]) < length[:, None]
+        report("encoder, valid frames", encoded.transpose(1, 2)[inside], x.transpose(1, 2)[inside])
+        own, other = ours(batch, mask), theirs(batch, mask)
+        whole = ours.model.scores(own["encoded"].transpose(1, 2)).log_softmax(2)
+        other_scores = other["log_probs"].reshape(whole.shape)
+        report("log-probabilities, valid frames", whole[inside], other_scores[inside])
+        tokens = own["tokens"].transpose(1, 2)[inside]
+        same = (tokens == other["tokens"].reshape(*inside.shape, -1)[inside]).float().mean()
+        print(f"{'valid tokens that are equal':<36}{100 * same:.2f} %")
+        report("loss, evaluation", own["loss"], other["loss"])
+    for model in (ours.model, theirs.model):
+        model.train()
+    own, other = ours(batch, mask), theirs(batch, mask)
+    report("loss, training", own["loss"], other["loss"])
+    own["loss"].backward()
+    other["loss"].backward()
+    grads = to_nemo({k: p.grad for k, p in ours.model.named_parameters() if p.grad is not None})
+    expected = {k: p.grad for k, p in theirs.model.named_parameters() if p.grad is not None}
+    print(f"{'parameters with a gradient':<36}{len(grads)} and {len(expected)}")
+    worst = max(expected, key=lambda name: (grads[name] - expected[name]).abs().max())
+    report(f"gradients, the worst: {worst}", grads[worst], expected[worst])
+
+
+def report(name: str, ours: Tensor, theirs: Tensor) -> None:
+    """Print the largest difference and the largest value."""
+    ours, theirs = ours.detach().reshape(-1), theirs.detach().reshape(-1)
+    print(f"{name:<36}{(ours - theirs).abs().max():.1e} of {theirs.abs().max():.3g}")
+
+
+def training_step(run: Any, batch: dict[str, Tensor], autocast: bool) -> Callable[[], None]:
+    """One optimisation step as a function."""
+    optimizer = torch.optim.AdamW([p for p in run.model.parameters() if p.requires_grad], lr=1e-4)
+    run.model.train()
+    device = batch["clean"].device.type
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
+            loss = run(batch, None)["loss"]
+        if torch.isfinite(loss):
+            loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Namespace) -> None:
+    """Print the times of a training step of both, in turn."""
+    device = arguments.device
+    batch = {key: value.to(device) for key, value in batch.items()}
+    steps = {
+        kind.__name__: training_step(kind(path, device), batch, arguments.bf16)
+        for kind in (Ours, Theirs)
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(arguments.rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn:  # the first is a warm-up
+                times[name].append(time.perf_counter() - start)
+    ours, theirs = (statistics.median(times[name]) for name in ("Ours", "Theirs"))
+    seconds = float(batch["length"].sum()) / 16000
+    print(
+        f"training step: ours {ours:.3f} s, NeMo {theirs:.3f} s, ratio {ours / theirs:.2f}; "
+        f"ours hears {seconds / ours:.1f} hours of audio an hour, NeMo {seconds / theirs:.1f}"
+    )
+
+
+def memory_of(kind: str, path: Path, batch: dict[str, Tensor], threads: int, answer: Any) -> None:
+    """What the first step of a fresh process adds to its memory, in MiB; CPU."""
+    torch.set_num_threads(threads)
+    run = {"Ours": Ours, "Theirs": Theirs}[kind](path)
+    run.model.train()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = status("VmRSS")
+    run(batch, None)["loss"].backward()
+    answer.put(status("VmHWM") - before)
+
+
+def status(name: str) -> float:
+    """A figure of this process from /proc, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+def compare_memory(path: Path, batch: dict[str, Tensor], threads: int) -> None:
+    """Print what a forward and backward pass of each adds to the memory at its peak."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for kind in ("Ours", "Theirs"):
+        answer = context.Queue()
+        process = context.Process(target=memory_of, args=(kind, path, batch, threads, answer))
+        process.start()
+        found[kind] = answer.get(timeout=600)
+        process.join()
+    ratio = found["Ours"] / found["Theirs"]
+    print(
+        f"memory added by forward and backward: ours {found['Ours']:.0f} MiB, "
+        f"NeMo {found['Theirs']:.0f} MiB, ratio {ratio:.2f}"
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Our NEST beside NeMo's.")
+    parser.add_argument("--size", default="L", choices=SIZES)
+    parser.add_argument("--items", type=int, default=4, help="utterances in the batch")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the longest")
+    parser.add_argument("--rounds", type=int, default=3, help="timed steps; the median counts")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="for the times")
+    parser.add_argument("--bf16", action="store_true", help="time under autocast to bfloat16")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    batch = make_batch(arguments.items, arguments.seconds)
+    print(f"{arguments.size}, {arguments.items} utterances of up to {arguments.seconds:g} s")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ours.nemo"
+        save_nemo(our_model(arguments.size, dropout=False), path)
+        compare_outputs(path, batch)
+        save_nemo(our_model(arguments.size, dropout=True), path)
+        compare_times(path, batch, arguments)
+        if arguments.device == "cpu":
+            compare_memory(path, batch, arguments.threads)
+
+
+if __name__ == "__main__":
+    main()
