@@ -199,10 +199,8 @@ def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Name
     """Print the times of a training step of both, in turn."""
     device = arguments.device
     batch = {key: value.to(device) for key, value in batch.items()}
-    steps = {
-        kind.__name__: training_step(kind(path, device), batch, arguments.bf16)
-        for kind in (Ours, Theirs)
-    }
+    both: dict[str, Any] = {"Ours": Ours(path, device), "Theirs": Theirs(path, device)}
+    steps = {name: training_step(run, batch, arguments.bf16) for name, run in both.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(arguments.rounds + 1):
         for name, step in steps.items():
@@ -221,7 +219,7 @@ def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Name
 def memory_of(kind: str, path: Path, batch: dict[str, Tensor], threads: int, answer: Any) -> None:
     """What the first step of a fresh process adds to its memory, in MiB; CPU."""
     torch.set_num_threads(threads)
-    run = {"Ours": Ours, "Theirs": Theirs}[kind](path)
+    run: Any = Ours(path) if kind == "Ours" else Theirs(path)
     run.model.train()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far

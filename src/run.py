@@ -59,7 +59,7 @@ class Run:
             sample_rate: of samples given without their rate, in Hz.
 
         Returns:
-            For recognition, the transcript.
+            For recognition, the transcript; for pretraining, the encoded frames [D, T'].
 
         Raises:
             ValueError: samples without a rate, or a file that can't be read.
@@ -88,6 +88,7 @@ class Run:
         """The whole batch of one that comes out for audio [T] at the run's rate."""
         batch = collate([{"id": "audio", "path": "", "seed": 0, "audio": audio}])
         batch = self.transforms(**to_device(batch, self.device))
+        del batch["seed"]  # from which a model in pretraining would draw what to hide
         batch |= self.model(**batch)
         return batch | self.task.postprocess(**batch)
 

@@ -1,0 +1,45 @@
+"""What each layer counts in a probe: python scripts/plot_layer_weights.py RUN OUT.png."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from src.logger.plots import new_figure, save_figure
+from src.models.conformer_ctc import LayerProbe
+from src.run import load_run
+from src.utils.entry import run_command
+
+
+def draw(arguments: argparse.Namespace) -> None:
+    """Read the weights, print them and write the picture.
+
+    Raises:
+        ValueError: the run is no probe.
+    """
+    model = load_run(arguments.run, device="cpu").model
+    if not isinstance(model, LayerProbe):
+        raise ValueError(f"{arguments.run}: holds {type(model).__name__}; wanted LayerProbe.")
+    weights = model.layer_weights().tolist()
+    names = ["input", *(str(i) for i in range(1, len(weights)))]
+    for name, weight in zip(names, weights, strict=True):
+        print(f"{name:>6}{weight:>8.3f}")
+    figure = new_figure(6, 3)
+    axes = figure.subplots()
+    axes.bar(names, weights)
+    axes.set(xlabel="layer", ylabel="weight", title="What each layer counts")
+    save_figure(figure, arguments.out)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Draw what each layer counts in a probe.")
+    parser.add_argument("run", type=Path, help="of asr_nest_probe")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    run_command(lambda: draw(arguments))
+
+
+if __name__ == "__main__":
+    main()
