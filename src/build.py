@@ -99,7 +99,7 @@ def adopt_encoder(config: DictConfig) -> None:
         raise ValueError("config, trainer.from_pretrained: name a pretrained run or .nemo file.")
     path = Path(config.trainer.from_pretrained)
     if path.suffix == ".nemo":
-        encoder, features = nemo.load_encoder_options(path), nemo.load_features_options(path)
+        encoder, features = nemo.load_options(path)
     elif (path / "config.yaml").exists():
         saved = RunFolder.open(path).read_config()
         encoder, features = saved.model.encoder, saved.transforms.features

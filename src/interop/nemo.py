@@ -1,6 +1,7 @@
 """Weights and configs of NVIDIA NeMo's NEST and FastConformer, in and out, without NeMo."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,42 +68,41 @@ def load_nemo(path: str | Path) -> NEST:
     path = Path(path)
     config, weights = read_archive(path)
     check_model(config, path)
-    try:
-        encoder = ConformerEncoder(**nemo_config.read_encoder(config))
-        masking = BlockMask(**nemo_config.read_masking(config))
-        model = NEST(encoder, masking, **nemo_config.read_nest(config))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: model_config.yaml: {error}") from None
+    encoder = ConformerEncoder(**described(nemo_config.read_encoder, config, path))
+    masking = BlockMask(**described(nemo_config.read_masking, config, path))
+    model = NEST(encoder, masking, **described(nemo_config.read_nest, config, path))
     fill(model, from_nemo(weights), path)
     return model
 
 
 def load_features(path: str | Path) -> LogMel:
     """The front end of a .nemo file, with its own window and mel bands."""
-    weights = read_archive(Path(path))[1]
-    features = LogMel(**load_features_options(path))
+    config, weights = read_archive(Path(path))
+    features = LogMel(**described(nemo_config.read_features, config, Path(path)))
     for name, buffer in ((WINDOW, features.power.window), (BANDS, features.bands)):
         if name in weights:
-            saved = weights[name].reshape(buffer.shape)
-            buffer.copy_(saved)
+            buffer.copy_(weights[name].reshape(buffer.shape))
     return features
 
 
-def load_encoder_options(path: str | Path) -> dict[str, Any]:
-    """What `ConformerEncoder` is to be called with for the encoder of any .nemo file."""
+def load_options(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `ConformerEncoder` and `LogMel` are to be called with for those of any .nemo file."""
     config, _ = read_archive(Path(path))
-    try:
-        return nemo_config.read_encoder(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: model_config.yaml: {error}") from None
+    encoder = described(nemo_config.read_encoder, config, Path(path))
+    return encoder, described(nemo_config.read_features, config, Path(path))
 
 
-def load_features_options(path: str | Path) -> dict[str, Any]:
-    """What `LogMel` is to be called with for the front end of any .nemo file."""
-    config, _ = read_archive(Path(path))
+def described(read: Callable[[dict], dict], config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Arguments that a part of the config says.
+
+    Raises:
+        ValueError: a knob is missing, unknown or not supported; names the file and the knob.
+    """
     try:
-        return nemo_config.read_features(config)
-    except (KeyError, TypeError, ValueError) as error:
+        return read(config)
+    except KeyError as error:
+        raise ValueError(f"{path}: model_config.yaml: {error} is missing.") from None
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: model_config.yaml: {error}") from None
 
 

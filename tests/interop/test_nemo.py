@@ -10,9 +10,9 @@ import yaml
 
 from src.interop.archive import CONFIG, WEIGHTS, read_archive, write_archive
 from src.interop.nemo import (
-    load_encoder_options,
     load_features,
     load_nemo,
+    load_options,
     nemo_name,
     our_name,
     save_nemo,
@@ -103,7 +103,7 @@ def test_what_a_changed_model_is_written_as(tmp_path):
     first, second = model(**batch), again(**batch)
     for name in ("encoded", "tokens", "logits"):
         assert torch.equal(first[name], second[name])
-    assert load_encoder_options(tmp_path / "out.nemo")["subsampling"] == 4
+    assert load_options(tmp_path / "out.nemo")[0]["subsampling"] == 4
 
 
 def test_a_front_end_that_nemo_has_not_is_refused(tmp_path):
