@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src import build
 from src.datasets.collate import collate
-from src.logger.plots import new_figure, save_figure
+from src.utils.plots import new_figure, save_figure
 from src.utils.audio import read_audio
 from src.utils.entry import run_command
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.logger.plots import Curves, curves_figure, save_figure
+from src.utils.plots import Curves, curves_figure, save_figure
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl
 

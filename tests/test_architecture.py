@@ -11,7 +11,6 @@ LEVELS = {
     **dict.fromkeys(("trainer",), 3),
     **dict.fromkeys(("build", "run"), 4),
 }
-# The trainer draws with the plots of the logger and evaluates with the metrics: all below it.
 
 
 def imported(path: Path) -> set[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from src.logger.plots import spectrogram_image
+from src.utils.plots import spectrogram_image
 from src.trainer.evaluation import Batch
 
 Stages = dict[str, list[tuple[str, Tensor]]]

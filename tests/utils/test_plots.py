@@ -3,7 +3,7 @@ import logging
 import torch
 from tqdm import tqdm
 
-from src.logger.plots import curves_figure, save_figure, spectrogram_image, to_array
+from src.utils.plots import curves_figure, save_figure, spectrogram_image, to_array
 from src.logger.text_log import setup_logging
 
 
