@@ -13,9 +13,9 @@ from torch import Tensor
 
 from src import build
 from src.datasets.collate import collate
-from src.utils.plots import new_figure, save_figure
 from src.utils.audio import read_audio
 from src.utils.entry import run_command
+from src.utils.plots import new_figure, save_figure
 
 
 def spectrograms(audio: Tensor, experiment: str) -> dict[str, Tensor]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.utils.plots import new_figure, save_figure
 from src.models.conformer_ctc import LayerProbe
 from src.run import load_run
 from src.utils.entry import run_command
+from src.utils.plots import new_figure, save_figure
 
 
 def draw(arguments: argparse.Namespace) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.utils.plots import Curves, curves_figure, save_figure
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl
+from src.utils.plots import Curves, curves_figure, save_figure
 
 
 def read_curve(rows: list[dict], name: str) -> tuple[list[float], list[float]]:

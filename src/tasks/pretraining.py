@@ -7,9 +7,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.utils.plots import masked_tokens_image
 from src.tasks.base import Task
 from src.utils.files import write_beside
+from src.utils.plots import masked_tokens_image
 
 
 class PretrainingTask(Task):

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from src.utils.plots import spectrogram_image
 from src.trainer.evaluation import Batch
+from src.utils.plots import spectrogram_image
 
 Stages = dict[str, list[tuple[str, Tensor]]]
 

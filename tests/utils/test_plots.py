@@ -3,8 +3,8 @@ import logging
 import torch
 from tqdm import tqdm
 
-from src.utils.plots import curves_figure, save_figure, spectrogram_image, to_array
 from src.logger.text_log import setup_logging
+from src.utils.plots import curves_figure, save_figure, spectrogram_image, to_array
 
 
 def test_low_frequencies_are_at_the_bottom():
