@@ -30,6 +30,8 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
 
     text_encoder = build.build(config, "text_encoder")
     model = build.build_model(config, text_encoder)
+    if config.compile:
+        model.compile()
     transforms = build.build_transforms(config, accelerator.device)
     splits = ["train", *config.trainer.validation_splits, *config.trainer.test_splits]
     with accelerator.main_process_first():  # the first one makes or downloads the data

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -214,3 +216,27 @@ def test_a_constant_can_stand_for_the_mask():
     assert not model.mask_embedding.requires_grad
     with pytest.raises(ValueError, match="mask_position 'middle'"):
         tiny(mask_position="middle")
+
+
+COMPILED = """
+import torch
+from tests.models.test_nest import BlockMask, tiny
+
+model = tiny(BlockMask(8, 0.1)).eval()
+batch = {
+    "spectrogram": torch.randn(2, 16, 64),
+    "spectrogram_length": torch.tensor([64, 50]),
+    "seed": torch.arange(2),
+}
+plain = model(**batch)
+model.compile(backend="aot_eager")  # traced as for a GPU, without its kernels
+compiled = model(**batch)
+assert torch.equal(compiled["tokens"], plain["tokens"])
+torch.testing.assert_close(compiled["logits"], plain["logits"])
+"""
+
+
+def test_compiled_equals_plain():
+    """In a process without the shape checks, which the compiler can't trace."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
