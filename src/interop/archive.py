@@ -9,7 +9,7 @@ import io
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
@@ -81,14 +81,30 @@ def parse_config(text: bytes, path: Path) -> dict[str, Any]:
 
 def parse_weights(data: bytes, path: Path) -> dict[str, Tensor]:
     """The checkpoint, which must be a flat dict of tensors."""
+    return as_tensors(read_torch(io.BytesIO(data), path, WEIGHTS), path, WEIGHTS)
+
+
+def read_torch(source: BinaryIO | Path, path: Path, name: str) -> Any:
+    """What torch saved, read without running anything.
+
+    Raises:
+        ValueError: it isn't such a file, or holds more than tensors and plain containers.
+    """
     try:
-        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, none of them documented
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: refused, {WEIGHTS} is no file of tensors ({reason}).") from None
-    tensors = isinstance(weights, dict) and all(isinstance(v, Tensor) for v in weights.values())
-    if not tensors:
-        raise ValueError(f"{path}: {WEIGHTS} is no flat dict of tensors.")
+        raise ValueError(f"{path}: refused, {name} is no file of tensors ({reason}).") from None
+
+
+def as_tensors(weights: Any, path: Path, name: str) -> dict[str, Tensor]:
+    """The same, if it is a flat dict of tensors.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if not (isinstance(weights, dict) and all(isinstance(v, Tensor) for v in weights.values())):
+        raise ValueError(f"{path}: {name} is no flat dict of tensors.")
     return weights
 
 

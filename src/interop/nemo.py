@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.interop import nemo_config
 from src.interop.archive import read_archive, write_archive
+from src.interop.naming import fill, inverted, replaced
 from src.models.conformer import ConformerEncoder
 from src.models.layers.block_mask import BlockMask
 from src.models.nest import NEST
@@ -71,6 +72,7 @@ def load_nemo(path: str | Path) -> NEST:
     encoder = ConformerEncoder(**described(nemo_config.read_encoder, config, path))
     masking = BlockMask(**described(nemo_config.read_masking, config, path))
     model = NEST(encoder, masking, **described(nemo_config.read_nest, config, path))
+    weights = {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
     fill(model, from_nemo(weights), path)
     return model
 
@@ -139,26 +141,6 @@ def check_model(config: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path}: holds {target}; wanted {' or '.join(MODELS)}.")
 
 
-def fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Put weights into a model, all of them.
-
-    Raises:
-        ValueError: a name or shape doesn't fit.
-    """
-    weights = {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
-    own = model.state_dict()
-    faults = [f"{name} is missing" for name in own.keys() - weights.keys()]
-    faults += [f"{name} is unexpected" for name in weights.keys() - own.keys()]
-    faults += [
-        f"{name} has shape {list(weights[name].shape)}, its config says {list(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    if faults:
-        raise ValueError(f"{path}: {len(faults)} weights don't fit; the first: {min(faults)}.")
-    model.load_state_dict(weights)
-
-
 def to_nemo(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under NeMo's names and in its shapes."""
     return {
@@ -195,16 +177,3 @@ def our_name(name: str) -> str:
         stage, kind = divmod(int(match[1]) - 2, 3)
         return f"encoder.subsampling.{('depthwise', 'pointwise')[kind]}.{stage}.{match[2]}"
     return replaced(name, inverted(WHOLE))
-
-
-def replaced(name: str, pieces: dict[str, str]) -> str:
-    """The name with its beginning exchanged; as it is if no piece fits."""
-    for old, new in pieces.items():
-        if name == old or name.startswith(old + "."):
-            return new + name[len(old) :]
-    return name
-
-
-def inverted(pieces: dict[str, str]) -> dict[str, str]:
-    """The way back."""
-    return {new: old for old, new in pieces.items()}

@@ -6,7 +6,7 @@ import torch
 from src.interop.nemo import from_nemo
 from src.interop.nemo_config import read_encoder
 from src.models.conformer import ConformerEncoder, drop_rates
-from src.models.layers.conformer_layer import DepthwiseConv, FrameNorm
+from src.models.layers.conformer_layer import FrameNorm
 from src.models.layers.relative_attention import (
     RelativeAttention,
     forbidden_pairs,
@@ -113,16 +113,6 @@ def test_who_sees_whom(style, context):
                     past = i // chunk - j // chunk
                     near = past >= 0 and (left < 0 or past <= left // chunk)
                 assert bool(found[b, 0, i, j]) == (not (near and j < length))
-
-
-def test_depthwise_convolution_is_the_plain_one():
-    torch.manual_seed(0)
-    x = torch.randn(2, 20, 6)
-    for context in [(2, 2), (4, 0), (1, 3)]:
-        layer = DepthwiseConv(6, 5, context, bias=True)
-        padded = torch.nn.functional.pad(x.transpose(1, 2), context)
-        plain = torch.nn.functional.conv1d(padded, layer.weight, layer.bias, groups=6)
-        torch.testing.assert_close(layer(x), plain.transpose(1, 2))
 
 
 def test_norms():

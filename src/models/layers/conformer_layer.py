@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.layers.depthwise_conv import DepthwiseConv
 from src.models.layers.dropout import dropout
 from src.models.layers.relative_attention import RelativeAttention
 
@@ -21,36 +22,6 @@ class FeedForward(nn.Module):
         """[B, T, D] to [B, T, D]."""
         x = dropout(F.silu(self.expand(x)), self.dropout, self.training)
         return self.project(x)
-
-
-class DepthwiseConv(nn.Module):
-    """A convolution over time of each channel by itself, on [B, T, D].
-
-    Args:
-        width: channels.
-        kernel: in frames.
-        context: zeros before and after; together kernel - 1.
-        bias: whether there is one.
-    """
-
-    def __init__(self, width: int, kernel: int, context: tuple[int, int], bias: bool):
-        super().__init__()
-        template = nn.Conv1d(width, width, kernel, groups=width, bias=bias)
-        self.weight, self.bias, self.context = template.weight, template.bias, context
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D].
-
-        As an image of height one with the channels last, which is how x lies in memory: an order
-        of magnitude faster on a CPU than the one-dimensional convolution of its transpose.
-        """
-        before, after = self.context
-        if before != after:
-            x, before = F.pad(x, (0, 0, before, after)), 0
-        image = x.transpose(1, 2).unsqueeze(2)  # [B, D, 1, T]
-        weight = self.weight.unsqueeze(2)
-        image = F.conv2d(image, weight, self.bias, padding=(0, before), groups=image.shape[1])
-        return image.squeeze(2).transpose(1, 2)
 
 
 class FrameNorm(nn.Module):

@@ -1,0 +1,46 @@
+"""Scale-invariant signal-to-distortion ratio (Le Roux et al., arXiv 1811.02508)."""
+
+import torch
+from torch import Tensor
+
+from src.utils.lengths import valid
+
+EPS = 1e-8
+
+
+def centred(signal: Tensor, length: Tensor) -> Tensor:
+    """Signals [B, ..., T] minus their mean over their own samples; zero behind them."""
+    inside = valid(length, signal.shape[-1])
+    inside = inside.reshape(len(length), *[1] * (signal.ndim - 2), -1)
+    count = length.clamp(min=1).reshape(-1, *[1] * (signal.ndim - 1))
+    signal = signal.float().masked_fill(~inside, 0.0)
+    mean = signal.sum(-1, keepdim=True) / count
+    return (signal - mean).masked_fill(~inside, 0.0)
+
+
+def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
+    """SI-SDR in dB over each item's own samples, zero mean.
+
+    A silent target gives -80 dB and no gradient; see `pairwise_loss` for what training does.
+
+    Args:
+        estimate, target: [B, ..., T], broadcast against each other.
+        length: [B], in samples.
+
+    Returns:
+        [B, ...].
+    """
+    estimate, target = centred(estimate, length), centred(target, length)
+    energy = target.square().sum(-1, keepdim=True)
+    projected = (estimate * target).sum(-1, keepdim=True) / (energy + EPS) * target
+    error = (estimate - projected).square().sum(-1)
+    return 10 * torch.log10(projected.square().sum(-1) / (error + EPS) + EPS)
+
+
+def sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
+    """The plain ratio in dB, which minds the scale: energy of the target over that of the error."""
+    inside = valid(length, target.shape[-1])
+    inside = inside.reshape(len(length), *[1] * (target.ndim - 2), -1)
+    error = ((estimate - target).float() * inside).square().sum(-1)
+    energy = (target.float() * inside).square().sum(-1)
+    return 10 * torch.log10(energy / (error + EPS) + EPS)

@@ -1,0 +1,134 @@
+"""Gated single-head attention: near frames by all pairs, far ones in linear time.
+
+The block of MossFormer (Zhao and Ma, arXiv 2302.11824), after FLASH (Hua et al., arXiv 2202.10447).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.models.layers.depthwise_conv import depthwise
+from src.models.layers.dropout import dropout
+from src.models.layers.masked_norm import hide
+
+GROUP = 256  # frames that see each other one by one
+KEY = 128  # width of queries and keys
+KERNEL = 17  # of the convolutions, in frames
+TURNED = 32  # channels of queries and keys that tell positions
+DROPOUT = 0.1
+
+
+class ScaleNorm(nn.Module):
+    """Vectors brought to one length, which is learnt (arXiv 1910.05895)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.factor = width**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * (self.scale / (length * self.factor).clamp(min=1e-5)).to(x.dtype)
+
+
+class ConvModule(nn.Module):
+    """Norm, linear map, SiLU, and a convolution of each channel around a residual.
+
+    Args:
+        width, output: channels in and out.
+        norm: of the vectors that come in.
+    """
+
+    def __init__(self, width: int, output: int, norm: nn.Module):
+        super().__init__()
+        self.norm, self.linear = norm, nn.Linear(width, output)
+        self.weight = nn.Conv1d(output, output, KERNEL, groups=output, bias=False).weight
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """[B, T, width] to [B, T, output]."""
+        x = hide(F.silu(self.linear(self.norm(x))), padding)
+        # The residual is one more weight in the middle of the kernel.
+        weight = self.weight + F.pad(self.weight.new_ones(1), (KERNEL // 2, KERNEL // 2))
+        return dropout(depthwise(x, weight), DROPOUT, self.training)
+
+
+class GatedAttention(nn.Module):
+    """One block: x + project(gate(attention(x))).
+
+    Args:
+        width: of the frames.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.hidden = ConvModule(width, 4 * width, ScaleNorm(width))
+        self.key = ConvModule(width, KEY, ScaleNorm(width))
+        self.project = ConvModule(2 * width, width, ScaleNorm(2 * width))
+        # For the query and the key of near frames, and of far ones: q near, q far, k near, k far.
+        self.factor = nn.Parameter(0.02 * torch.randn(4, KEY))
+        self.offset = nn.Parameter(torch.zeros(4, KEY))
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None) -> Tensor:
+        """[B, T, D] to [B, T, D].
+
+        Args:
+            x: [B, T, D].
+            turn: cosines and sines, from `turns`.
+            padding: [B, T, 1], True beyond an item's end; None: there is none.
+        """
+        shifted = torch.cat([delayed(x[..., : x.shape[2] // 2]), x[..., x.shape[2] // 2 :]], -1)
+        hidden = hide(self.hidden(shifted, padding), padding)
+        heads = self.heads(shifted, turn, padding)
+        attended = self.far(heads, hidden, padding)
+        attended = self.near(heads, hidden, attended)
+        v, u = hidden.chunk(2, dim=-1)
+        by_v, by_u = attended.chunk(2, dim=-1)
+        return x + self.project(by_u * v * torch.sigmoid(by_v * u), padding)
+
+    def heads(self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None) -> list[Tensor]:
+        """Four turned forms of the shared vectors, each [B, T, K]."""
+        shared = self.key(x, padding)
+        return [
+            rotate(torch.addcmul(offset, shared, factor), turn)
+            for factor, offset in zip(self.factor, self.offset, strict=True)
+        ]
+
+    def far(self, heads: list[Tensor], hidden: Tensor, padding: Tensor | None) -> Tensor:
+        """Attention without softmax over all frames, as two products: [B, T, C]."""
+        _, query, _, key = heads
+        frames = hidden.shape[1] if padding is None else (~padding).sum(1, keepdim=True)
+        return query @ (key.transpose(1, 2) @ hidden / frames)
+
+    def near(self, heads: list[Tensor], hidden: Tensor, added: Tensor) -> Tensor:
+        """Plus attention by the squared ReLU among the frames of a group: [B, T, C]."""
+        query, _, key, _ = (grouped(head) for head in heads)
+        weights = F.relu(torch.bmm(query / GROUP, key.transpose(1, 2))).square()
+        weights = dropout(weights, DROPOUT, self.training)
+        found = torch.baddbmm(grouped(added), weights, grouped(hidden))
+        return found.view(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
+
+
+def delayed(x: Tensor) -> Tensor:
+    """[B, T, D] one frame later, with zeros in front."""
+    return F.pad(x, (0, 0, 1, -1))
+
+
+def grouped(x: Tensor) -> Tensor:
+    """[B, T, D] to [B * groups, GROUP, D], with zeros at the end."""
+    return F.pad(x, (0, 0, 0, -x.shape[1] % GROUP)).reshape(-1, GROUP, x.shape[2])
+
+
+def turns(frequencies: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [T, F] of every frame's angles."""
+    times = torch.arange(frames, device=frequencies.device, dtype=torch.float32)
+    angles = times[:, None] * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions (arXiv 2104.09864): neighbouring channels of the first TURNED as pairs."""
+    cosine, sine = (t.to(x.dtype) for t in turn)
+    a, b = x[..., :TURNED].unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([a * cosine - b * sine, b * cosine + a * sine], dim=-1).flatten(-2)
+    return torch.cat([turned, x[..., TURNED:]], dim=-1)

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from src.interop.clearervoice import from_clearervoice, to_clearervoice
+from src.loss.si_sdr import si_sdr
+from src.models.mossformer2 import MossFormer2
+from tests.golden import golden, part
+
+
+@pytest.fixture(scope="module")
+def reference():
+    tensors, _ = golden("mossformer2_base")
+    weights = {name: value.float() for name, value in part(tensors, "state.").items()}
+    model = MossFormer2(width=64, layers=2).eval()
+    model.load_state_dict(from_clearervoice(weights), strict=False)
+    batch = {"audio": tensors["in.mixture"], "audio_length": torch.tensor([4000, 4000])}
+    return model, batch, tensors
+
+
+def test_the_reference_outputs(reference):
+    model, batch, tensors = reference
+    found = model(**batch)
+    torch.testing.assert_close(
+        found["estimates"].transpose(1, 2), tensors["out.estimates"], rtol=0, atol=1e-5
+    )
+    masks = found["masks"][0].unsqueeze(1)[..., :64]
+    torch.testing.assert_close(masks, tensors["mid.mask"], rtol=0, atol=1e-5)
+
+
+def test_the_reference_loss_and_gradients(reference):
+    model, batch, tensors = reference
+    estimates = model(**batch)["estimates"]
+    sources = tensors["in.sources"].transpose(1, 2)
+    ratio = si_sdr(estimates[:, :, None], sources[:, None], batch["audio_length"])
+    orders = torch.stack([ratio[:, 0, 0] + ratio[:, 1, 1], ratio[:, 0, 1] + ratio[:, 1, 0]])
+    losses = -orders.max(0).values / 2
+    torch.testing.assert_close(losses, tensors["out.loss_per_item"], rtol=0, atol=5e-5)
+    names, parameters = zip(
+        *((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True
+    )
+    found = dict(zip(names, torch.autograd.grad(losses.mean(), parameters), strict=True))
+    theirs = to_clearervoice({**model.state_dict(), **found})
+    wanted = part(tensors, "grad.")
+    assert wanted
+    for name, value in wanted.items():
+        torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_recomputing_changes_nothing(memory):
+    torch.manual_seed(0)
+    options = {"width": 8, "layers": 2, "kernel": 4, "memory": memory}
+    plain, frugal = MossFormer2(**options).train(), MossFormer2(**options, recompute=True).train()
+    frugal.load_state_dict(plain.state_dict())
+    batch = {"audio": torch.randn(2, 900), "audio_length": torch.tensor([900, 700])}
+    found = []
+    for model in (plain, frugal):
+        torch.manual_seed(1)
+        estimates = model(**batch)["estimates"]
+        estimates.square().sum().backward()
+        found.append([estimates, *(p.grad for p in model.parameters() if p.requires_grad)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_too_short_is_named():
+    model = MossFormer2(width=8, layers=1)
+    batch = {"audio": torch.zeros(2, 20), "audio_length": torch.tensor([20, 15])}
+    with pytest.raises(ValueError, match="short.wav: 15 samples, fewer than a window of 16"):
+        model(**batch, id=["long.wav", "short.wav"])
+
+
+def test_bad_sizes():
+    with pytest.raises(ValueError, match="kernel 15"):
+        MossFormer2(kernel=15)
