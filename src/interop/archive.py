@@ -4,8 +4,8 @@ Nothing is unpacked to the disk, and weights are read as tensors only, so a host
 neither write nor run anything.
 """
 
-import gzip
 import io
+import lzma
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -49,8 +49,8 @@ def read_members(path: Path) -> dict[str, bytes]:
                     found[name] = file.read()
                     if len(found[name]) != member.size:
                         raise tarfile.ReadError("unexpected end of data")
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-        raise ValueError(f"{path}: truncated or no .nemo file ({error}).") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError):
+        raise ValueError(f"{path}: truncated or no .nemo file.") from None
     return found
 
 
@@ -71,9 +71,8 @@ def parse_config(text: bytes, path: Path) -> dict[str, Any]:
     """The YAML of the model."""
     try:
         config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: {CONFIG} is no plain YAML ({reason}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        raise ValueError(f"{path}: {CONFIG} is no plain YAML.") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: {CONFIG} is no mapping.")
     return config
@@ -92,9 +91,10 @@ def read_torch(source: BinaryIO | Path, path: Path, name: str) -> Any:
     """
     try:
         return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here, none of them documented
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: refused, {name} is no file of tensors ({reason}).") from None
+    except Exception:  # torch raises many kinds here, and advises to run the file
+        raise ValueError(
+            f"{path}: refused, {name} is damaged or holds more than plain tensors."
+        ) from None
 
 
 def as_tensors(weights: Any, path: Path, name: str) -> dict[str, Tensor]:
@@ -103,7 +103,10 @@ def as_tensors(weights: Any, path: Path, name: str) -> dict[str, Tensor]:
     Raises:
         ValueError: it isn't.
     """
-    if not (isinstance(weights, dict) and all(isinstance(v, Tensor) for v in weights.values())):
+    flat = isinstance(weights, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    )
+    if not flat:
         raise ValueError(f"{path}: {name} is no flat dict of tensors.")
     return weights
 

@@ -69,9 +69,7 @@ def load_nemo(path: str | Path) -> NEST:
     path = Path(path)
     config, weights = read_archive(path)
     check_model(config, path)
-    encoder = ConformerEncoder(**described(nemo_config.read_encoder, config, path))
-    masking = BlockMask(**described(nemo_config.read_masking, config, path))
-    model = NEST(encoder, masking, **described(nemo_config.read_nest, config, path))
+    model = described(build_nest, config, path)
     weights = {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
     fill(model, from_nemo(weights), path)
     return model
@@ -80,11 +78,24 @@ def load_nemo(path: str | Path) -> NEST:
 def load_features(path: str | Path) -> LogMel:
     """The front end of a .nemo file, with its own window and mel bands."""
     config, weights = read_archive(Path(path))
-    features = LogMel(**described(nemo_config.read_features, config, Path(path)))
+    features = described(lambda c: LogMel(**nemo_config.read_features(c)), config, Path(path))
     for name, buffer in ((WINDOW, features.power.window), (BANDS, features.bands)):
-        if name in weights:
-            buffer.copy_(weights[name].reshape(buffer.shape))
+        if name not in weights:
+            continue
+        if weights[name].squeeze().shape != buffer.shape:
+            raise ValueError(
+                f"{path}: {name} has shape {list(weights[name].shape)}, its config says "
+                f"{list(buffer.shape)}."
+            )
+        buffer.copy_(weights[name].squeeze())
     return features
+
+
+def build_nest(config: dict[str, Any]) -> NEST:
+    """The model that a config describes, with random weights."""
+    encoder = ConformerEncoder(**nemo_config.read_encoder(config))
+    masking = BlockMask(**nemo_config.read_masking(config))
+    return NEST(encoder, masking, **nemo_config.read_nest(config))
 
 
 def load_options(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,8 +105,8 @@ def load_options(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return encoder, described(nemo_config.read_features, config, Path(path))
 
 
-def described(read: Callable[[dict], dict], config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Arguments that a part of the config says.
+def described(read: Callable[[dict], Any], config: dict[str, Any], path: Path) -> Any:
+    """What a part of the config says.
 
     Raises:
         ValueError: a knob is missing, unknown or not supported; names the file and the knob.
@@ -104,8 +115,9 @@ def described(read: Callable[[dict], dict], config: dict[str, Any], path: Path) 
         return read(config)
     except KeyError as error:
         raise ValueError(f"{path}: model_config.yaml: {error} is missing.") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: model_config.yaml: {error}") from None
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: model_config.yaml: {reason}") from None
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -120,9 +132,17 @@ def save_nemo(model: NEST, path: str | Path, features: LogMel | None = None) -> 
         model: any NEST.
         path: of the file; replaced if it is there.
         features: its front end; None: NeMo's usual one.
+
+    Raises:
+        ValueError: NeMo has no such model or front end.
     """
     features = features or LogMel(n_mels=model.encoder.n_features, **nemo_config.FRONT_END)
     weights = {WINDOW: features.power.window, BANDS: features.bands.unsqueeze(0)}
+    if features.n_mels != model.encoder.n_features:
+        raise ValueError(
+            f"{path}: features of {features.n_mels} bands for a model of "
+            f"{model.encoder.n_features}."
+        )
     weights |= to_nemo(model.state_dict())
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     config = nemo_config.write(model, features)
@@ -173,7 +193,7 @@ def our_name(name: str) -> str:
     if match := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", name):
         return f"encoder.layers.{match[1]}.{replaced(match[2], inverted(LAYER))}"
     match = re.fullmatch(r"encoder\.pre_encode\.conv\.(\d+)\.(.+)", name)
-    if match and match[1] != "0":
+    if match and int(match[1]) % 3 != 1 and match[1] != "0":
         stage, kind = divmod(int(match[1]) - 2, 3)
         return f"encoder.subsampling.{('depthwise', 'pointwise')[kind]}.{stage}.{match[2]}"
     return replaced(name, inverted(WHOLE))

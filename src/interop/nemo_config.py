@@ -90,6 +90,8 @@ def read_encoder(config: dict[str, Any]) -> dict[str, Any]:
     known = ENCODER_IGNORED | ENCODER_FIXED.keys() | ENCODER.keys()
     check_known(section, known, "encoder")
     options = {ours: section[theirs] for theirs, ours in ENCODER.items() if theirs in section}
+    if options.get("subsampling_channels") == -1:  # which there means: as wide as the encoder
+        options["subsampling_channels"] = options["width"]
     if (options.get("output") or -1) <= 0:
         options["output"] = None
     return options
@@ -102,9 +104,9 @@ def read_masking(config: dict[str, Any]) -> dict[str, Any]:
     check_known(section, known | {"mask_value", "max_mask_ratio"}, "masking")
     check_fixed(section, {"freeze": True, "max_mask_ratio": 0.8}, "masking")
     return {
-        "block": section.get("block_size", 40),
-        "probability": section.get("mask_prob", 0.01),
-        "overlap": section.get("allow_overlap", False),
+        "block": section["block_size"],
+        "probability": section["mask_prob"],
+        "overlap": section["allow_overlap"],
     }
 
 
@@ -119,26 +121,39 @@ def read_nest(config: dict[str, Any]) -> dict[str, Any]:
     check_known(
         quantizer, known | {"time_ahead", "squeeze_single", "combine_time_steps"}, "quantizer"
     )
-    check_fixed(quantizer, {"freeze": True, "time_ahead": False}, "quantizer")
-    books = quantizer["num_books"]
+    books, classes = quantizer["num_books"], quantizer["num_classes"]
+    factor = config["encoder"]["subsampling_factor"]
+    features = config["encoder"]["feat_in"]
+    fixed = {"freeze": True, "time_ahead": False, "feat_in": features}
+    check_fixed(quantizer, fixed | {"combine_time_steps": factor}, "quantizer")
     decoder = section_of(config, "decoder", "MultiSoftmaxDecoder")
-    check_fixed(decoder, {"use_bias": True, "num_decoders": books}, "decoder")
+    fixed = {"use_bias": True, "num_decoders": books, "num_classes": classes}
+    check_fixed(decoder, fixed | {"feat_in": encoder_width(config["encoder"])}, "decoder")
+    known = {"_target_", "feat_in", "num_classes", "num_decoders", "init_mode", "use_bias"}
+    check_known(decoder, known | {"squeeze_single"}, "decoder")
     loss = section_of(config, "loss", "MultiMLMLoss")
+    check_fixed(loss, {"combine_time_steps": factor, "num_decoders": books}, "loss")
+    known = {"_target_", "combine_time_steps", "mask_threshold", "num_decoders", "squeeze_single"}
+    check_known(loss, known, "loss")
     # NeMo divides the block of a post_conv model anew at each restore: nobody knows which it was.
     if config.get("mask_position", "pre_conv") != "pre_conv":
         raise ValueError(
             f"mask_position: {config['mask_position']} is not supported, only pre_conv."
         )
-    factor = config["encoder"]["subsampling_factor"]
-    check_fixed(quantizer, {"combine_time_steps": factor}, "quantizer")
     return {
-        "classes": quantizer["num_classes"],
+        "classes": classes,
         "books": books,
         "code_size": quantizer["code_dim"],
         "distance": quantizer.get("dist_fn", "cosine"),
         "mask_threshold": loss.get("mask_threshold", 0.8),
         "mask_value": config["masking"].get("mask_value"),
     }
+
+
+def encoder_width(section: dict[str, Any]) -> int:
+    """Of the vectors that come out."""
+    output = section.get("feat_out") or -1
+    return output if output > 0 else section["d_model"]
 
 
 def read_features(config: dict[str, Any]) -> dict[str, Any]:
@@ -244,10 +259,11 @@ def write_features(features: LogMel) -> dict[str, Any]:
     Raises:
         ValueError: NeMo has no such front end.
     """
-    own = (features.preemphasis, features.symmetric_window, features.dropped)
-    if own != (0.97, True, 1):
+    own = (features.preemphasis, features.symmetric_window, features.dropped, features.f_min)
+    if own != (0.97, True, 1, 0.0):
         raise ValueError(
-            "features: NeMo's front end has preemphasis=0.97, symmetric_window and whole_hops."
+            "features: NeMo's front end has preemphasis=0.97, symmetric_window, whole_hops and "
+            "f_min=0."
         )
     power = features.power
     return {
@@ -258,6 +274,7 @@ def write_features(features: LogMel) -> dict[str, Any]:
         "window_stride": power.hop / features.sample_rate,
         "window": "hann",
         "features": features.n_mels,
+        "highfreq": features.f_max,
         "n_fft": power.n_fft,
         "log": True,
         "frame_splicing": 1,

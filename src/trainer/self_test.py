@@ -34,12 +34,12 @@ def outputs_for(
     # The class's own forward: accelerate hangs its mixed precision on the instance.
     outputs = type(model).forward(model, **batch)
     model.train(was_training)
-    return {key: value.float().cpu() for key, value in outputs.items() if floating(value)}
+    return {key: value.float().cpu() for key, value in outputs.items() if comparable(value)}
 
 
-def floating(value: object) -> bool:
-    """Whether something is a tensor of floating-point numbers."""
-    return isinstance(value, Tensor) and value.is_floating_point()
+def comparable(value: object) -> bool:
+    """Whether something is a tensor of floating-point numbers that isn't empty."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 0
 
 
 def make_self_test(

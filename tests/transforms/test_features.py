@@ -94,13 +94,18 @@ def test_the_reference_front_end(pad_to):
 
 def test_an_utterance_shorter_than_a_hop_has_no_frame():
     mel = LogMel(preemphasis=0.97, symmetric_window=True, whole_hops=True, pad_to=16)
-    found = mel(audio=torch.randn(2, 400), audio_length=torch.tensor([400, 159]), key="swallowed")
+    found = mel(audio=torch.randn(2, 400), audio_length=torch.tensor([400, 159]), id=["swallowed"])
     assert found["spectrogram_length"].tolist() == [2, 0]
     assert found["spectrogram"].shape == (2, 80, 16)
     assert found["spectrogram"].isfinite().all() and not found["spectrogram"][1].any()
 
 
-def test_another_recording_of_the_batch():
-    mel = LogMel(key="noisy_audio", output="noisy_spectrogram")
-    found = mel(noisy_audio=torch.randn(1, 1600), noisy_audio_length=torch.tensor([1600]))
-    assert list(found) == ["noisy_spectrogram", "noisy_spectrogram_length"]
+def test_the_noisy_form_has_the_same_front_end():
+    mel = LogMel(normalization="utterance", f_max=4000)
+    audio, noisy, length = torch.randn(1, 1600), torch.randn(1, 1600), torch.tensor([1600])
+    found = mel(audio=audio, audio_length=length, noisy_audio=noisy)
+    alone = mel(audio=noisy, audio_length=length)
+    assert torch.equal(found["noisy_spectrogram"], alone["spectrogram"])
+    assert not torch.equal(found["noisy_spectrogram"], found["spectrogram"])
+    unchanged = mel(audio=audio, audio_length=length, noisy_audio=audio)
+    assert unchanged["noisy_spectrogram"] is unchanged["spectrogram"]

@@ -26,6 +26,10 @@ class LogMel(nn.Module):
         f_min, f_max: edges of the lowest and the highest band, in Hz; None: half the rate.
         normalization: `bands` (each band to mean 0, deviation 1 over the utterance), `utterance`
             (all of it together) or `none`.
+        preemphasis: share of the sample before that is taken off each sample.
+        symmetric_window: whether the Hann window ends as it begins, with 0.
+        whole_hops: one frame for each whole hop, without the one around the end of the audio.
+        pad_to: the padded time axis becomes a multiple of so many frames; lengths stay.
     """
 
     bands: Tensor
@@ -44,8 +48,6 @@ class LogMel(nn.Module):
         symmetric_window: bool = False,
         whole_hops: bool = False,
         pad_to: int = 0,
-        key: str = "audio",
-        output: str = "spectrogram",
     ):
         super().__init__()
         self.power = PowerSpectrogram(n_fft, window, hop, symmetric_window)
@@ -54,18 +56,34 @@ class LogMel(nn.Module):
         )
         self.register_buffer("bands", bands.T.contiguous(), persistent=False)
         self.sample_rate, self.n_mels, self.normalization = sample_rate, n_mels, normalization
+        self.f_min, self.f_max = f_min, f_max
         self.symmetric_window = symmetric_window
         self.preemphasis, self.dropped, self.pad_to = preemphasis, int(whole_hops), pad_to
-        self.key, self.output = key, output
 
     def output_length(self, samples):
         """Frames of so many samples (an int, array or tensor)."""
         return self.power.output_length(samples) - self.dropped
 
     @torch.no_grad()
-    def forward(self, **batch) -> dict[str, Tensor]:
-        """The spectrogram [B, n_mels, frames] and its lengths [B]; zeros beyond them."""
-        audio, audio_length = batch[self.key], batch[f"{self.key}_length"]
+    def forward(
+        self, audio: Tensor, audio_length: Tensor, noisy_audio: Tensor | None = None, **_
+    ) -> dict[str, Tensor]:
+        """The spectrogram [B, n_mels, frames] and its lengths [B]; zeros beyond them.
+
+        Args:
+            audio: [B, T].
+            audio_length: [B].
+            noisy_audio: the same with something mixed in, which gives a `noisy_spectrogram`.
+        """
+        mel, length = self.mel(audio, audio_length)
+        found = {"spectrogram": mel, "spectrogram_length": length}
+        if noisy_audio is not None:
+            noisy = mel if noisy_audio is audio else self.mel(noisy_audio, audio_length)[0]
+            found |= {"noisy_spectrogram": noisy, "noisy_spectrogram_length": length}
+        return found
+
+    def mel(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
+        """The spectrogram and its lengths."""
         with torch.autocast(audio.device.type, enabled=False):
             audio = self.emphasise(audio.float(), audio_length)
             power, length = self.power(audio, audio_length)
@@ -75,7 +93,7 @@ class LogMel(nn.Module):
             mel = normalize(mel, mask, self.normalization) * mask
         if self.pad_to:
             mel = nn.functional.pad(mel, (0, -mel.shape[-1] % self.pad_to))
-        return {self.output: mel, f"{self.output}_length": length}
+        return mel, length
 
     def emphasise(self, audio: Tensor, length: Tensor) -> Tensor:
         """Pre-emphasis of each utterance's own samples."""
