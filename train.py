@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from src import build
 from src.logger.text_log import setup_logging
 from src.trainer.checkpoint import read_state
+from src.trainer.pretrained import adopt_encoder
 from src.utils.entry import run_command
 
 
@@ -24,7 +25,7 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
     accelerator = build.build_accelerator(config)
     config, run = build.open_run(config, overrides or [], accelerator)
     if not config.trainer.resume_from:
-        build.adopt_encoder(config)
+        adopt_encoder(config)
     setup_logging(run.path, accelerator.is_main_process)
     set_seed(config.seed + accelerator.process_index)
 

@@ -8,6 +8,7 @@ folder is not done again.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tqdm.auto import tqdm
 
 from src.utils.entry import run_command
-from src.utils.files import read_jsonl
+from src.utils.files import read_jsonl, write_beside
 
 STARTS = {"random": "asr_conformer", "pretrained": "asr_nest"}
 COMMON = [
@@ -80,6 +81,32 @@ def word_error_rate(job: Job, split: str, arguments: argparse.Namespace) -> floa
     return 100 * found[-1] if found else None
 
 
+def figure(job: Job, split: str, arguments: argparse.Namespace) -> float:
+    """The same of a training that is done.
+
+    Raises:
+        ValueError: it has no such figure.
+    """
+    value = word_error_rate(job, split, arguments)
+    if value is None:
+        raise ValueError(f"{arguments.out / job.name}: no {split} WER in its metrics.jsonl.")
+    return value
+
+
+def check_same_question(arguments: argparse.Namespace) -> None:
+    """Note what is compared, and see that trainings done before in this folder were for the same.
+
+    Raises:
+        ValueError: they weren't.
+    """
+    path = arguments.out / "comparison.json"
+    asked = {"run": str(arguments.run), "steps": arguments.steps, "overrides": arguments.overrides}
+    if path.exists() and json.loads(path.read_text()) != asked:
+        raise ValueError(f"{arguments.out}: holds another comparison, {path.read_text().strip()}.")
+    with write_beside(path) as beside:
+        beside.write_text(json.dumps(asked) + "\n")
+
+
 def train_all(jobs: Iterable[Job], arguments: argparse.Namespace, title: str) -> None:
     """Train what is not done, some at a time."""
     left = [job for job in jobs if word_error_rate(job, "test", arguments) is None]
@@ -94,6 +121,7 @@ def compare(arguments: argparse.Namespace) -> None:
     arguments.out = arguments.out.resolve()
     arguments.run = arguments.run.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    check_same_question(arguments)
     cases = [(start, minutes) for minutes in arguments.minutes for start in STARTS]
     first, *others = arguments.seeds
     search = {
@@ -101,7 +129,7 @@ def compare(arguments: argparse.Namespace) -> None:
     }
     train_all((job for jobs in search.values() for job in jobs), arguments, "learning rates")
     best = {
-        case: min(jobs, key=lambda job: word_error_rate(job, "val", arguments) or 0.0)
+        case: min(jobs, key=lambda job: figure(job, "val", arguments))
         for case, jobs in search.items()
     }
     repeated = {
@@ -117,7 +145,7 @@ def print_search(search: dict, arguments: argparse.Namespace) -> None:
     """Validation WER of each rate with the first seed."""
     print("\nvalidation WER in % by learning rate, first seed")
     for (start, minutes), jobs in search.items():
-        found = [(job.rate, word_error_rate(job, "val", arguments)) for job in jobs]
+        found = [(job.rate, figure(job, "val", arguments)) for job in jobs]
         shown = "  ".join(f"{rate:g}: {value:.1f}" for rate, value in found)
         print(f"{minutes:>4g} min  {start:<11} {shown}")
 
@@ -129,7 +157,7 @@ def print_table(repeated: dict, arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|")
     control = 0.0
     for (start, minutes), jobs in repeated.items():
-        values = [word_error_rate(job, "test", arguments) or 0.0 for job in jobs]
+        values = [figure(job, "test", arguments) for job in jobs]
         mean = statistics.mean(values)
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         control = mean if start == "random" else control

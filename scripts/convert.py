@@ -24,9 +24,9 @@ def convert(arguments: argparse.Namespace) -> None:
     run = load_run(arguments.run, arguments.checkpoint, device="cpu")
     if not isinstance(run.model, NEST):
         raise ValueError(f"{arguments.run}: holds {type(run.model).__name__}; wanted NEST.")
-    features = run.transforms["features"]
-    if not isinstance(features, LogMel):
-        raise ValueError(f"{arguments.run}: its features are no LogMel, which NeMo has not.")
+    features = next((t for t in run.transforms.values() if isinstance(t, LogMel)), None)
+    if features is None:
+        raise ValueError(f"{arguments.run}: no log-mel features, and NeMo knows no others.")
     save_nemo(run.model, arguments.out, features)
     total = sum(parameter.numel() for parameter in run.model.parameters())
     print(f"{arguments.out}: {total:,} parameters")

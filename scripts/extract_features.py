@@ -63,9 +63,17 @@ def states_of(encoder: ConformerEncoder, features: nn.Module, audio: Tensor) -> 
 
 
 def extract(arguments: argparse.Namespace) -> None:
-    """Write the states of every recording, or of one layer."""
+    """Write the states of every recording, or of one layer.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, features, rate = load_encoder(arguments.run, device)
+    if arguments.layer is not None and not 0 <= arguments.layer <= len(encoder.layers):
+        raise ValueError(
+            f"--layer {arguments.layer}: {arguments.run} has 0 to {len(encoder.layers)}."
+        )
     dataset = open_audio(arguments.audio, rate)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(len(dataset)), desc="features", unit="file"):

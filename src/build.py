@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.collate import collate
 from src.datasets.samplers import BatchStream, DurationBatchSampler, EvaluationBatches
-from src.interop import nemo
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
@@ -84,34 +83,6 @@ def build_model(config: DictConfig, text_encoder: Any) -> nn.Module:
     return build(config, "model", **sizes)
 
 
-def adopt_encoder(config: DictConfig) -> None:
-    """Take the encoder and its front end as they are in what the run starts from.
-
-    Where `encoder_from_pretrained` is set, nobody has to repeat the size of a pretrained encoder;
-    dropouts stay those of this config.
-
-    Raises:
-        ValueError: there is nothing to start from.
-    """
-    if not config.get("encoder_from_pretrained"):
-        return
-    if not config.trainer.from_pretrained:
-        raise ValueError("config, trainer.from_pretrained: name a pretrained run or .nemo file.")
-    path = Path(config.trainer.from_pretrained)
-    if path.suffix == ".nemo":
-        encoder, features = nemo.load_options(path)
-    elif (path / "config.yaml").exists():
-        saved = RunFolder.open(path).read_config()
-        encoder, features = saved.model.encoder, saved.transforms.features
-    else:
-        return
-    for name, value in encoder.items():
-        if not str(name).startswith(("dropout", "layer_drop")):
-            config.model.encoder[name] = value
-    with open_dict(config):
-        config.transforms.features.update(features)
-
-
 def parameter_groups(config: DictConfig, model: nn.Module) -> list[Any]:
     """The model's parameters; those under the prefixes of `lr_scales` with rates of their own.
 
@@ -121,7 +92,7 @@ def parameter_groups(config: DictConfig, model: nn.Module) -> list[Any]:
     scales = config.lr_scales
     if not scales:
         return list(model.parameters())
-    if str(config.scheduler._target_).endswith("OneCycleLR"):
+    if config.get("scheduler") and str(config.scheduler._target_).endswith("OneCycleLR"):
         raise ValueError("config, lr_scales: one_cycle has one rate; take warmup_cosine.")
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in ("", *scales)}
     for name, parameter in model.named_parameters():

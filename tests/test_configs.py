@@ -21,6 +21,7 @@ NARROW = {
     "asr_nest": [],
     "asr_nest_probe": [],
     "ssl_nest": ENCODER,
+    "ssl_nest_librispeech": [*ENCODER, "model.classes=32", "precision='no'"],
 }
 FIGURE = {"asr": "test/WER", "ssl": "test/masked"}
 PRETRAINED = ("asr_nest", "asr_nest_probe")

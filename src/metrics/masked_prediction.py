@@ -75,7 +75,8 @@ class CodebookUse(Metric):
 
     Args:
         classes: codes of a codebook.
-        collapsed_below: a perplexity below this share of the classes is warned of.
+        collapsed_below: a perplexity below this share of the classes, or of the tokens where these
+            are fewer, is warned of.
     """
 
     figures = ("coverage", "perplexity")
@@ -102,7 +103,8 @@ class CodebookUse(Metric):
         found = [list(counts(self, book).values()) for book in books]
         coverage = mean([len(own) / self.classes for own in found])
         perplexity = mean([math.exp(entropy(own)) for own in found])
-        if found and perplexity < max(2.0, self.collapsed_below * self.classes):
+        most = min([self.classes, *(sum(own) for own in found)])  # that can be reached
+        if most > 2 and perplexity < max(2.0, self.collapsed_below * most):
             logger.warning(
                 "The codebook has collapsed: a perplexity of %.1f of %d codes. Tokens say little "
                 "about the speech; look at the features.",

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.trainer.base_trainer import BaseTrainer
 from src.trainer.evaluation import Batch, to_device
+from src.trainer.pretrained import submodule
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Trainer(BaseTrainer):
     def __init__(self, *, freeze: dict[str, int] | None = None, **options: Any):
         super().__init__(**options)
         self.freeze = freeze or {}
+        for name in self.freeze:
+            submodule(self.bare_model(), name, "trainer.freeze")
 
     def optimise(self, batches: list[Batch]) -> dict[str, float]:
         """One step; figures are the loss and its parts, the rate and the gradient's norm."""
@@ -58,13 +61,11 @@ class Trainer(BaseTrainer):
 
     def hold(self) -> list[nn.Module]:
         """The submodules that this step must not change, put in evaluation mode."""
-        frozen = []
-        for name, steps in self.freeze.items():
-            module = self.bare_model().get_submodule(name)
-            module.train(self.step >= steps)
-            if self.step < steps:
-                frozen.append(module)
-        return frozen
+        model = self.bare_model()
+        if self.step in self.freeze.values():
+            model.train()
+        held = [name for name, steps in self.freeze.items() if self.step < steps]
+        return [model.get_submodule(name).eval() for name in held]
 
     def backward(self, batch: Batch, i: int, batches: list[Batch]) -> Batch:
         """Forward and backward of one batch; processes exchange gradients only at the last."""

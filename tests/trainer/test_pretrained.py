@@ -10,7 +10,7 @@ from src.interop.nemo import load_nemo
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC, LayerProbe
 from src.trainer.checkpoint import read_tensors
-from src.trainer.pretrained import load_pretrained
+from src.trainer.pretrained import adopt_encoder, load_pretrained
 from tests.demo import experiment
 from tests.golden import FIXTURES
 from train import train
@@ -81,7 +81,7 @@ def test_pretraining_goes_on_from_a_nemo_file(corpus, tmp_path):
 def test_fine_tuning_takes_the_size_from_the_nemo_file(corpus, tmp_path):
     source = f"trainer.from_pretrained={NEMO}"
     config = experiment("asr_nest", corpus, tmp_path / "r", source, "transforms.features.n_mels=3")
-    build.adopt_encoder(config)
+    adopt_encoder(config)
     assert (config.model.encoder.width, config.model.encoder.subsampling) == (64, 8)
     assert config.model.encoder.dropout == 0.1  # of the experiment, where the file has 0
     assert config.transforms.batch.inference.features.n_mels == 80

@@ -16,7 +16,6 @@ from tests.demo import sine
 
 OPTIONS = {
     "AddNoise": [{}, {"manifest": "noise.jsonl"}],
-    "Dither": [{"amplitude": 0.1}],
     "Gain": [{}],
     "Clipping": [{}],
     "BandLimit": [{}],
@@ -33,8 +32,8 @@ OPTIONS = {
     "LogSpectrogram": [{}],
     "MFCC": [{}],
 }
-# NoisySpeech takes from an item's neighbours: it has tests of its own.
-OTHERS = ("RandomTransform", "Stretch", "Chain", "PowerSpectrogram", "NoisySpeech")
+# NoisySpeech takes from an item's neighbours, Dither changes every item: they have own tests.
+OTHERS = ("RandomTransform", "Stretch", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither")
 LENGTHS = [9000, 16000, 1000, 16000]
 
 
