@@ -73,3 +73,23 @@ def test_too_short_is_named():
 def test_bad_sizes():
     with pytest.raises(ValueError, match="kernel 15"):
         MossFormer2(kernel=15)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("lengths", [[2500, 1700, 1030, 4], [600, 600], [5, 4]], ids=str)
+def test_alone_and_beside_others(lengths, memory):
+    torch.manual_seed(0)
+    model = MossFormer2(width=8, layers=2, kernel=4, speakers=3, memory=memory).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)  # norms and biases too
+    audio = torch.randn(len(lengths), max(lengths))  # what is padding is not even zero
+    together = model(audio=audio, audio_length=torch.tensor(lengths))
+    for i, own in enumerate(lengths):
+        alone = model(audio=audio[i : i + 1, :own], audio_length=torch.tensor([own]))
+        found = together["estimates"][i]
+        torch.testing.assert_close(found[:, :own], alone["estimates"][0], rtol=1e-4, atol=1e-5)
+        frames = int(together["masks_length"][i])
+        assert frames == alone["masks"].shape[3]
+        torch.testing.assert_close(
+            together["masks"][i, ..., :frames], alone["masks"][0], rtol=1e-4, atol=1e-5
+        )

@@ -219,20 +219,26 @@ def test_a_constant_can_stand_for_the_mask():
 
 
 COMPILED = """
+import copy
 import torch
 from tests.models.test_nest import BlockMask, tiny
 
-model = tiny(BlockMask(8, 0.1)).eval()
+model = tiny(BlockMask(8, 0.1), {"dropout": 0.0, "dropout_input": 0.0, "dropout_attention": 0.0})
+twin = copy.deepcopy(model)
 batch = {
     "spectrogram": torch.randn(2, 16, 64),
     "spectrogram_length": torch.tensor([64, 50]),
     "seed": torch.arange(2),
 }
-plain = model(**batch)
+plain = twin(**batch)
+plain["logits"].square().sum().backward()
 model.compile(backend="aot_eager")  # traced as for a GPU, without its kernels
 compiled = model(**batch)
+compiled["logits"].square().sum().backward()
 assert torch.equal(compiled["tokens"], plain["tokens"])
 torch.testing.assert_close(compiled["logits"], plain["logits"])
+for a, b in zip(model.parameters(), twin.parameters()):
+    assert not b.requires_grad or b.grad is None or torch.allclose(a.grad, b.grad, atol=1e-5)
 """
 
 
@@ -240,3 +246,19 @@ def test_compiled_equals_plain():
     """In a process without the shape checks, which the compiler can't trace."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
     assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "group_norm2"])
+def test_half_precision(norm):
+    torch.manual_seed(0)
+    model = tiny(BlockMask(8, 0.1), {"norm": norm}).train()
+    batch = {
+        "spectrogram": torch.randn(2, 16, 160),
+        "spectrogram_length": torch.tensor([160, 90]),
+        "seed": torch.arange(2),
+    }
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = MaskedPredictionLoss()(**model(**batch))["loss"]
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
