@@ -10,6 +10,7 @@ import argparse
 import gc
 import logging
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -251,10 +252,13 @@ def print_gpu_memory(steps: dict[str, Callable[[], None]]) -> None:
 
 
 def memory_of(kind: str, path: Path, batch: dict[str, Tensor], threads: int, answer: Any) -> None:
-    """What the first step of a fresh process adds to its memory, in MiB; CPU."""
+    """What a forward and backward pass adds to the memory of a fresh process, in MiB; CPU."""
     torch.set_num_threads(threads)
     run: Any = Ours(path) if kind == "Ours" else Theirs(path)
     run.model.train()
+    short = make_batch(items=1, seconds=1.0)
+    run(short, None)["loss"].backward()  # what libraries load and set up once is no matter here
+    run.model.zero_grad()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = status("VmRSS")
@@ -270,6 +274,9 @@ def status(name: str) -> float:
 
 def compare_memory(path: Path, batch: dict[str, Tensor], threads: int) -> None:
     """Print what a forward and backward pass of each adds to the memory at its peak."""
+    # Memory that is freed goes back at once, so that what is measured is what is in use, and not
+    # what the allocator keeps, which changes from run to run.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     context = multiprocessing.get_context("spawn")
     found = {}
     for kind in ("Ours", "Theirs"):

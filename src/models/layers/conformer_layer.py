@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from src.models.layers.depthwise_conv import DepthwiseConv
 from src.models.layers.dropout import dropout
 from src.models.layers.relative_attention import RelativeAttention
+from src.models.layers.silu_linear import silu_linear
 
 
 class FeedForward(nn.Module):
@@ -20,8 +21,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        x = dropout(F.silu(self.expand(x)), self.dropout, self.training)
-        return self.project(x)
+        return silu_linear(self.expand(x), self.project, self.dropout, self.training)
 
 
 class FrameNorm(nn.Module):
@@ -85,8 +85,8 @@ class ConvolutionModule(nn.Module):
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]; padding [B, T, 1] is True beyond the end."""
         x = F.glu(self.expand(x), dim=-1).masked_fill(padding, 0.0)
-        x = F.silu(self.norm(self.depthwise(x), padding))
-        return self.project(x)
+        x = self.norm(self.depthwise(x), padding)
+        return silu_linear(x, self.project, 0.0, self.training)
 
 
 class ConformerLayer(nn.Module):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LONG = 15  # a kernel from which on its gradient goes a way of its own on a CPU
+
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> Tensor:
     """Convolve each channel of [B, T, D] over time, with zeros around: as many frames come out.
@@ -27,7 +29,8 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: i
         x = F.pad(x, (0, 0, 0, -frames % dilation)).unflatten(1, (-1, dilation))
         x = depthwise(x.transpose(1, 2).flatten(0, 1), weight, bias)
         return x.unflatten(0, (-1, dilation)).transpose(1, 2).flatten(1, 2)[:, :frames]
-    if x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu"):
+    plain = x.device.type == "cpu" and x.dtype == weight.dtype and weight.shape[2] >= LONG
+    if plain and not torch.is_autocast_enabled("cpu"):
         y = CpuDepthwise.apply(x, weight)
         return y if bias is None else y + bias
     return as_row(x, weight, bias)

@@ -19,9 +19,7 @@ class BitDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
         """Zero `dropped` of STEPS elements on average and scale up the others."""
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        keep = bits >= dropped - STEPS // 2
+        keep = draw_kept(x, dropped)
         ctx.save_for_backward(keep)
         ctx.scale = STEPS / (STEPS - dropped)
         return torch.where(keep, x, 0.0).mul_(ctx.scale)
@@ -31,6 +29,13 @@ class BitDropout(torch.autograd.Function):
         """The same elements of the gradient."""
         (keep,) = ctx.saved_tensors
         return torch.where(keep, grads[0], 0.0).mul_(ctx.scale), None
+
+
+def draw_kept(x: Tensor, dropped: int) -> Tensor:
+    """True for the elements to keep, in the shape of x."""
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    return bits >= dropped - STEPS // 2
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from src.utils.lengths import valid
 
@@ -72,10 +73,31 @@ class Subsampling(nn.Module):
         x = x * inside(x, length)
         # Channels last in memory, for which the depthwise convolutions are several times faster.
         x = x.to(memory_format=torch.channels_last)
+        if torch.is_grad_enabled():
+            x, length = self.convolve_frugally(x, length)
+        else:
+            x, length = self.convolve(x, length)
+        return self.output(x.transpose(1, 2).flatten(2)), length
+
+    def convolve(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """All stages: [B, 1, T, F] and [B] to [B, C, T', F'] and [B]."""
         x, length = self.stage(self.first, None, x, length)
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
             x, length = self.stage(depthwise, pointwise, x, length)
-        return self.output(x.transpose(1, 2).flatten(2)), length
+        return x, length
+
+    def convolve_frugally(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, computed again on the way back, which takes a twentieth more time.
+
+        The images of the first stages would be a fifth of all memory. On a CPU, which gains nothing
+        from a batch here, there is one item of them at a time.
+        """
+        size = 1 if x.device.type == "cpu" else len(x)
+        parts = [
+            checkpoint(self.convolve, *part, use_reentrant=False)
+            for part in zip(x.split(size), length.split(size), strict=True)
+        ]
+        return tuple(torch.cat(both) for both in zip(*parts, strict=True))  # type: ignore
 
     def stage(
         self, strided: Any, pointwise: Any, x: Tensor, length: Tensor

@@ -20,12 +20,13 @@ def test_contexts(context):
 
 @pytest.mark.parametrize("frames", [1, 2, 40, 41])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-def test_values_and_gradients(frames, dilation):
+@pytest.mark.parametrize("kernel", [7, 17])
+def test_values_and_gradients(frames, dilation, kernel):
     torch.manual_seed(0)
     x = torch.randn(2, frames, 6, requires_grad=True)
-    weight = torch.randn(6, 1, 7, requires_grad=True)
+    weight = torch.randn(6, 1, kernel, requires_grad=True)
     bias = torch.randn(6, requires_grad=True)
-    context = (3 * dilation, 3 * dilation)
+    context = (kernel // 2 * dilation, kernel // 2 * dilation)
     found, wanted = (
         depthwise(x, weight, bias, dilation),
         plain(x, weight, bias, context, dilation),
@@ -41,5 +42,5 @@ def test_values_and_gradients(frames, dilation):
 
 
 def test_the_way_of_the_gpu_is_the_same():
-    x, weight = torch.randn(2, 20, 6), torch.randn(6, 1, 5)
+    x, weight = torch.randn(2, 20, 6), torch.randn(6, 1, 17)
     torch.testing.assert_close(as_row(x, weight), depthwise(x, weight))

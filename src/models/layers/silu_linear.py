@@ -1,0 +1,49 @@
+"""The second half of a feed-forward module, which keeps little for the way back."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.models.layers.dropout import STEPS, draw_kept, dropout
+
+
+def silu_linear(x: Tensor, linear: nn.Linear, probability: float, training: bool) -> Tensor:
+    """SiLU, dropout and a linear map of [..., hidden]."""
+    dropped = round(probability * STEPS) if training else 0
+    if x.device.type == "cpu" and x.dtype == linear.weight.dtype and dropped < STEPS:
+        return SiluLinear.apply(x, linear.weight, linear.bias, dropped)
+    return linear(dropout(F.silu(x), probability, training))
+
+
+class SiluLinear(torch.autograd.Function):
+    """SiLU, dropout and a linear map, of which only the input and one byte an element is kept.
+
+    What goes into the linear map is computed again on the way back: the wide vectors of the
+    feed-forward modules are most of what a step keeps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dropped: int) -> Tensor:
+        """[..., hidden] to [..., width]."""
+        keep = draw_kept(x, dropped) if dropped else None
+        ctx.save_for_backward(x, weight, keep)
+        ctx.scale, ctx.has_bias = STEPS / (STEPS - dropped), bias is not None
+        return F.linear(drop(F.silu(x), keep, ctx.scale), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        """Gradients of x, weight and bias."""
+        x, weight, keep = ctx.saved_tensors
+        grad = grads[0].flatten(0, -2)
+        hidden = drop(F.silu(x), keep, ctx.scale).flatten(0, -2)
+        grad_weight = grad.T @ hidden
+        grad_x = drop((grad @ weight).view_as(x), keep, ctx.scale)
+        grad_x = torch.ops.aten.silu_backward(grad_x, x)
+        return grad_x, grad_weight, grad.sum(0) if ctx.has_bias else None, None
+
+
+def drop(x: Tensor, keep: Tensor | None, scale: float) -> Tensor:
+    """Zeros but for what is kept, in place."""
+    return x if keep is None else x.masked_fill_(~keep, 0.0).mul_(scale)
