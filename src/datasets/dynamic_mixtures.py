@@ -1,0 +1,153 @@
+"""Mixtures of speakers, made anew in each epoch from single utterances."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from src.datasets.base_dataset import BaseDataset, Item
+from src.datasets.manifest import Manifest, Row
+from src.transforms.chain import Chain, apply_to_item
+from src.utils.audio import read_audio
+from src.utils.random import generator, uniform
+
+SPARE = 1.25  # times the segment is read, since a faster speaker needs more
+PEAK = 0.9
+
+
+class DynamicMixtures(BaseDataset):
+    """Items {id, path, seed, audio [T], sources [S, T]} of any manifest with speakers.
+
+    The i-th mixture has the i-th utterance as its first source, so that an epoch hears each once;
+    the others are drawn from other speakers. All that is drawn follows from (seed, epoch, i).
+
+    Args:
+        manifest: rows with `speaker`; texts are of no matter.
+        speakers: in a mixture.
+        segment: seconds that are cut at random places, with silence around shorter utterances;
+            None: whole utterances, cut to the shortest of a mixture.
+        low, high: bounds of each source's level in dBFS (RMS).
+        single_share: of the mixtures in which all but one speaker are silent.
+        sources: name -> transform of one source before it is mixed, e.g. speed or a room; a room
+            stays in the source that is to be found.
+        options: of `BaseDataset`.
+
+    Raises:
+        ValueError: a row has no speaker, there are fewer than a mixture has, or an option makes no
+            sense.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        speakers: int = 2,
+        segment: float | None = None,
+        low: float = -33.0,
+        high: float = -25.0,
+        single_share: float = 0.0,
+        sources: Mapping[str, nn.Module] | None = None,
+        **options: Any,
+    ):
+        super().__init__(manifest, **options)
+        if speakers < 1 or not low <= high or not 0 <= single_share <= 1:
+            raise ValueError(
+                f"DynamicMixtures: {speakers} speakers at {low} to {high} dB, a single one in "
+                f"{single_share} of them, makes no sense."
+            )
+        if segment is not None and not segment > 0:
+            raise ValueError(f"DynamicMixtures: segment {segment} is no number of seconds.")
+        self.speakers, self.segment, self.level = speakers, segment, (low, high)
+        self.single_share, self.sources = single_share, Chain(sources or {})
+        self.rows_of = group_by_speaker(self.manifest)
+        if len(self.rows_of) < speakers:
+            raise ValueError(
+                f"{self.manifest.path}: {len(self.rows_of)} speakers, too few for mixtures of "
+                f"{speakers}."
+            )
+        self.names = sorted(self.rows_of)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """In seconds, [N]; without a segment at most so long."""
+        own = self.manifest.durations
+        return own if self.segment is None else np.full_like(own, self.segment)
+
+    def make_item(self, row: Row, id: str, seed: int) -> Item:
+        """A mixture that begins with a row."""
+        draw = generator(seed, "mixture")
+        rows = [row, *(self.manifest[i] for i in self.draw_others(row, draw))]
+        found = [self.source(one, seed + k, draw) for k, one in enumerate(rows)]
+        size = round(self.segment * self.sample_rate) if self.segment else min(map(len, found))
+        placed = torch.stack([place(source, size, draw) for source in found])
+        levels = [uniform(draw, *self.level) for _ in rows]
+        single = uniform(draw, 0, 1) < self.single_share
+        sources = torch.stack(
+            [at_level(source, level) for source, level in zip(placed, levels, strict=True)]
+        )
+        if single:
+            sources[1:] = 0
+        audio = sources.sum(0)
+        peak = max(audio.abs().max().item(), sources.abs().max().item())
+        if peak > PEAK:
+            audio, sources = audio * (PEAK / peak), sources * (PEAK / peak)
+        name = "_".join([id, *(one.audio_filepath.stem for one in rows[1:])])
+        return {
+            "id": name,
+            "path": str(row.audio_filepath),
+            "seed": seed,
+            "audio": audio,
+            "sources": sources,
+        }
+
+    def draw_others(self, row: Row, draw: torch.Generator) -> list[int]:
+        """Indices of an utterance each of as many other speakers as are wanted."""
+        others = [name for name in self.names if name != row.speaker]
+        chosen = torch.randperm(len(others), generator=draw)[: self.speakers - 1].tolist()
+        own = [self.rows_of[others[k]] for k in chosen]
+        return [int(rows[int(uniform(draw, 0, len(rows)))]) for rows in own]
+
+    def source(self, row: Row, seed: int, draw: torch.Generator) -> Tensor:
+        """A part of an utterance [T'], or all of it, transformed."""
+        offset, seconds = row.offset, row.duration
+        if self.segment is not None and row.duration > SPARE * self.segment:
+            seconds = SPARE * self.segment
+            offset += uniform(draw, 0, row.duration - seconds)
+        audio = read_audio(row.audio_filepath, self.sample_rate, offset, seconds)
+        item = {"id": row.audio_filepath.stem, "seed": seed, "audio": audio}
+        return apply_to_item(self.sources, item)["audio"] if len(self.sources) else audio
+
+
+def group_by_speaker(manifest: Manifest) -> dict[str, np.ndarray]:
+    """Speaker -> indices of their rows.
+
+    Raises:
+        ValueError: a row has none; names the line.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for index in range(len(manifest)):
+        speaker = manifest.values(index).get("speaker")
+        if not speaker:
+            raise ValueError(f"{manifest.place(index)}: no speaker, which mixtures need.")
+        found[speaker].append(index)
+    return {speaker: np.array(rows) for speaker, rows in found.items()}
+
+
+def place(source: Tensor, size: int, draw: torch.Generator) -> Tensor:
+    """`size` samples of a source from a drawn place, or all of it somewhere in silence."""
+    spare = len(source) - size
+    start = int(uniform(draw, 0, abs(spare) + 1))
+    if spare >= 0:
+        return source[start : start + size]
+    return nn.functional.pad(source, (start, -spare - start))
+
+
+def at_level(source: Tensor, level: float) -> Tensor:
+    """A source at an RMS level in dBFS, where it isn't silent; silence stays."""
+    energy = source.square()
+    heard = energy > 1e-4 * energy.mean()  # pauses and padding don't make a speaker louder
+    rms = (energy.sum() / heard.sum().clamp(min=1)).sqrt()
+    return source * (10 ** (level / 20) / rms) if rms > 0 else source

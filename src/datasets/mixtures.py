@@ -1,0 +1,131 @@
+"""Mixtures that lie on disk, beside their sources."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from src.datasets.base_dataset import BaseDataset, Item
+from src.datasets.custom_dir import is_recording
+from src.datasets.manifest import Manifest, Row
+from src.utils.audio import audio_info, full_duration, read_audio
+from src.utils.random import generator, uniform
+
+MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
+
+
+class Mixtures(BaseDataset):
+    """Items {id, path, seed, audio [T], sources [S, T]} of a manifest.
+
+    Args:
+        manifest: rows with `sources`, paths of as many files as long as the mixture; without it an
+            item has a mixture only.
+        segment: seconds that are cut at a drawn place; None: all.
+        options: of `BaseDataset`.
+
+    Raises:
+        ValueError: when an item is read: a source is not as long as its mixture, or missing.
+    """
+
+    def __init__(self, manifest: Manifest, *, segment: float | None = None, **options: Any):
+        super().__init__(manifest, **options)
+        self.segment = segment
+        self.has_targets = all("sources" in row.extra for row in self.manifest)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """In seconds, [N]."""
+        own = self.manifest.durations
+        return own if self.segment is None else np.minimum(own, self.segment)
+
+    def make_item(self, row: Row, id: str, seed: int) -> Item:
+        """A mixture and its sources."""
+        paths = [row.audio_filepath, *(Path(path) for path in row.extra.get("sources", []))]
+        check_same_length(paths)
+        offset, seconds = row.offset, row.duration
+        if self.segment is not None and seconds > self.segment:
+            draw = generator(seed, "segment")
+            offset += uniform(draw, 0, seconds - self.segment)
+            seconds = self.segment
+        found = [read_audio(path, self.sample_rate, offset, seconds) for path in paths]
+        item: Item = {"id": id, "path": str(row.audio_filepath), "seed": seed, "audio": found[0]}
+        if len(found) > 1:
+            item["sources"] = torch.stack(found[1:])
+        return item
+
+
+class MixtureFolder(Mixtures):
+    """A folder in the form of wsj0-2mix, WHAM! and LibriMix: `mix*/`, `s1/`, `s2/`, ...
+
+    Args:
+        dir: the folder; or its `audio/` holds those.
+        mixture: which of its folders has the mixtures, e.g. mix_both; None: the only one.
+        options: of `Mixtures`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no recording in it.
+        ValueError: several folders hold mixtures, or a mixture lacks a source.
+    """
+
+    def __init__(self, dir: str, mixture: str | None = None, **options: Any):
+        super().__init__(Manifest.from_rows(find_rows(Path(dir), mixture), Path(dir)), **options)
+
+
+def find_rows(folder: Path, mixture: str | None) -> list[dict[str, Any]]:
+    """A row for each mixture, in the order of their names."""
+    place = mixture_folder(folder, mixture)
+    paths = sorted(path for path in place.iterdir() if is_recording(path))
+    if not paths:
+        raise FileNotFoundError(f"{place}: no recording in this folder.")
+    sources = source_folders(place.parent)
+    rows = []
+    for path in paths:
+        row = {"audio_filepath": str(path.absolute()), "duration": full_duration(path)}
+        if sources:
+            row["sources"] = [str((source / path.name).absolute()) for source in sources]
+            for source in row["sources"]:
+                if not Path(source).exists():
+                    raise ValueError(f"{path}: its source {source} is missing.")
+        rows.append(row)
+    return rows
+
+
+def mixture_folder(folder: Path, mixture: str | None) -> Path:
+    """Where the mixtures lie."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder.")
+    base = folder / "audio" if (folder / "audio").is_dir() else folder
+    if mixture is not None:
+        if not (base / mixture).is_dir():
+            raise FileNotFoundError(f"{base / mixture}: no such folder.")
+        return base / mixture
+    found = [base / name for name in MIXTURES if (base / name).is_dir()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{base}: which of {names} is wanted? Say so by mixture=NAME.")
+    return found[0] if found else base
+
+
+def source_folders(folder: Path) -> list[Path]:
+    """`s1`, `s2`, ... as far as they go."""
+    found = []
+    while (folder / f"s{len(found) + 1}").is_dir():
+        found.append(folder / f"s{len(found) + 1}")
+    return found
+
+
+def check_same_length(paths: list[Path]) -> None:
+    """See that sources are as long as their mixture.
+
+    Raises:
+        ValueError: one isn't, or has another rate; names it.
+        FileNotFoundError: one is missing.
+    """
+    infos = [audio_info(path) for path in paths]
+    for path, info in zip(paths[1:], infos[1:], strict=True):
+        if (info.frames, info.rate) != (infos[0].frames, infos[0].rate):
+            raise ValueError(
+                f"{path}: {info.frames} samples at {info.rate} Hz, its mixture {paths[0]} has "
+                f"{infos[0].frames} at {infos[0].rate} Hz."
+            )
