@@ -18,7 +18,6 @@ from src.utils.random import generator, uniform
 RATE = 16000  # of LibriSpeech and of the noises
 MIXTURES = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")
-WRITTEN = 32767 / 32768  # files of 16 bits are written times the former and read over the latter
 
 
 class LibriMix(BaseDataset):
@@ -79,7 +78,7 @@ class LibriMix(BaseDataset):
             longest = max(map(len, parts))
             parts.append(extended(read(Path(row.extra["noise"]), longest), longest))
             gains.append(row.extra["noise_gain"])
-        weighed = [WRITTEN * part * gain for part, gain in zip(parts, gains, strict=True)]
+        weighed = [part * gain for part, gain in zip(parts, gains, strict=True)]
         fitted = fit([resample_poly(part, self.sample_rate, RATE) for part in weighed], self.mode)
         speakers = 1 if self.mixture == "mix_single" else len(row.extra["sources"])
         noise = fitted[len(row.extra["sources"]) :]
