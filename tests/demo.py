@@ -21,7 +21,7 @@ def tiny_corpus(folder: Path, workers: int = 2) -> Path:
 def experiment(name: str, corpus: Path, run_dir: Path, *overrides: str) -> DictConfig:
     """An experiment on the tiny corpus, without pictures and in this process."""
     own = [
-        "datasets=demo",
+        "datasets=demo_mixtures" if name.startswith("separation") else "datasets=demo",
         f"datasets.train.folder={corpus}",
         f"run_dir={run_dir}",
         "dataloader.num_workers=0",

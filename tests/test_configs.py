@@ -22,8 +22,9 @@ NARROW = {
     "asr_nest_probe": [],
     "ssl_nest": ENCODER,
     "ssl_nest_librispeech": [*ENCODER, "model.classes=32", "precision='no'"],
+    "separation_mossformer2": ["model.width=16", "model.layers=1", "model.kernel=64"],
 }
-FIGURE = {"asr": "test/WER", "ssl": "test/masked"}
+FIGURE = {"asr": "test/WER", "ssl": "test/masked", "separation": "test/loss"}
 PRETRAINED = ("asr_nest", "asr_nest_probe")
 
 
@@ -66,6 +67,14 @@ def test_masked_tokens_of_one_batch_are_learnt_by_heart(corpus, tmp_path):
     figures = train(config)
     assert figures["test/accuracy"] > 0.9
     assert figures["test/accuracy_majority"] < 0.3
+
+
+def test_one_mixture_is_learnt_by_heart(corpus, tmp_path):
+    options = ["debug=overfit", "scheduler=constant", "model.layers=2", "datasets.train.limit=1"]
+    options += ["datasets.train.segment=1.0", "optimizer.lr=2e-3", "trainer.epochs=4"]
+    config = experiment("separation_mossformer2", corpus, tmp_path / "r", *options)
+    figures = train(config)
+    assert figures["test/SI-SDR"] > 20
 
 
 def test_augmentation_can_be_heard_and_seen(corpus, tmp_path):

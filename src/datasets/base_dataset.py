@@ -43,6 +43,7 @@ class BaseDataset(Dataset):
         limit: only the first so many rows.
         minutes: only rows of so many minutes in all, drawn from all of them, always the same; those
             of fewer minutes are among those of more.
+        same_epochs: every epoch is the first one again: nothing changes from one to the next.
         on_error: `raise`, or `skip` to leave out files that can't be read and count them.
 
     Attributes:
@@ -67,13 +68,14 @@ class BaseDataset(Dataset):
         count_frames: CountFrames | None = None,
         limit: int | None = None,
         minutes: float | None = None,
+        same_epochs: bool = False,
         on_error: str = "raise",
     ):
         if on_error not in ("raise", "skip"):
             raise ValueError(f"dataset: on_error '{on_error}' is neither raise nor skip.")
         self.sample_rate, self.text_encoder = sample_rate, text_encoder
         self.instance_transforms, self.seed = instance_transforms, seed
-        self.on_error = on_error
+        self.same_epochs, self.on_error = same_epochs, on_error
         if limit is not None:
             manifest = manifest.select(np.arange(min(limit, len(manifest))))
         if minutes is not None:
@@ -97,6 +99,7 @@ class BaseDataset(Dataset):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch = 0 if self.same_epochs else epoch
         row = self.manifest[index]
         try:
             item = self.make_item(row, self.item_id(row, index), item_seed(self.seed, epoch, index))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.demo_speech import make_demo_speech
+from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest import Manifest
 
 
@@ -14,6 +15,19 @@ class DemoSpeech(BaseDataset):
         split: train, val or test.
         folder: where the corpus is or will be.
         options: of `BaseDataset`.
+    """
+
+    def __init__(self, split: str, folder: str = "data/demo_speech", **options):
+        super().__init__(Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl"), **options)
+
+
+class DemoMixtures(DynamicMixtures):
+    """Mixtures of a split of the demo speech.
+
+    Args:
+        split: train, val or test.
+        folder: where the corpus is or will be.
+        options: of `DynamicMixtures`.
     """
 
     def __init__(self, split: str, folder: str = "data/demo_speech", **options):

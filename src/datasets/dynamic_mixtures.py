@@ -33,6 +33,7 @@ class DynamicMixtures(BaseDataset):
         single_share: of the mixtures in which all but one speaker are silent.
         sources: name -> transform of one source before it is mixed, e.g. speed or a room; a room
             stays in the source that is to be found.
+        limit: only mixtures that begin with the first so many utterances.
         options: of `BaseDataset`.
 
     Raises:
@@ -50,9 +51,13 @@ class DynamicMixtures(BaseDataset):
         high: float = -25.0,
         single_share: float = 0.0,
         sources: Mapping[str, nn.Module] | None = None,
+        limit: int | None = None,
         **options: Any,
     ):
         super().__init__(manifest, **options)
+        self.pool = self.manifest  # from which the others come
+        if limit is not None:
+            self.manifest = self.pool.select(np.arange(min(limit, len(self.pool))))
         if speakers < 1 or not low <= high or not 0 <= single_share <= 1:
             raise ValueError(
                 f"DynamicMixtures: {speakers} speakers at {low} to {high} dB, a single one in "
@@ -62,7 +67,7 @@ class DynamicMixtures(BaseDataset):
             raise ValueError(f"DynamicMixtures: segment {segment} is no number of seconds.")
         self.speakers, self.segment, self.level = speakers, segment, (low, high)
         self.single_share, self.sources = single_share, Chain(sources or {})
-        self.rows_of = group_by_speaker(self.manifest)
+        self.rows_of = group_by_speaker(self.pool)
         if len(self.rows_of) < speakers:
             raise ValueError(
                 f"{self.manifest.path}: {len(self.rows_of)} speakers, too few for mixtures of "
@@ -79,7 +84,7 @@ class DynamicMixtures(BaseDataset):
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """A mixture that begins with a row."""
         draw = generator(seed, "mixture")
-        rows = [row, *(self.manifest[i] for i in self.draw_others(row, draw))]
+        rows = [row, *(self.pool[i] for i in self.draw_others(row, draw))]
         found = [self.source(one, seed + k, draw) for k, one in enumerate(rows)]
         size = round(self.segment * self.sample_rate) if self.segment else min(map(len, found))
         placed = torch.stack([place(source, size, draw) for source in found])

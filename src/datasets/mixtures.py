@@ -81,7 +81,10 @@ def find_rows(folder: Path, mixture: str | None) -> list[dict[str, Any]]:
     sources = source_folders(place.parent)
     rows = []
     for path in paths:
-        row = {"audio_filepath": str(path.absolute()), "duration": full_duration(path)}
+        row: dict[str, Any] = {
+            "audio_filepath": str(path.absolute()),
+            "duration": full_duration(path),
+        }
         if sources:
             row["sources"] = [str((source / path.name).absolute()) for source in sources]
             for source in row["sources"]:
@@ -109,7 +112,7 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
 
 def source_folders(folder: Path) -> list[Path]:
     """`s1`, `s2`, ... as far as they go."""
-    found = []
+    found: list[Path] = []
     while (folder / f"s{len(found) + 1}").is_dir():
         found.append(folder / f"s{len(found) + 1}")
     return found

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ def save_clearervoice(model: MossFormer2, path: str | Path) -> None:
         torch.save({"model": content}, beside)
 
 
-def described(weights: dict[str, Tensor], path: Path) -> dict[str, int | bool]:
+def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     """Arguments of `MossFormer2` that the shapes say.
 
     Raises:

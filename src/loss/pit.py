@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from src.loss.si_sdr import centred, si_sdr
+from src.utils.si_sdr import centred, si_sdr
 
 ALL_UP_TO = 3  # speakers of whom every order is tried, on the device
 

@@ -1,7 +1,9 @@
-"""What a task adds to the frame: three methods and three names."""
+"""What a task adds to the frame: four methods and two names."""
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 class Task:
@@ -25,6 +27,10 @@ class Task:
 
     def log_batch(self, writer, step: int, name: str, **batch) -> None:
         """Show a batch to a person through the writer; `name` is the split."""
+
+    def picture(self, rows: list[dict]) -> np.ndarray | None:
+        """All utterances of a split at a glance, uint8 [height, width, 3], from their rows."""
+        return None
 
     def save_batch(self, directory: Path, **batch) -> None:
         """Write one file for each utterance, named by its id."""

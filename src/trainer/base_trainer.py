@@ -248,13 +248,12 @@ class BaseTrainer(ABC):
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Evaluate a split and log its figures and its first batch."""
-        seen = 0
+        rows: list[list[dict]] = []
 
         def show(batch: Batch) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == 1 and self.accelerator.is_main_process:
+            if not rows and self.accelerator.is_main_process:
                 self.task.log_batch(self.writer, self.step, split, **batch)
+            rows.append(batch.get("rows", []))
 
         figures = evaluate(
             self.model,
@@ -268,6 +267,9 @@ class BaseTrainer(ABC):
             on_batch=show,
         )
         self.log(split, figures)
+        picture = self.task.picture(gather_object([row for own in rows for row in own]))
+        if picture is not None:
+            self.writer.image(f"{split}/all", picture, self.step)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("step %d, %s: %s", self.step, split, shown)
         return {f"{split}/{name}": value for name, value in figures.items()}

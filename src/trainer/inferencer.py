@@ -14,6 +14,7 @@ from src.metrics.tracker import MetricTracker
 from src.tasks.base import Task
 from src.trainer.evaluation import Batch, Step, evaluate
 from src.utils.files import write_beside
+from src.utils.plots import save_image
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,9 @@ class Inferencer:
         rows = gather_object(rows)
         if rows and self.accelerator.is_main_process:
             write_table(self.output / f"{split}.tsv", worst_first(rows, self.task.worst_first))
+            picture = self.task.picture(rows)
+            if picture is not None:
+                save_image(picture, self.output / f"{split}.png")
         return figures
 
 

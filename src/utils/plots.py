@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
+
+from src.utils.files import write_beside
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -64,6 +68,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path)
 
 
+def save_image(image: np.ndarray, path: Path) -> None:
+    """Write a picture as PNG."""
+    with write_beside(path) as beside:
+        imsave(beside, image, format="png")
+
+
 def masked_tokens_image(
     spectrogram: Tensor, mask: Tensor, tokens: Tensor, hidden: Tensor, guesses: Tensor
 ) -> np.ndarray:
@@ -91,4 +101,36 @@ def masked_tokens_image(
     lower.plot(where[right], truth[right], "o", color="tab:green", label="masked, guessed right")
     lower.set(xlim=(-0.5, len(tokens) - 0.5), xlabel="token", ylabel="class")
     lower.legend(loc="upper right", fontsize="small")
+    return to_array(figure)
+
+
+def magnitudes(signal: Tensor, size: int = 256) -> Tensor:
+    """A spectrogram [F, T'] of a signal [T], in dB, to be looked at."""
+    padded = torch.nn.functional.pad(signal, (0, max(0, size - len(signal))))
+    window = torch.hann_window(size)
+    power = torch.stft(padded, size, size // 2, window=window, return_complex=True).abs().square()
+    return 10 * torch.log10(power + 1e-8)
+
+
+def signals_image(pictures: Mapping[str, Tensor]) -> np.ndarray:
+    """Spectrograms or masks [F, T] below each other."""
+    figure = new_figure(8, 1.6 * len(pictures))
+    for axes, (title, values) in zip(
+        figure.subplots(len(pictures), 1, squeeze=False)[:, 0], pictures.items(), strict=True
+    ):
+        axes.imshow(values.numpy(), origin="lower", aspect="auto", interpolation="nearest")
+        axes.set(xticks=[], yticks=[], ylabel=title.replace("_", " "))
+    return to_array(figure)
+
+
+def scatter_image(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> np.ndarray:
+    """Points, and how their heights are distributed."""
+    figure = new_figure(9, 4)
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1), sharey=True)
+    left.plot(x, y, ".", alpha=0.6)
+    left.set(xlabel=xlabel, ylabel=ylabel)
+    right.hist(y, bins=30, orientation="horizontal")
+    right.axhline(float(np.mean(y)), color="tab:red", label=f"mean {np.mean(y):.2f}")
+    right.set(xlabel="utterances")
+    right.legend()
     return to_array(figure)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from src.interop.clearervoice import from_clearervoice, to_clearervoice
-from src.loss.si_sdr import si_sdr
 from src.models.mossformer2 import MossFormer2
+from src.utils.si_sdr import si_sdr
 from tests.golden import golden, part
 
 

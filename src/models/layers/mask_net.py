@@ -54,7 +54,7 @@ class MaskNet(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, D] to [B, T, S, D], 0 or more."""
         start = self.enter(self.norm(x, padding))
-        start = start + self.position_scale * positions(*start.shape[1:], x.device)
+        start = start + self.position_scale * positions(x.shape[1], x.shape[2], x.device)
         turn = turns(self.frequencies, x.shape[1])
         x = start
         for block in self.blocks:

@@ -35,12 +35,3 @@ def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
     projected = (estimate * target).sum(-1, keepdim=True) / (energy + EPS) * target
     error = (estimate - projected).square().sum(-1)
     return 10 * torch.log10(projected.square().sum(-1) / (error + EPS) + EPS)
-
-
-def sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
-    """The plain ratio in dB, which minds the scale: energy of the target over that of the error."""
-    inside = valid(length, target.shape[-1])
-    inside = inside.reshape(len(length), *[1] * (target.ndim - 2), -1)
-    error = ((estimate - target).float() * inside).square().sum(-1)
-    energy = (target.float() * inside).square().sum(-1)
-    return 10 * torch.log10(energy / (error + EPS) + EPS)

@@ -1,0 +1,153 @@
+"""Measures of separated signals: means over utterances, as the papers report them."""
+
+import logging
+from abc import abstractmethod
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.audio import signal_distortion_ratio
+
+from src.metrics.base import Metric, ratio
+from src.utils.si_sdr import si_sdr
+
+logger = logging.getLogger(__name__)
+
+
+class UtteranceMean(Metric):
+    """Mean over utterances of the mean over an utterance's speakers.
+
+    Silent sources, for which no measure is defined, are left out.
+    """
+
+    @abstractmethod
+    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """A value of each estimate.
+
+        Args:
+            estimates, sources: [B, S, T], in the same order.
+            audio: mixtures [B, 1, T].
+            length: [B].
+
+        Returns:
+            [B, S].
+        """
+
+    def update(
+        self, estimates: Tensor, sources: Tensor, sources_length: Tensor, audio: Tensor, **batch
+    ) -> None:
+        """Add a batch whose estimates are in the order of their sources."""
+        given = (estimates.float(), sources.float(), audio.float().unsqueeze(1), sources_length)
+        values, heard = self.measure(*given).cpu(), sources.abs().amax(-1).cpu() > 0
+        for own, there in zip(values, heard, strict=True):
+            if there.any():
+                self.add("sum", float(own[there].double().mean()))
+                self.add("utterances", 1)
+
+    def compute(self) -> dict[str, float]:
+        """The mean."""
+        return {"": ratio(self.total("sum"), self.total("utterances"))}
+
+
+class SiSdr(UtteranceMean):
+    """Scale-invariant SDR in dB."""
+
+    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """[B, S]."""
+        return si_sdr(estimates, sources, length)
+
+
+class SiSdrImprovement(UtteranceMean):
+    """SI-SDRi: how much better the estimate is than the mixture, in dB."""
+
+    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """[B, S]."""
+        return si_sdr(estimates, sources, length) - si_sdr(audio, sources, length)
+
+
+class SdrImprovement(UtteranceMean):
+    """SDRi: the same of BSS-eval's SDR, which forgives a filter of 512 taps (Vincent et al., 2006).
+
+    Computed by torchmetrics.
+    """
+
+    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """[B, S], each at its own length."""
+        values = torch.zeros(estimates.shape[:2])
+        for i, size in enumerate(length.tolist()):
+            own = sources[i, :, :size].double()
+            found = signal_distortion_ratio(estimates[i, :, :size].double(), own)
+            before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
+            values[i] = (found - before).float()
+        return values
+
+
+class FromPackage(UtteranceMean):
+    """A measure of torchmetrics that needs a package of its own; without it there is no figure.
+
+    Args:
+        sample_rate: of the signals, in Hz.
+    """
+
+    package = ""
+
+    def __init__(self, sample_rate: int):
+        super().__init__()
+        self.sample_rate, self.there = sample_rate, find_spec(self.package) is not None
+        if not self.there:
+            self.figures = ()
+            logger.info("No %s: pip install %s for it.", type(self).__name__, self.package)
+
+    def update(self, **batch) -> None:
+        """Add a batch, if the package is there."""
+        if self.there:
+            super().update(**batch)
+
+    def compute(self) -> dict[str, float]:
+        """The mean, if the package is there."""
+        return super().compute() if self.there else {}
+
+    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """[B, S], each at its own length."""
+        values = torch.zeros(estimates.shape[:2])
+        for i, size in enumerate(length.tolist()):
+            for k in range(estimates.shape[1]):
+                if sources[i, k].any():
+                    values[i, k] = self.score(estimates[i, k, :size], sources[i, k, :size])
+        return values
+
+    @abstractmethod
+    def score(self, estimate: Tensor, source: Tensor) -> float:
+        """Of two signals [T]."""
+
+
+class Pesq(FromPackage):
+    """Perceptual evaluation of speech quality, wide band at 16 kHz and narrow at 8 kHz."""
+
+    package = "pesq"
+
+    def score(self, estimate: Tensor, source: Tensor) -> float:
+        """Of two signals [T]; of estimates in which it hears nothing, the lowest."""
+        from torchmetrics.functional.audio.pesq import (
+            perceptual_evaluation_speech_quality as perceived,
+        )
+
+        mode = "wb" if self.sample_rate == 16000 else "nb"
+        try:
+            return float(perceived(estimate.cpu(), source.cpu(), self.sample_rate, mode))
+        except Exception as error:  # the package's own kinds, for signals without an utterance
+            if "utterance" not in str(error).lower():
+                raise
+            return 1.0
+
+
+class Stoi(FromPackage):
+    """Short-time objective intelligibility."""
+
+    package = "pystoi"
+
+    def score(self, estimate: Tensor, source: Tensor) -> float:
+        """Of two signals [T]."""
+        from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility as heard
+
+        return float(heard(estimate.cpu(), source.cpu(), self.sample_rate))
