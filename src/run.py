@@ -59,7 +59,8 @@ class Run:
             sample_rate: of samples given without their rate, in Hz.
 
         Returns:
-            For recognition, the transcript; for pretraining, the encoded frames [D, T'].
+            For recognition, the transcript; for pretraining, the encoded frames [D, T']; for
+            separation, the speakers [S, T].
 
         Raises:
             ValueError: samples without a rate, or a file that can't be read.
@@ -89,7 +90,7 @@ class Run:
         batch = collate([{"id": "audio", "path": "", "seed": 0, "audio": audio}])
         batch = self.transforms(**to_device(batch, self.device))
         del batch["seed"]  # from which a model in pretraining would draw what to hide
-        batch |= self.model(**batch)
+        batch |= self.task.run(self.model, **batch)
         return batch | self.task.postprocess(**batch)
 
 

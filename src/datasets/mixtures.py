@@ -18,9 +18,11 @@ MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
 class Mixtures(BaseDataset):
     """Items {id, path, seed, audio [T], sources [S, T]} of a manifest.
 
+    Mixtures without sources, which can only be separated, are items {id, path, seed, recording}:
+    paths of files that are read bit by bit.
+
     Args:
-        manifest: rows with `sources`, paths of as many files as long as the mixture; without it an
-            item has a mixture only.
+        manifest: rows with `sources`, paths of as many files as long as the mixture, or without.
         segment: seconds that are cut at a drawn place; None: all.
         options: of `BaseDataset`.
 
@@ -40,7 +42,10 @@ class Mixtures(BaseDataset):
         return own if self.segment is None else np.minimum(own, self.segment)
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
-        """A mixture and its sources."""
+        """A mixture and its sources; of a mixture alone its path, for it may be long."""
+        if "sources" not in row.extra and self.segment is None:
+            path = str(row.audio_filepath)
+            return {"id": id, "path": path, "seed": seed, "recording": path}
         paths = [row.audio_filepath, *(Path(path) for path in row.extra.get("sources", []))]
         check_same_length(paths)
         offset, seconds = row.offset, row.duration

@@ -1,5 +1,6 @@
-"""What a task adds to the frame: four methods and two names."""
+"""What a task adds to the frame: five methods and two names."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ class Task:
 
     output: str = ""
     worst_first: str = ""
+
+    def run(self, model: Callable[..., dict[str, Any]], **batch) -> dict[str, Any]:
+        """What the model says of a batch of an evaluation."""
+        return model(**batch)
 
     def postprocess(self, **batch) -> dict[str, Any]:
         """Keys to add once a batch of an evaluation went through model and loss.

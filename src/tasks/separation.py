@@ -1,6 +1,5 @@
 """Speech separation: a mixture to its speakers."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +9,116 @@ from torch import Tensor
 
 from src.loss.pit import best_order, in_order, pairwise_loss
 from src.tasks.base import Task
-from src.utils.audio import write_audio
+from src.tasks.chunks import Separate, separate_in_chunks
+from src.tasks.separated import PEAK, Separated, activity
+from src.utils.audio import audio_info, write_audio
 from src.utils.plots import magnitudes, scatter_image, signals_image
 from src.utils.si_sdr import si_sdr
+from src.utils.streams import read_blocks, resampled
 
 LEVELS = ("mixture", "peak", "model")
-ACTIVE = -40.0  # dB below the mixture, from which on a stream counts as a voice
-PEAK = 0.9
 
 
 class SeparationTask(Task):
     """Puts estimates in the order and at the level that people want, and scores them.
 
+    What is longer than a window is heard in windows that overlap. Recordings, which have no
+    references, are read and written bit by bit, at their own rate.
+
     Args:
         sample_rate: of the signals, in Hz.
+        window: seconds that the model hears at once.
+        overlap: seconds that two windows have in common.
         output_level: of what is written: `mixture`, so that the streams add up to the mixture as
             well as they can; `peak`, each to a peak of 0.9; `model`, as it comes.
 
     Raises:
-        ValueError: another level.
+        ValueError: another level, or an overlap that is not shorter than the window.
     """
 
     output = "estimates"
     worst_first = "-SI-SDRi"
 
-    def __init__(self, sample_rate: int, output_level: str = "mixture"):
+    def __init__(
+        self,
+        sample_rate: int,
+        window: float = 16.0,
+        overlap: float = 4.0,
+        output_level: str = "mixture",
+    ):
+        if not 0 < overlap < window:
+            raise ValueError(f"task: overlap {overlap} of windows of {window} seconds.")
         if output_level not in LEVELS:
             raise ValueError(f"task.output_level '{output_level}' is none of {', '.join(LEVELS)}.")
         self.sample_rate, self.output_level = sample_rate, output_level
+        self.window, self.overlap = round(window * sample_rate), round(overlap * sample_rate)
 
-    def postprocess(
-        self,
-        estimates: Tensor,
-        audio: Tensor,
-        audio_length: Tensor,
-        id: list[str],
-        sources: Tensor | None = None,
-        **batch: Any,
-    ) -> dict[str, Any]:
+    def run(self, model: Any, **batch: Any) -> dict[str, Any]:
+        """Estimates of a batch with `audio` [B, T], or of whole recordings, given by paths."""
+        if "recording" in batch:
+            paths = map(Path, batch["recording"])
+            return {"separated": [self.separate_file(model, path) for path in paths]}
+        audio = batch["audio"]
+        if len(audio) > 1 or audio.shape[1] <= self.window:
+            return model(**batch)
+        separate = self.separator(model, batch["id"][0])
+        chunks = separate_in_chunks([audio[0]], separate, self.window, self.overlap)
+        return {"estimates": torch.cat(list(chunks), 1)[None]}
+
+    def separator(self, model: Any, name: str) -> Separate:
+        """The model as a function of one mixture [T], at the level of the mixture."""
+
+        def separate(mixture: Tensor) -> Tensor:
+            size = torch.tensor([len(mixture)], device=mixture.device)
+            found = model(audio=mixture[None], audio_length=size, id=[name])["estimates"]
+            return levelled(found.float(), mixture[None], "mixture")[0]
+
+        return separate
+
+    def separate_file(self, model: Any, path: Path) -> Separated:
+        """The streams of a recording, at its own rate, in a file that is gone when they are."""
+        rate = audio_info(path).rate
+        device = next(model.parameters()).device
+        found = Separated(rate)
+        blocks = resampled(found.note_mixture(read_blocks(path)), rate, self.sample_rate)
+        chunks = separate_in_chunks(
+            (block.to(device) for block in blocks),
+            self.separator(model, path.name),
+            self.window,
+            self.overlap,
+        )
+        for streams in resampled((chunk.cpu() for chunk in chunks), self.sample_rate, rate):
+            found.write(streams)
+        return found
+
+    def postprocess(self, id: list[str], **batch: Any) -> dict[str, Any]:
         """Estimates in the order of their sources, at the output level, and a row for each.
 
         Args:
+            id: names.
+            batch: with `separated`, or what `finish` takes.
+        """
+        if "separated" in batch:
+            found = zip(id, batch["separated"], strict=True)
+            return {"rows": [{"id": name} | one.activity() for name, one in found]}
+        return self.finish(id, **batch)
+
+    def finish(
+        self,
+        id: list[str],
+        estimates: Tensor,
+        audio: Tensor,
+        audio_length: Tensor,
+        sources: Tensor | None = None,
+        **batch: Any,
+    ) -> dict[str, Any]:
+        """The same for a batch in memory.
+
+        Args:
+            id: names.
             estimates: [B, S, T].
             audio: mixtures [B, T].
             audio_length: [B].
-            id: names.
             sources: [B, S, T], where they are known.
             batch: swallowed.
         """
@@ -73,6 +137,8 @@ class SeparationTask(Task):
 
     def log_batch(self, writer: Any, step: int, name: str, **batch: Any) -> None:
         """The first item: to be heard and seen, mixture, estimates and references."""
+        if "separated" in batch:
+            return
         size = int(batch["audio_length"][0])
         signals = {"mixture": batch["audio"][0]}
         for kind, key in (("estimate", "estimates"), ("reference", "sources")):
@@ -83,8 +149,8 @@ class SeparationTask(Task):
             peak = signal.abs().max().clamp(min=1.0)
             writer.audio(f"{name}/{title}", signal / peak, self.sample_rate, step)
         pictures = {title: magnitudes(signal) for title, signal in signals.items()}
-        frames = int(batch["masks_length"][0])
-        for k, mask in enumerate(batch["masks"][0]):
+        for k, mask in enumerate(batch["masks"][0] if "masks" in batch else []):
+            frames = int(batch["masks_length"][0])
             pictures[f"mask_{k + 1}"] = mask[:, :frames].float().cpu()
         writer.image(f"{name}/signals", signals_image(pictures), step)
 
@@ -100,6 +166,10 @@ class SeparationTask(Task):
 
     def save_batch(self, directory: Path, id: list[str], **batch: Any) -> None:
         """`s1/<id>.wav`, `s2/<id>.wav`, ..."""
+        if "separated" in batch:
+            for name, one in zip(id, batch["separated"], strict=True):
+                one.save(directory, name, self.output_level)
+            return
         for name, streams, size in zip(
             id, batch["estimates"], batch["audio_length"].tolist(), strict=True
         ):
@@ -127,9 +197,7 @@ def add_activity(rows: list[dict], estimates: Tensor, audio: Tensor, length: Ten
     whole = (audio.float().square().sum(-1) / length).tolist()
     levels = (estimates.square().sum(-1) / length.unsqueeze(1)).tolist()
     for row, mixture, streams in zip(rows, whole, levels, strict=True):
-        for k, energy in enumerate(streams):
-            row[f"energy_{k + 1}"] = round(10 * math.log10(energy + 1e-12), 1)
-            row[f"active_{k + 1}"] = int(energy > 10 ** (ACTIVE / 10) * mixture)
+        row |= activity(streams, mixture)
 
 
 def levelled(estimates: Tensor, audio: Tensor, level: str) -> Tensor:
@@ -147,8 +215,7 @@ def levelled(estimates: Tensor, audio: Tensor, level: str) -> Tensor:
     wanted = (estimates @ audio.unsqueeze(2)).double()  # [B, S, 1]
     total = products.sum((1, 2), keepdim=True)
     common = torch.where(total > 0, wanted.sum(1, keepdim=True) / total.clamp(min=1e-30), 0.0)
-    trace = products.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    ridge = (1e-2 * trace + 1e-30) * torch.eye(estimates.shape[1], device=audio.device)
+    ridge = torch.diag_embed(1e-2 * products.diagonal(dim1=1, dim2=2) + 1e-30)
     more = torch.linalg.solve(products + ridge, wanted - products @ common.expand_as(wanted))
     return estimates * (common + more).float()  # also turns those that came upside down
 

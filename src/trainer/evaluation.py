@@ -69,7 +69,7 @@ def evaluate(
     for batch in bar:
         if batch["id"]:
             batch = transforms(**to_device(batch, accelerator.device))
-            batch |= model(**batch)
+            batch |= task.run(model, **batch)
             if loss is not None:
                 batch |= loss(**batch)
             batch |= task.postprocess(**batch)

@@ -1,0 +1,74 @@
+"""Audio of any length, a block at a time: reading, converting the rate, writing."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import Tensor
+from torchaudio.functional import resample
+
+from src.utils.audio import unreadable
+
+BLOCK = 10.0  # seconds
+REACH = 6  # zero crossings to either side that a resampled sample hears: torchaudio's default
+ROLLOFF = 0.99
+
+
+def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
+    """Mono blocks [t] of a recording at its own rate; channels are averaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio or has samples that aren't finite.
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            frames = round(seconds * file.samplerate)
+            while len(samples := file.read(frames, dtype="float32", always_2d=True)):
+                block = torch.from_numpy(samples).mean(1)
+                if not torch.isfinite(block).all():
+                    raise ValueError(f"{path}: has samples that are not finite numbers.")
+                yield block
+    except soundfile.LibsndfileError as error:
+        raise unreadable(path, error) from None
+
+
+def resampled(blocks: Iterable[Tensor], own_rate: int, rate: int) -> Iterator[Tensor]:
+    """Blocks [..., t] at another rate: joined, the same as `resample` of the whole.
+
+    Every output sample is a weighted sum of the input around it, and the weights repeat after
+    own_rate / gcd input samples. So blocks are cut there, and computed with as much of their
+    neighbours as the filter reaches, zeros at both ends.
+    """
+    if own_rate == rate:
+        yield from blocks
+        return
+    factor = math.gcd(own_rate, rate)
+    old, new = own_rate // factor, rate // factor
+    reach = math.ceil(REACH * old / (min(old, new) * ROLLOFF)) + old
+    margin = -(-reach // old) * old
+    held, total = None, 0
+    for block in blocks:
+        total += block.shape[-1]
+        if held is None:
+            held = block.new_zeros(*block.shape[:-1], margin)
+        held = torch.cat([held, block], -1)
+        ready = (held.shape[-1] - 2 * margin) // old * old
+        if ready > 0:
+            yield convert(held[..., : ready + 2 * margin], margin, ready, old, new)
+            held = held[..., ready:]
+    if held is None:
+        return
+    rest = held.shape[-1] - margin
+    held = torch.nn.functional.pad(held, (0, margin + -rest % old))
+    done = (total - rest) // old * new
+    last = convert(held, margin, rest + -rest % old, old, new)
+    yield last[..., : math.ceil(new * total / old) - done]
+
+
+def convert(audio: Tensor, margin: int, size: int, old: int, new: int) -> Tensor:
+    """The middle `size` samples at the new rate."""
+    start = margin // old * new
+    return resample(audio, old, new)[..., start : start + size // old * new]
