@@ -9,14 +9,14 @@ import torch
 from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.custom_dir import is_recording
 from src.datasets.manifest import Manifest, Row
-from src.utils.audio import audio_info, full_duration, read_audio
+from src.utils.audio import AudioInfo, audio_info, full_duration, read_audio
 from src.utils.random import generator, uniform
 
 MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
 
 
 class Mixtures(BaseDataset):
-    """Items {id, path, seed, audio [T], sources [S, T]} of a manifest.
+    """Items {id, path, seed, audio [T], sources [S, T], file_rate, file_frames} of a manifest.
 
     Mixtures without sources, which can only be separated, are items {id, path, seed, recording}:
     paths of files that are read bit by bit.
@@ -47,7 +47,7 @@ class Mixtures(BaseDataset):
             path = str(row.audio_filepath)
             return {"id": id, "path": path, "seed": seed, "recording": path}
         paths = [row.audio_filepath, *(Path(path) for path in row.extra.get("sources", []))]
-        check_same_length(paths)
+        info = check_same_length(paths)
         offset, seconds = row.offset, row.duration
         if self.segment is not None and seconds > self.segment:
             draw = generator(seed, "segment")
@@ -55,6 +55,8 @@ class Mixtures(BaseDataset):
             seconds = self.segment
         found = [read_audio(path, self.sample_rate, offset, seconds) for path in paths]
         item: Item = {"id": id, "path": str(row.audio_filepath), "seed": seed, "audio": found[0]}
+        if self.segment is None:
+            item |= {"file_rate": info.rate, "file_frames": info.frames}
         if len(found) > 1:
             item["sources"] = torch.stack(found[1:])
         return item
@@ -123,8 +125,8 @@ def source_folders(folder: Path) -> list[Path]:
     return found
 
 
-def check_same_length(paths: list[Path]) -> None:
-    """See that sources are as long as their mixture.
+def check_same_length(paths: list[Path]) -> AudioInfo:
+    """What the mixture's header says, and with it those of its sources.
 
     Raises:
         ValueError: one isn't, or has another rate; names it.
@@ -137,3 +139,4 @@ def check_same_length(paths: list[Path]) -> None:
                 f"{path}: {info.frames} samples at {info.rate} Hz, its mixture {paths[0]} has "
                 f"{infos[0].frames} at {infos[0].rate} Hz."
             )
+    return infos[0]

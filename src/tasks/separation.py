@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchaudio.functional import resample
 
 from src.loss.pit import best_order, in_order, pairwise_loss
 from src.tasks.base import Task
@@ -165,18 +166,21 @@ class SeparationTask(Task):
         )
 
     def save_batch(self, directory: Path, id: list[str], **batch: Any) -> None:
-        """`s1/<id>.wav`, `s2/<id>.wav`, ..."""
+        """`s1/<id>.wav`, `s2/<id>.wav`, ...; those of files as they have rate and length."""
         if "separated" in batch:
             for name, one in zip(id, batch["separated"], strict=True):
                 one.save(directory, name, self.output_level)
             return
-        for name, streams, size in zip(
-            id, batch["estimates"], batch["audio_length"].tolist(), strict=True
-        ):
+        sizes = batch["audio_length"].tolist()
+        rates = batch.get("file_rate", torch.full((len(id),), self.sample_rate)).tolist()
+        frames = batch.get("file_frames", batch["audio_length"]).tolist()
+        for i, name in enumerate(id):
+            streams = batch["estimates"][i, :, : sizes[i]].float().cpu()
+            streams = resample(streams, self.sample_rate, rates[i])[:, : frames[i]]
             for k, stream in enumerate(streams):
                 folder = directory / f"s{k + 1}"
                 folder.mkdir(exist_ok=True)
-                write_audio(folder / f"{name}.wav", within(stream[:size].cpu()), self.sample_rate)
+                write_audio(folder / f"{name}.wav", within(stream), rates[i])
 
 
 def add_scores(

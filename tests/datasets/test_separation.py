@@ -109,8 +109,10 @@ def test_folders(tmp_path, inner, name):
 def test_a_folder_of_mixtures_only(tmp_path):
     write(tmp_path / "x.wav", 0.5, rate=8000)
     data = MixtureFolder(str(tmp_path))
-    assert not data.has_targets and "sources" not in data[0]
-    assert len(data[0]["audio"]) == 8000
+    assert not data.has_targets
+    assert data[0].keys() == {"id", "path", "seed", "recording"}
+    cut = MixtureFolder(str(tmp_path), segment=0.25)
+    assert cut[0]["audio"].shape == (4000,) and "sources" not in cut[0]
 
 
 def test_faults_of_folders(tmp_path):

@@ -77,7 +77,7 @@ class GatedAttention(nn.Module):
             turn: cosines and sines, from `turns`.
             padding: [B, T, 1], True beyond an item's end; None: there is none.
         """
-        shifted = torch.cat([delayed(x[..., : x.shape[2] // 2]), x[..., x.shape[2] // 2 :]], -1)
+        shifted = half_delayed(x)
         hidden = hide(self.hidden(shifted, padding), padding)
         heads = self.heads(shifted, turn, padding)
         attended = self.far(heads, hidden, padding)
@@ -102,16 +102,21 @@ class GatedAttention(nn.Module):
 
     def near(self, heads: list[Tensor], hidden: Tensor, added: Tensor) -> Tensor:
         """Plus attention by the squared ReLU among the frames of a group: [B, T, C]."""
-        query, _, key, _ = (grouped(head) for head in heads)
-        weights = F.relu(torch.bmm(query / GROUP, key.transpose(1, 2))).square()
-        weights = dropout(weights, DROPOUT, self.training)
+        weights = dropout(self.weights(heads), DROPOUT, self.training)
         found = torch.baddbmm(grouped(added), weights, grouped(hidden))
         return found.view(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
 
+    @staticmethod
+    def weights(heads: list[Tensor]) -> Tensor:
+        """How much each frame of a group hears each other: [B * groups, GROUP, GROUP]."""
+        query, _, key, _ = (grouped(head) for head in heads)
+        return F.relu(torch.bmm(query / GROUP, key.transpose(1, 2))).square()
 
-def delayed(x: Tensor) -> Tensor:
-    """[B, T, D] one frame later, with zeros in front."""
-    return F.pad(x, (0, 0, 1, -1))
+
+def half_delayed(x: Tensor) -> Tensor:
+    """[B, T, D] with the first half of the channels one frame later, zeros in front."""
+    half = x.shape[2] // 2
+    return torch.cat([F.pad(x[..., :half], (0, 0, 1, -1)), x[..., half:]], -1)
 
 
 def grouped(x: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""Separation as whole runs: resume, processes, inference, scripts."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+
+from inference import infer
+from src.run import load_run
+from src.trainer.trainer import Trainer
+from src.utils.files import read_jsonl
+from tests.demo import CONFIGS, experiment
+from tests.scripts.test_small_scripts import run as run_script
+from tests.test_train import ROOT, assert_same_weights, run, weights
+from train import train
+
+SMALL = [
+    "model.width=8",
+    "model.layers=1",
+    "model.kernel=64",
+    "datasets.train.segment=0.5",
+    "dataloader.max_seconds=2",
+    "trainer.epochs=2",
+    "trainer.steps_per_epoch=2",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("separation") / "run"
+    os.chdir(ROOT)
+    return folder, train(experiment("separation_mossformer2", corpus, folder, *SMALL))
+
+
+def test_stopped_after_every_step_equals_never_stopped(corpus, tmp_path):
+    options = [*SMALL, "trainer.monitor=null", "trainer.test_splits=[]", "trainer.accumulate=2"]
+    train(experiment("separation_mossformer2", corpus, tmp_path / "whole", *options))
+    real = Trainer.optimise
+
+    def once(self, batches):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, batches)
+
+    extra: list[str] = []
+    place = tmp_path / "stopped"
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(Trainer, "optimise", once)
+            train(experiment("separation_mossformer2", corpus, place, *options, *extra))
+        extra = [f"trainer.resume_from={place}"]
+    train(experiment("separation_mossformer2", corpus, place, *options, *extra))
+    assert_same_weights(weights(place), weights(tmp_path / "whole"))
+
+
+def test_two_processes_one_run(corpus, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command += ["train.py", "-cn=separation_mossformer2", f"datasets.train.folder={corpus}"]
+    command += [f"runs={tmp_path}", "writer=nothing", "device=cpu", *SMALL]
+    run(command)
+    (folder,) = (tmp_path / "separation_mossformer2").iterdir()
+    rows = read_jsonl(folder / "metrics.jsonl")
+    two = {k: v for k, v in rows[-1].items() if k.startswith("test/")}
+    one = inference(folder)
+    assert {key: one[key] for key in two} == pytest.approx(two, rel=1e-5)
+
+
+def inference(folder, *overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return infer(compose("inference_separation", overrides=[f"run={folder}", *overrides]))
+
+
+def test_inference_gives_the_figures_of_training(trained):
+    folder, figures = trained
+    found = inference(folder)
+    for name in ("loss", "SI-SDR", "SI-SDRi"):
+        assert found[f"test/{name}"] == figures[f"test/{name}"]
+    assert np.isfinite(found["test/SDRi"])
+    lines = (folder / "inference" / "test.tsv").read_text().splitlines()
+    assert lines[0].startswith("id\tSI-SDR\tSI-SDRi\tenergy_1\tactive_1")
+    for k in (1, 2):
+        written = list((folder / "inference" / "test" / f"s{k}").glob("*.wav"))
+        assert len(written) == len(lines) - 1
+    assert (folder / "inference" / "test.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def write(path, seconds, rate, channels=1, seed=0, level=0.1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (round(seconds * rate), channels)
+    soundfile.write(path, level * np.random.default_rng(seed).standard_normal(size), rate)
+    return path
+
+
+def test_recordings_of_any_kind(trained, tmp_path):
+    folder = tmp_path / "mine"
+    write(folder / "stereo.wav", 20.01, 11025, channels=2)
+    write(folder / "silence.flac", 1.0, 48000, level=0)
+    write(folder / "short.wav", 0.05, 16000)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
+    inference(trained[0], *data, f"output={tmp_path / 'out'}")
+    for path in folder.iterdir():
+        wanted = soundfile.info(path)
+        for k in (1, 2):
+            found = tmp_path / "out" / "test" / f"s{k}" / f"{path.stem}.wav"
+            info = soundfile.info(found)
+            assert (info.frames, info.samplerate) == (wanted.frames, wanted.samplerate)
+            assert soundfile.read(found)[0].any() == (path.stem != "silence")
+    write(folder / "too_short.wav", 0.005, 8000)
+    with pytest.raises(ValueError, match=r"too_short.wav: 40 samples, fewer than a window of 64"):
+        inference(trained[0], *data, f"output={tmp_path / 'out'}")
+
+
+def test_folders_with_references_and_their_score(trained, tmp_path):
+    folder = tmp_path / "mine"
+    parts = [write(folder / f"s{k}" / "x.wav", 1.0, 16000, seed=k) for k in (1, 2)]
+    mixture = sum(soundfile.read(path)[0] for path in parts)
+    (folder / "mix").mkdir()
+    soundfile.write(folder / "mix" / "x.wav", mixture, 16000)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
+    inference(trained[0], *data, f"output={tmp_path / 'out'}")
+    assert soundfile.info(tmp_path / "out/test/s1/x.wav").frames == 16000
+    said = run_script("score_separation", folder, tmp_path / "out" / "test").stdout
+    assert "1 mixtures of 2 speakers" in said and "SI-SDRi" in said
+    swapped = tmp_path / "swapped"
+    shutil.copytree(folder / "s1", swapped / "s2")
+    shutil.copytree(folder / "s2", swapped / "s1")
+    said = run_script("score_separation", folder, swapped).stdout
+    assert float(said.split("SI-SDR ")[1].split()[0]) > 60
+    write(swapped / "s1" / "x.wav", 0.5, 16000)
+    done = run_script("score_separation", folder, swapped, code=1)
+    assert "x.wav: 16000 samples at 16000 Hz, its mixture" in done.stderr
+    done = run_script("score_separation", tmp_path, swapped, code=1)
+    assert done.stderr == f"error: {tmp_path}: no s1/ in it.\n"
+
+
+def test_a_run_as_a_callable(trained):
+    separate = load_run(trained[0])
+    streams = separate(0.1 * torch.randn(20 * 8000), 8000)
+    assert streams.shape == (2, 20 * 8000)
+    assert streams.isfinite().all()
+    assert separate(torch.randn(500), 8000).shape == (2, 500)
+
+
+def test_plot_attention(trained, tmp_path):
+    audio = write(tmp_path / "x.wav", 2.0, 8000)
+    run_script("plot_attention", trained[0], audio, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    done = run_script("plot_attention", trained[0], audio, tmp_path / "a.png", "--block", 7, code=1)
+    assert "--block 7" in done.stderr
+
+
+def test_a_checkpoint_of_another_size(trained, corpus, tmp_path):
+    options = [*SMALL, "model.layers=2", f"trainer.from_pretrained={trained[0]}"]
+    with pytest.raises(ValueError, match=r"blocks.1.* is missing"):
+        train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
+
+
+def test_silent_files_can_be_trained_on(tmp_path):
+    from src.datasets.mixtures import MixtureFolder
+
+    for name in ("mix", "s1", "s2"):
+        write(Path(tmp_path) / name / "x.wav", 0.5, 8000, level=0)
+    item = MixtureFolder(str(tmp_path), sample_rate=8000)[0]
+    assert not item["sources"].any() and item["audio"].shape == (4000,)
