@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm.auto import tqdm
 
+from src.trainer.run_folder import RunFolder
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl, write_beside
 
@@ -120,6 +121,8 @@ def compare(arguments: argparse.Namespace) -> None:
     """Find the rates, train with all seeds, print the table."""
     arguments.out = arguments.out.resolve()
     arguments.run = arguments.run.resolve()
+    if arguments.run.suffix != ".nemo":
+        RunFolder.open(arguments.run)  # says so if it is none
     arguments.out.mkdir(parents=True, exist_ok=True)
     check_same_question(arguments)
     cases = [(start, minutes) for minutes in arguments.minutes for start in STARTS]

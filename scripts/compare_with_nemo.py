@@ -9,12 +9,8 @@ In an environment of its own:
 import argparse
 import gc
 import logging
-import multiprocessing
-import os
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor, nn
 
+from scripts.side_by_side import cpu_memory, differ, gpu_memory, memory_added, time_both
 from src.interop.nemo import load_features, load_nemo, save_nemo, to_nemo
 from src.loss.masked_prediction import MaskedPredictionLoss
 from src.models.conformer import ConformerEncoder
@@ -141,7 +138,7 @@ def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
     features, _ = theirs.model.preprocessor(
         input_signal=batch["clean"].clone(), length=batch["length"]
     )
-    report("features", frames["spectrogram"], features, limit=1e-4)
+    differ("features", frames["spectrogram"], features, 1e-4)
     with torch.no_grad():
         for model in (ours.model, theirs.model):
             model.eval()
@@ -150,41 +147,28 @@ def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
         )
         encoded = ours.model.encoder(**frames)["encoded"]
         inside = torch.arange(x.shape[2]) < length[:, None]
-        report("encoder, valid frames", encoded.transpose(1, 2)[inside], x.transpose(1, 2)[inside])
+        differ("encoder, valid frames", encoded.transpose(1, 2)[inside], x.transpose(1, 2)[inside])
         own, other = ours(batch, mask), theirs(batch, mask)
         whole = ours.model.scores(own["encoded"].transpose(1, 2)).log_softmax(2)
         other_scores = other["log_probs"].reshape(whole.shape)
-        report("log-probabilities, valid frames", whole[inside], other_scores[inside])
+        differ("log-probabilities, valid frames", whole[inside], other_scores[inside])
         tokens = own["tokens"].transpose(1, 2)[inside]
         same = (tokens == other["tokens"].reshape(*inside.shape, -1)[inside]).float().mean()
         print(f"{'valid tokens that are equal':<36}{100 * same:.2f} %")
         if same < 0.999:  # some vectors lie between two codes to the last bit
             raise ValueError("the tokens differ.")
-        report("loss, evaluation", own["loss"], other["loss"])
+        differ("loss, evaluation", own["loss"], other["loss"])
     for model in (ours.model, theirs.model):
         model.train()
     own, other = ours(batch, mask), theirs(batch, mask)
-    report("loss, training", own["loss"], other["loss"])
+    differ("loss, training", own["loss"], other["loss"])
     own["loss"].backward()
     other["loss"].backward()
     grads = to_nemo({k: p.grad for k, p in ours.model.named_parameters() if p.grad is not None})
     expected = {k: p.grad for k, p in theirs.model.named_parameters() if p.grad is not None}
     print(f"{'parameters with a gradient':<36}{len(grads)} and {len(expected)}")
     worst = max(expected, key=lambda name: (grads[name] - expected[name]).abs().max())
-    report(f"gradients, the worst: {worst}", grads[worst], expected[worst])
-
-
-def report(name: str, ours: Tensor, theirs: Tensor, limit: float = 2e-5) -> None:
-    """Print the largest difference and the largest value.
-
-    Raises:
-        ValueError: the difference is above the limit.
-    """
-    ours, theirs = ours.detach().reshape(-1), theirs.detach().reshape(-1)
-    difference = (ours - theirs).abs().max().item()
-    print(f"{name:<36}{difference:.1e} of {theirs.abs().max():.3g}")
-    if not difference <= limit:
-        raise ValueError(f"{name} differ by {difference:.1e}, more than {limit:g}.")
+    differ(f"gradients, the worst: {worst}", grads[worst], expected[worst])
 
 
 def training_step(
@@ -203,8 +187,6 @@ def training_step(
         if torch.isfinite(loss):
             loss.backward()
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
 
     return step
 
@@ -219,16 +201,10 @@ def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Name
         name: training_step(run, batch, arguments.bf16, fused=name == "Ours")
         for name, run in both.items()
     }
-    times: dict[str, list[float]] = {name: [] for name in steps}
     if device == "cuda":
-        print_gpu_memory(steps)
-    for turn in range(arguments.rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if turn:  # the first is a warm-up
-                times[name].append(time.perf_counter() - start)
-    ours, theirs = (statistics.median(times[name]) for name in ("Ours", "Theirs"))
+        print_memory("a step", gpu_memory(steps))
+    times = time_both(steps, arguments.rounds)
+    ours, theirs = times["Ours"], times["Theirs"]
     seconds = float(batch["length"].sum()) / 16000
     print(
         f"training step: ours {ours:.3f} s, NeMo {theirs:.3f} s, ratio {ours / theirs:.2f}; "
@@ -236,23 +212,17 @@ def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Name
     )
 
 
-def print_gpu_memory(steps: dict[str, Callable[[], None]]) -> None:
-    """What a step of each adds at its peak to what lies on the GPU before it."""
-    found = {}
-    for name, step in steps.items():
-        step()  # makes the optimizer's state
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        found[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
+def print_memory(what: str, found: dict[str, float]) -> None:
+    """Of both, in MiB."""
+    ours, theirs = found["Ours"], found["Theirs"]
     print(
-        f"memory added by a step: ours {found['Ours']:.0f} MiB, NeMo {found['Theirs']:.0f} MiB, "
-        f"ratio {found['Ours'] / found['Theirs']:.2f}"
+        f"memory added by {what}: ours {ours:.0f} MiB, NeMo {theirs:.0f} MiB, "
+        f"ratio {ours / theirs:.2f}"
     )
 
 
-def memory_of(kind: str, path: Path, batch: dict[str, Tensor], threads: int, answer: Any) -> None:
-    """What a forward and backward pass adds to the memory of a fresh process, in MiB; CPU."""
+def memory_of(kind: str, answer: Any, path: Path, batch: dict[str, Tensor], threads: int) -> None:
+    """What a forward and backward pass adds to the memory of a fresh process; CPU."""
     torch.set_num_threads(threads)
     run: Any = Ours(path) if kind == "Ours" else Theirs(path)
     run.model.train()
@@ -260,36 +230,7 @@ def memory_of(kind: str, path: Path, batch: dict[str, Tensor], threads: int, ans
     run(short, None)["loss"].backward()  # what libraries load and set up once is no matter here
     run.model.zero_grad()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = status("VmRSS")
-    run(batch, None)["loss"].backward()
-    answer.put(status("VmHWM") - before)
-
-
-def status(name: str) -> float:
-    """A figure of this process from /proc, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-
-
-def compare_memory(path: Path, batch: dict[str, Tensor], threads: int) -> None:
-    """Print what a forward and backward pass of each adds to the memory at its peak."""
-    # Memory that is freed goes back at once, so that what is measured is what is in use, and not
-    # what the allocator keeps, which changes from run to run.
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    context = multiprocessing.get_context("spawn")
-    found = {}
-    for kind in ("Ours", "Theirs"):
-        answer = context.Queue()
-        process = context.Process(target=memory_of, args=(kind, path, batch, threads, answer))
-        process.start()
-        found[kind] = answer.get(timeout=600)
-        process.join()
-    ratio = found["Ours"] / found["Theirs"]
-    print(
-        f"memory added by forward and backward: ours {found['Ours']:.0f} MiB, "
-        f"NeMo {found['Theirs']:.0f} MiB, ratio {ratio:.2f}"
-    )
+    answer.put(memory_added(lambda: run(batch, None)["loss"].backward()))
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -304,7 +245,8 @@ def compare(arguments: argparse.Namespace) -> None:
         save_nemo(our_model(arguments.size, dropout=True), path)
         compare_times(path, batch, arguments)
         if arguments.device == "cpu":
-            compare_memory(path, batch, arguments.threads)
+            found = cpu_memory(memory_of, ["Ours", "Theirs"], path, batch, arguments.threads)
+            print_memory("forward and backward", found)
 
 
 def main() -> None:

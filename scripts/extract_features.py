@@ -86,7 +86,8 @@ def extract(arguments: argparse.Namespace) -> None:
             path.open("wb") as file,
         ):
             np.save(file, states, allow_pickle=False)
-    print(f"{len(dataset)} files of shape {list(states.shape[:-2])} x frames x {states.shape[-1]}")
+    kind = "[frames" if arguments.layer is not None else f"[{len(states)}, frames"
+    print(f"{arguments.out}: {len(dataset)} files, {kind}, {states.shape[-1]}]")
 
 
 def main() -> None:

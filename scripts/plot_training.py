@@ -10,6 +10,13 @@ from src.utils.entry import run_command
 from src.utils.files import read_jsonl
 from src.utils.plots import Curves, curves_figure, save_figure
 
+PANELS = (
+    "train/loss,val/loss",
+    "val/WER,val/CER",
+    "val/accuracy,val/accuracy_majority",
+    "val/SI-SDRi",
+)
+
 
 def read_curve(rows: list[dict], name: str) -> tuple[list[float], list[float]]:
     """Minutes and values of one figure.
@@ -30,6 +37,10 @@ def draw(arguments: argparse.Namespace) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; is {arguments.run} a run?")
     rows = read_jsonl(path)
+    if not arguments.panels:
+        there = {key for row in rows for key in row}
+        found = [panel for panel in PANELS if set(panel.split(",")) <= there]
+        arguments.panels = found or PANELS[:1]
     panels: dict[str, Curves] = {
         panel: {name: read_curve(rows, name) for name in panel.split(",")}
         for panel in arguments.panels
@@ -45,8 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--panels",
         nargs="+",
-        default=["train/loss,val/loss", "val/WER,val/CER"],
-        help="names of figures, those of one panel joined by commas",
+        help="names of figures, those of one panel joined by commas; by default those of its task",
     )
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))

@@ -275,12 +275,15 @@ def overlay(config: DictConfig, overrides: list[str]) -> None:
     """Set single values of a saved config.
 
     Raises:
-        ValueError: an override chooses a group, or a key that the run's config doesn't have.
+        ValueError: an override chooses a group, a key that the run's config doesn't have, or one
+            that its weights or state already settled.
     """
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key == "trainer.resume_from":
             continue
+        if key.partition(".")[0] in FIXED:
+            raise ValueError(f"config, {key}: a run goes on with its own {key.partition('.')[0]}.")
         if OmegaConf.select(config, key, default=config) is config or override.is_delete():
             raise ValueError(f"config, {key}: not in the config of the run that is to go on.")
         if isinstance(OmegaConf.select(config, key), DictConfig):
@@ -352,13 +355,21 @@ def print_summary(config: DictConfig, run: RunFolder, figures: dict[str, float])
         print("Next: " + config.next_command.format(run=run.path))
 
 
-INFERENCE_KEYS = ("run", "runs", "checkpoint", "splits", "output")
+INFERENCE_KEYS = ("run", "runs", "checkpoint", "splits", "output", "of_task")
+FIXED = ("model", "optimizer", "scheduler", "seed")  # what a run that goes on can't change
 
 
 def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:
-    """A run's config with an inference config laid over it; datasets are replaced whole."""
+    """A run's config with an inference config laid over it; datasets are replaced whole.
+
+    Raises:
+        ValueError: the inference config is for another task.
+    """
     if changes is None:
         return config
+    task = str(config.task._target_).split(".")[-2]
+    if changes.get("of_task", task) != task:
+        raise ValueError(f"the run is one of {task}, not of {changes.of_task}: take another -cn.")
     changes = OmegaConf.masked_copy(changes, [str(k) for k in changes if k not in INFERENCE_KEYS])
     datasets = changes.pop("datasets", None)
     merged = OmegaConf.merge(config, changes)

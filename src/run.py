@@ -105,7 +105,7 @@ def load_run(
     Args:
         folder: of the run.
         checkpoint: `best`, or `last`; a run without a best one has its last.
-        device: a GPU if there is one, by default.
+        device: None for that of the config: a GPU if there is one, unless it says cpu.
         changes: laid over the run's config, e.g. other decoders.
 
     Raises:
@@ -114,7 +114,10 @@ def load_run(
     """
     run = RunFolder.open(Path(folder))
     config = build.overlaid(run.read_config(), changes)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device is None:
+        cpu = config.device == "cpu" or not torch.cuda.is_available()
+        device = "cpu" if cpu else "cuda"
+    device = torch.device(device)
     text_encoder = load_text_encoder(run.text_encoder) if run.text_encoder.exists() else None
     model = build.build_model(config, text_encoder)
     source = checkpoint_folder(run, checkpoint)

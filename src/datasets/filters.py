@@ -11,6 +11,9 @@ from src.text_encoder.base import TextEncoder
 
 logger = logging.getLogger(__name__)
 
+MANY = 0.1  # share of the rows from which on what CTC can't align is warned of
+TOO_FEW_FRAMES = "fewer frames than CTC needs for the text; take subwords or less subsampling"
+
 Rule = tuple[np.ndarray, str]  # which rows pass [N], and why the others don't
 CountFrames = Callable[[np.ndarray], np.ndarray]
 
@@ -22,8 +25,15 @@ def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
         dropped = keep & ~passes
         if dropped.any():
             hours = manifest.durations[dropped].sum() / 3600
-            logger.info(
-                "%s: dropped %d rows, %.3f h: %s", manifest.path, dropped.sum(), hours, reason
+            many = dropped.sum() > MANY * len(manifest)
+            logger.log(
+                logging.WARNING if many and reason == TOO_FEW_FRAMES else logging.INFO,
+                "%s: dropped %d of %d rows, %.3f h: %s",
+                manifest.path,
+                dropped.sum(),
+                len(manifest),
+                hours,
+                reason,
             )
         keep &= passes
     return manifest if keep.all() else manifest.select(keep)
@@ -80,7 +90,7 @@ def alignment_rules(
     needed = count_for_each(manifest, lambda i: frames_needed(encode(manifest, i, encoder)))
     samples = np.round(manifest.durations * sample_rate).astype(np.int64)
     frames = count_frames(samples)
-    return [(frames >= needed, "fewer frames than CTC needs for the text")]
+    return [(frames >= needed, TOO_FEW_FRAMES)]
 
 
 def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarray:

@@ -51,6 +51,11 @@ class NEST(nn.Module):
         super().__init__()
         if mask_position not in POSITIONS:
             raise ValueError(f"NEST: mask_position '{mask_position}' is none of {POSITIONS}.")
+        if classes < 2 or books < 1 or code_size < 1:
+            raise ValueError(
+                f"NEST: {classes} classes in {books} books of codes of {code_size} numbers; at "
+                "least 2, 1 and 1 are needed."
+            )
         self.encoder, self.masking = encoder, masking
         self.mask_position, self.mask_threshold = mask_position, mask_threshold
         before = mask_position == "before_subsampling"

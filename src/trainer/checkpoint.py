@@ -107,7 +107,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
     faults = misfits(own, weights)
     if faults:
         raise ValueError(
-            f"{source}: weights of another model, {len(faults)} of {len(own)} entries don't fit; "
+            f"{source}: weights of another model, {len(faults)} entries don't fit; "
             f"the first: {faults[0]}."
         )
     model.load_state_dict(weights)

@@ -61,6 +61,8 @@ class Trainer(BaseTrainer):
 
     def hold(self) -> list[nn.Module]:
         """The submodules that this step must not change, put in evaluation mode."""
+        if not self.freeze:
+            return []
         model = self.bare_model()
         if self.step in self.freeze.values():
             model.train()

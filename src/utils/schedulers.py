@@ -47,6 +47,11 @@ class WarmupCosine(LRScheduler):
         self.warmup_steps = max(1, round(warmup * total_steps))
         super().__init__(optimizer)
 
+    def state_dict(self) -> dict:
+        """Without the length of the run, so that one that goes on can be made longer."""
+        own = super().state_dict()
+        return {k: v for k, v in own.items() if k not in ("total_steps", "warmup_steps")}
+
     def get_lr(self) -> list:
         """The rate of each parameter group for the coming step."""
         step = self.last_epoch + 1

@@ -75,9 +75,9 @@ def test_filters_say_what_they_drop(manifest, caplog):
     options = {"min_duration": 1.2, "max_duration": 2.6, "max_text_length": 3}
     dataset = BaseDataset(manifest, **options)
     assert [row.text for row in dataset.manifest] == ["a", None]
-    assert "dropped 1 rows, 0.000 h: shorter than 1.2 s" in caplog.text
+    assert "dropped 1 of 5 rows, 0.000 h: shorter than 1.2 s" in caplog.text
     assert "longer than 2.6 s" in caplog.text
-    assert "dropped 1 rows, 0.001 h: text longer than 3 characters" in caplog.text
+    assert "dropped 1 of 5 rows, 0.001 h: text longer than 3 characters" in caplog.text
 
 
 def test_filter_for_ctc_counts_repeats(manifest):

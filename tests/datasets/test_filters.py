@@ -37,9 +37,9 @@ def test_bounds_are_kept_and_hours_counted_once(manifest, caplog):
     assert texts(keep_rows(manifest, rules)) == ["a", None]
     dropped = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert dropped == [
-        "dropped 1 rows, 0.500 h: shorter than 3600 s",
-        "dropped 1 rows, 2.500 h: longer than 7200 s",
-        "dropped 1 rows, 2.000 h: text longer than 3 characters",
+        "dropped 1 of 5 rows, 0.500 h: shorter than 3600 s",
+        "dropped 1 of 5 rows, 2.500 h: longer than 7200 s",
+        "dropped 1 of 5 rows, 2.000 h: text longer than 3 characters",
     ]
 
 
