@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torchmetrics.functional.audio import (
+    scale_invariant_signal_distortion_ratio,
+    signal_distortion_ratio,
+)
+
+from src.metrics.separation import Pesq, SdrImprovement, SiSdr, SiSdrImprovement, Stoi
+from src.metrics.tracker import MetricTracker
+
+
+def batch_of(items, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    sources = torch.randn(items, 2, 3000, generator=draw)
+    noise = torch.randn(items, 2, 3000, generator=draw)
+    return {
+        "id": [str(i) for i in range(items)],
+        "skipped": 0,
+        "estimates": sources + torch.linspace(0.1, 1, items)[:, None, None] * noise,
+        "sources": sources,
+        "sources_length": torch.full((items,), 3000),
+        "audio": sources.sum(1),
+    }
+
+
+def part(batch, rows):
+    return {k: v[rows] if isinstance(v, list | torch.Tensor) else v for k, v in batch.items()}
+
+
+def test_means_of_utterances_whatever_the_batches():
+    batch = batch_of(5)
+    names = {"a": SiSdr(), "b": SiSdrImprovement(), "c": SdrImprovement()}
+    tracker = MetricTracker(names)
+    for rows in (slice(0, 1), slice(1, 5)):
+        tracker.update(**part(batch, rows))
+    found = tracker.compute()
+    mixture = batch["audio"].unsqueeze(1).expand(-1, 2, -1)
+    given = (batch["estimates"], batch["sources"])
+    after = scale_invariant_signal_distortion_ratio(*given, zero_mean=True)
+    before = scale_invariant_signal_distortion_ratio(mixture, batch["sources"], zero_mean=True)
+    assert found["a"] == pytest.approx(after.mean().item(), abs=1e-4)
+    assert found["b"] == pytest.approx((after - before).mean().item(), abs=1e-4)
+    plain = signal_distortion_ratio(*given) - signal_distortion_ratio(mixture, batch["sources"])
+    assert found["c"] == pytest.approx(plain.mean().item(), abs=1e-3)
+
+
+def test_padding_and_silent_sources_count_nothing():
+    batch = batch_of(2)
+    alone = SiSdr()
+    alone.update(**{k: v[:1, ..., :2000] if k in KEYS else v for k, v in short(batch).items()})
+    batch["sources"][0, :, 2000:] = 0
+    batch["sources_length"][0] = 2000
+    batch["sources"][1] = 0
+    padded = SiSdr()
+    padded.update(**batch)
+    assert padded.compute()[""] == pytest.approx(alone.compute()[""], abs=1e-4)
+
+
+KEYS = ("estimates", "sources", "audio")
+
+
+def short(batch):
+    return {**batch, "sources_length": torch.tensor([2000])}
+
+
+@pytest.mark.parametrize("kind", [Pesq, Stoi])
+def test_without_its_package_there_is_no_figure(kind, monkeypatch):
+    monkeypatch.setattr("src.metrics.separation.find_spec", lambda name: None)
+    metric = kind(16000)
+    metric.update(**batch_of(1))
+    assert metric.compute() == {} and metric.figures == ()
