@@ -111,6 +111,10 @@ def test_recordings_of_any_kind(trained, tmp_path):
             info = soundfile.info(found)
             assert (info.frames, info.samplerate) == (wanted.frames, wanted.samplerate)
             assert soundfile.read(found)[0].any() == (path.stem != "silence")
+    (folder / "stereo.wav").unlink()
+    inference(trained[0], *data, f"output={tmp_path / 'out'}")
+    written = {path.stem for path in (tmp_path / "out" / "test").rglob("*.wav")}
+    assert written == {"silence", "short"}, "what an earlier evaluation wrote is gone"
     write(folder / "too_short.wav", 0.005, 8000)
     with pytest.raises(ValueError, match=r"too_short.wav: 40 samples, fewer than a window of 64"):
         inference(trained[0], *data, f"output={tmp_path / 'out'}")

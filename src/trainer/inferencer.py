@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class Inferencer:
     def evaluate(self, split: str) -> dict[str, float]:
         """One split: evaluate it, save each batch, write the table of utterances."""
         directory = self.output / split
+        table = self.output / f"{split}.tsv"
+        if self.accelerator.is_main_process and table.exists():
+            shutil.rmtree(directory, ignore_errors=True)  # of an earlier evaluation, as its table
+        self.accelerator.wait_for_everyone()
         directory.mkdir(parents=True, exist_ok=True)
         rows: list[dict] = []
 
@@ -91,7 +96,7 @@ class Inferencer:
         )
         rows = gather_object(rows)
         if rows and self.accelerator.is_main_process:
-            write_table(self.output / f"{split}.tsv", worst_first(rows, self.task.worst_first))
+            write_table(table, worst_first(rows, self.task.worst_first))
             picture = self.task.picture(rows)
             if picture is not None:
                 save_image(picture, self.output / f"{split}.png")
