@@ -24,9 +24,9 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
     """
     accelerator = build.build_accelerator(config)
     config, run = build.open_run(config, overrides or [], accelerator)
+    setup_logging(run.path, accelerator.is_main_process)
     if not config.trainer.resume_from:
         adopt_encoder(config)
-    setup_logging(run.path, accelerator.is_main_process)
     set_seed(config.seed + accelerator.process_index)
 
     text_encoder = build.build(config, "text_encoder")

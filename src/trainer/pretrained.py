@@ -35,6 +35,10 @@ def adopt_encoder(config: DictConfig) -> None:
     with open_dict(config):
         config.transforms.features.update(features)
     config.sample_rate = features["sample_rate"]
+    logger.info(
+        "Encoder and front end are those of %s; of model.encoder only dropouts are this config's.",
+        config.trainer.from_pretrained,
+    )
 
 
 def saved_encoder(path: Path) -> tuple[Any, Any]:
