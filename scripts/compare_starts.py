@@ -182,8 +182,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10], help="with labels")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--random-rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
-    parser.add_argument("--pretrained-rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3])
+    parser.add_argument("--random-rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3, 8e-3])
+    parser.add_argument(
+        "--pretrained-rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3, 16e-3]
+    )
     parser.add_argument("--parallel", type=int, default=2, help="trainings at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--overrides", nargs="*", default=[], help="key=value, for all trainings")
