@@ -1,7 +1,6 @@
 """Pretraining and fine-tuning as whole runs: resume, processes, inference, scripts."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -13,12 +12,17 @@ from hydra import compose, initialize_config_dir
 from inference import infer
 from src.interop.nemo import load_features, load_nemo
 from src.run import load_run
-from src.trainer.trainer import Trainer
 from src.utils.audio import read_audio
 from src.utils.files import read_jsonl
 from tests.demo import CONFIGS, experiment
 from tests.golden import FIXTURES
-from tests.test_train import ENVIRONMENT, ROOT, assert_same_weights, run, weights
+from tests.test_train import (
+    ENVIRONMENT,
+    ROOT,
+    assert_same_weights,
+    assert_stops_change_nothing,
+    run,
+)
 from train import train
 
 SIZE = ["model.encoder.width=16", "model.encoder.layers=2", "model.encoder.heads=2"]
@@ -41,26 +45,12 @@ def pretrained(corpus, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["ssl_nest", "asr_nest"])
 def test_stopped_after_every_step_equals_never_stopped(name, corpus, pretrained, tmp_path):
-    options = [*SMALL, "trainer.monitor=null", "trainer.test_splits=[]", "trainer.accumulate=2"]
+    options = [*SMALL, "trainer.accumulate=2"]
     if name == "asr_nest":
         options += [f"trainer.from_pretrained={pretrained[0]}", "trainer.freeze.encoder=2"]
     else:
         options += RANDOM
-    train(experiment(name, corpus, tmp_path / "whole", *options))
-    real = Trainer.optimise
-
-    def once(self, batches):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, batches)
-
-    extra: list[str] = []
-    for _ in range(3):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr(Trainer, "optimise", once)
-            train(experiment(name, corpus, tmp_path / "stopped", *options, *extra))
-        extra = [f"trainer.resume_from={tmp_path / 'stopped'}"]
-    train(experiment(name, corpus, tmp_path / "stopped", *options, *extra))
-    assert_same_weights(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+    assert_stops_change_nothing(name, corpus, tmp_path, *options)
 
 
 @pytest.mark.parametrize("name", ["ssl_nest", "asr_nest"])
@@ -94,6 +84,11 @@ def test_inference_gives_the_figures_of_training(pretrained):
     lines = (folder / "inference" / "test.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["id", "masked", "accuracy", "loss"]
     assert len(list((folder / "inference" / "test").glob("*.json"))) == len(lines) - 1
+
+
+def test_an_inference_config_of_another_task_is_refused(pretrained):
+    with pytest.raises(ValueError, match="one of pretraining, not of recognition"):
+        inference("asr", pretrained[0])
 
 
 def test_a_pretrained_run_as_a_callable_hides_nothing(pretrained, corpus):

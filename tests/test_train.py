@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from inference import infer
 from src.run import load_run
 from src.trainer.checkpoint import read_tensors
+from src.trainer.trainer import Trainer
 from src.utils.files import read_jsonl
 from tests.demo import CONFIGS, SMALL, experiment, sine
 from train import train
@@ -98,12 +99,10 @@ def test_killed_and_resumed_equals_never_stopped(corpus, tmp_path, workers):
     assert rows == sorted(set(rows)) and rows[-1] > max(steps)
 
 
-def test_resume_in_memory_from_any_step(corpus, tmp_path):
+def assert_stops_change_nothing(name, corpus, tmp_path, *options):
     """Stop after each step by a signal to ourselves; the end is the same."""
-    options = [*SMALL, "trainer.epochs=2", "trainer.monitor=null", "trainer.test_splits=[]"]
-    train(experiment(NAME, corpus, tmp_path / "whole", *options))
-    from src.trainer.trainer import Trainer
-
+    options = [*options, "trainer.monitor=null", "trainer.test_splits=[]"]
+    train(experiment(name, corpus, tmp_path / "whole", *options))
     folder, real = tmp_path / "stopped", Trainer.optimise
 
     def once(self, batches):
@@ -113,7 +112,7 @@ def test_resume_in_memory_from_any_step(corpus, tmp_path):
     stops = 0
     extra: list[str] = []
     while True:
-        config = experiment(NAME, corpus, folder, *options, *extra)
+        config = experiment(name, corpus, folder, *options, *extra)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Trainer, "optimise", once)
             try:
@@ -127,11 +126,16 @@ def test_resume_in_memory_from_any_step(corpus, tmp_path):
     assert_same_weights(weights(folder), weights(tmp_path / "whole"))
 
 
+def test_resume_in_memory_from_any_step(corpus, tmp_path):
+    assert_stops_change_nothing(NAME, corpus, tmp_path, *SMALL, "trainer.epochs=2")
+
+
 def test_resumed_run_takes_new_values_only(corpus, finished, tmp_path):
     folder, _ = finished
     for override, words in (
         ("model=baseline", "goes on with its own model"),
         ("trainer.epoochs=3", "not in the config"),
+        ("optimizer.lr=5", "goes on with its own optimizer"),
     ):
         from src.build import overlay
         from src.trainer.run_folder import RunFolder

@@ -18,7 +18,7 @@ class DemoSpeech(BaseDataset):
     """
 
     def __init__(self, split: str, folder: str = "data/demo_speech", **options):
-        super().__init__(Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl"), **options)
+        super().__init__(demo_manifest(split, folder), **options)
 
 
 class DemoMixtures(DynamicMixtures):
@@ -31,4 +31,9 @@ class DemoMixtures(DynamicMixtures):
     """
 
     def __init__(self, split: str, folder: str = "data/demo_speech", **options):
-        super().__init__(Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl"), **options)
+        super().__init__(demo_manifest(split, folder), **options)
+
+
+def demo_manifest(split: str, folder: str) -> Manifest:
+    """The rows of a split of the demo speech, which is made if it isn't there."""
+    return Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl")

@@ -10,8 +10,9 @@ import torch
 from scipy.signal import resample_poly
 from tqdm.auto import tqdm
 
-from src.datasets.base_dataset import BaseDataset, Item
+from src.datasets.base_dataset import Item
 from src.datasets.manifest import Manifest, Row
+from src.datasets.mixtures import Mixtures
 from src.utils.audio import audio_info, unreadable
 from src.utils.random import generator, uniform
 
@@ -20,7 +21,7 @@ MIXTURES = ("mix_clean", "mix_both", "mix_single")
 MODES = ("min", "max")
 
 
-class LibriMix(BaseDataset):
+class LibriMix(Mixtures):
     """Items {id, path, seed, audio [T], sources [S, T]}, those that the published scripts write.
 
     Nothing is stored: of each row of the metadata the utterances (and the noise) are read, weighed
@@ -33,7 +34,7 @@ class LibriMix(BaseDataset):
         mixture: mix_clean, mix_both (with noise) or mix_single (one speaker and noise).
         mode: min or max.
         segment: seconds that are cut at a drawn place; None: all.
-        options: of `BaseDataset`; `sample_rate` is 16000 or a lower one.
+        options: of `Mixtures`; `sample_rate` is 16000 or a lower one.
 
     Raises:
         FileNotFoundError: the metadata or a recording is missing.
@@ -54,17 +55,11 @@ class LibriMix(BaseDataset):
             raise ValueError(f"LibriMix: {mixture}, {mode}; wanted one of {MIXTURES} and {MODES}.")
         if mixture != "mix_clean" and wham is None:
             raise ValueError(f"LibriMix: {mixture} needs the folder of the noises, wham=FOLDER.")
-        self.mixture, self.mode, self.segment = mixture, mode, segment
+        self.mixture, self.mode = mixture, mode
         folders = (Path(librispeech).absolute(), Path(wham).absolute() if wham else None)
         path = Path(metadata)
         rows = find_rows(path, *folders, mode)
-        super().__init__(Manifest.from_rows(rows, path), **options)
-
-    @property
-    def durations(self) -> np.ndarray:
-        """In seconds, [N]."""
-        own = self.manifest.durations
-        return own if self.segment is None else np.minimum(own, self.segment)
+        super().__init__(Manifest.from_rows(rows, path), segment=segment, **options)
 
     def item_id(self, row: Row, index: int) -> str:
         """The mixture's name."""

@@ -114,19 +114,14 @@ def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
         speakers = len(weights["mask_net.conv1d_out.bias"]) // width
     except (KeyError, ValueError):
         raise ValueError(f"{path}: no weights of a MossFormer2 for separation.") from None
-    blocks = {m[1]: int(m[2]) + 1 for m in map(THEIR_BLOCK.fullmatch, sorted_names(weights)) if m}
+    blocks = [match for match in map(THEIR_BLOCK.fullmatch, weights) if match]
     return {
         "width": width,
         "kernel": kernel,
         "speakers": speakers,
-        "layers": max(blocks.values(), default=1),
-        "memory": "fsmn" in blocks,
+        "layers": max((int(match[2]) + 1 for match in blocks), default=1),
+        "memory": any(match[1] == "fsmn" for match in blocks),
     }
-
-
-def sorted_names(weights: dict[str, Tensor]) -> list[str]:
-    """Names with those of the last block last."""
-    return sorted(weights, key=lambda name: [int(n) for n in re.findall(r"\d+", name)][:1])
 
 
 def to_clearervoice(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -31,7 +31,8 @@ class SeparationTask(Task):
         window: seconds that the model hears at once.
         overlap: seconds that two windows have in common.
         output_level: of what is written: `mixture`, so that the streams add up to the mixture as
-            well as they can; `peak`, each to a peak of 0.9; `model`, as it comes.
+            well as they can; `peak`, each to a peak of 0.9; `model`, as it comes, but at the level
+            of the mixture where windows are joined, which would not fit each other otherwise.
 
     Raises:
         ValueError: another level, or an overlap that is not shorter than the window.
