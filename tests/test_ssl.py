@@ -22,6 +22,7 @@ from tests.test_train import (
     assert_same_weights,
     assert_stops_change_nothing,
     run,
+    weights,
 )
 from train import train
 
