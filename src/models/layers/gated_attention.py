@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from src.models.layers.depthwise_conv import depthwise
 from src.models.layers.dropout import dropout
 from src.models.layers.masked_norm import hide
+from src.models.layers.strips import in_pieces, in_strips
 
 GROUP = 256  # frames that see each other one by one
 KEY = 128  # width of queries and keys
@@ -47,10 +48,15 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, width] to [B, T, output]."""
-        x = hide(F.silu(self.linear(self.norm(x))), padding)
         # The residual is one more weight in the middle of the kernel.
         weight = self.weight + F.pad(self.weight.new_ones(1), (KERNEL // 2, KERNEL // 2))
-        return dropout(depthwise(x, weight), DROPOUT, self.training)
+
+        def function(x: Tensor, padding: Tensor | None) -> Tensor:
+            x = self.linear(self.norm(x))
+            x = F.silu(x, inplace=not x.requires_grad)
+            return depthwise(hide(x, padding), weight)
+
+        return dropout(in_strips(function, x, padding, KERNEL // 2), DROPOUT, self.training)
 
 
 class GatedAttention(nn.Module):
@@ -80,11 +86,7 @@ class GatedAttention(nn.Module):
         shifted = half_delayed(x)
         hidden = hide(self.hidden(shifted, padding), padding)
         heads = self.heads(shifted, turn, padding)
-        attended = self.far(heads, hidden, padding)
-        attended = self.near(heads, hidden, attended)
-        v, u = hidden.chunk(2, dim=-1)
-        by_v, by_u = attended.chunk(2, dim=-1)
-        return x + self.project(by_u * v * torch.sigmoid(by_v * u), padding)
+        return x + self.project(self.attend(heads, hidden, padding), padding)
 
     def heads(self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None) -> list[Tensor]:
         """Four turned forms of the shared vectors, each [B, T, K]."""
@@ -94,22 +96,37 @@ class GatedAttention(nn.Module):
             for factor, offset in zip(self.factor, self.offset, strict=True)
         ]
 
-    def far(self, heads: list[Tensor], hidden: Tensor, padding: Tensor | None) -> Tensor:
-        """Attention without softmax over all frames, as two products: [B, T, C]."""
-        _, query, _, key = heads
-        frames = hidden.shape[1] if padding is None else (~padding).sum(1, keepdim=True)
-        return query @ (key.transpose(1, 2) @ hidden / frames)
+    def attend(self, heads: list[Tensor], hidden: Tensor, padding: Tensor | None) -> Tensor:
+        """What a frame hears gated by what it says itself: [B, T, C] to [B, T, C / 2].
 
-    def near(self, heads: list[Tensor], hidden: Tensor, added: Tensor) -> Tensor:
-        """Plus attention by the squared ReLU among the frames of a group: [B, T, C]."""
-        weights = dropout(self.weights(heads), DROPOUT, self.training)
-        found = torch.baddbmm(grouped(added), weights, grouped(hidden))
-        return found.view(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
+        Far frames are heard through one matrix, without a softmax; those of the own group one by
+        one. By group on a CPU, see `strips`.
+        """
+        query, far, key, far_key = heads
+        frames = hidden.shape[1] if padding is None else (~padding).sum(1, keepdim=True)
+        memory = far_key.transpose(1, 2) @ hidden / frames  # [B, K, C]
+        if in_pieces(hidden):
+            parts = zip(*(t.split(GROUP, dim=1) for t in (hidden, query, far, key)), strict=True)
+            return torch.cat([self.hear(h, q, f @ memory, k) for h, q, f, k in parts], 1)
+        groups = (grouped(t) for t in (hidden, query, far @ memory, key))
+        return self.hear(*groups).view(len(hidden), -1, hidden.shape[2] // 2)[:, : hidden.shape[1]]
+
+    def hear(self, hidden: Tensor, query: Tensor, far: Tensor, key: Tensor) -> Tensor:
+        """The same within groups.
+
+        Args:
+            hidden: [B, G, C].
+            query, key: for near frames, [B, G, K].
+            far: what is heard of far frames, [B, G, C].
+        """
+        weights = dropout(self.weights(query, key), DROPOUT, self.training)
+        by_v, by_u = torch.baddbmm(far, weights, hidden).chunk(2, dim=-1)
+        v, u = hidden.chunk(2, dim=-1)
+        return by_u * v * torch.sigmoid(by_v * u)
 
     @staticmethod
-    def weights(heads: list[Tensor]) -> Tensor:
-        """How much each frame of a group hears each other: [B * groups, GROUP, GROUP]."""
-        query, _, key, _ = (grouped(head) for head in heads)
+    def weights(query: Tensor, key: Tensor) -> Tensor:
+        """How much each frame of a group hears each other, by the squared ReLU: [B, G, G]."""
         return F.relu(torch.bmm(query / GROUP, key.transpose(1, 2))).square()
 
 

@@ -25,7 +25,7 @@ class MemoryConv(nn.Module):
     """A dilated convolution over time, norm over time, PReLU.
 
     Args:
-        inputs: channels in for each channel out, neighbours in their order.
+        inputs: channels in for each channel out, 1 or 2 neighbours.
         dilation: in frames.
     """
 
@@ -41,7 +41,7 @@ class MemoryConv(nn.Module):
         """[B, T, inputs * INNER], zero where it is padding, to [B, T, INNER]."""
         channels = self.weight.flatten(0, 1).unsqueeze(1)  # each by itself, then added up
         x = depthwise(x, channels, dilation=self.dilation)
-        x = x if x.shape[2] == INNER else x.unflatten(2, (INNER, -1)).sum(-1)
+        x = x if x.shape[2] == INNER else x[..., 0::2] + x[..., 1::2]  # a strided sum is slow
         return leaky(self.norm(x, padding), self.slope)
 
 

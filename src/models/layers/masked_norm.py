@@ -27,12 +27,10 @@ class MaskedNorm(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, D] to [B, T, D]; what is padding comes out as anything."""
         dtype, x = x.dtype, x.float()
-        if padding is None:
-            variance, mean = torch.var_mean(x, self.axes, correction=0, keepdim=True)
-        else:
-            share = x.shape[1] / (~padding).sum(1, keepdim=True)  # of frames that are real
-            mean = hide(x, padding).mean(self.axes, keepdim=True) * share
-            centred = hide(x - mean, padding)
-            variance = centred.square().mean(self.axes, keepdim=True) * share
+        share = 1.0 if padding is None else x.shape[1] / (~padding).sum(1, keepdim=True)
+        # Two plain means: on a CPU torch.var_mean takes five times as long over time.
+        mean = hide(x, padding).mean(self.axes, keepdim=True) * share
+        centred = hide(x - mean, padding)
+        variance = centred.square().mean(self.axes, keepdim=True) * share
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return torch.addcmul(self.bias - mean * scale, x, scale).to(dtype)
+        return torch.addcmul(self.bias, centred, scale).to(dtype)

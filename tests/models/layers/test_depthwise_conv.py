@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.models.layers.depthwise_conv import DepthwiseConv, as_row, depthwise
+from src.models.layers.depthwise_conv import DepthwiseConv, depthwise
 
 
 def plain(x, weight, bias, context, dilation=1):
@@ -39,8 +39,3 @@ def test_values_and_gradients(frames, dilation, kernel):
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_the_way_of_the_gpu_is_the_same():
-    x, weight = torch.randn(2, 20, 6), torch.randn(6, 1, 17)
-    torch.testing.assert_close(as_row(x, weight), depthwise(x, weight))
