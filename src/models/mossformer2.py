@@ -19,6 +19,7 @@ class MossFormer2(nn.Module):
         layers: blocks.
         kernel: window of encoder and decoder in samples, even; frames are half of it apart.
         speakers: signals that come out.
+        dropout: share of the numbers in each block that training leaves out.
         memory: False for the blocks of plain MossFormer (arXiv 2302.11824).
         recompute: compute each block again on the way back, for a third more time and a fraction
             of the memory.
@@ -33,6 +34,7 @@ class MossFormer2(nn.Module):
         layers: int = 24,
         kernel: int = 16,
         speakers: int = 2,
+        dropout: float = 0.1,
         memory: bool = True,
         recompute: bool = False,
     ):
@@ -46,7 +48,7 @@ class MossFormer2(nn.Module):
         self.options: dict[str, Any] = options
         self.kernel, self.stride, self.speakers = kernel, kernel // 2, speakers
         self.encoder = nn.Conv1d(1, width, kernel, self.stride, bias=False)
-        self.mask_net = MaskNet(width, layers, speakers, memory, recompute)
+        self.mask_net = MaskNet(width, layers, speakers, dropout, memory, recompute)
         self.decoder = nn.ConvTranspose1d(width, 1, kernel, self.stride, bias=False)
 
     def frames(self, samples: Any) -> Any:

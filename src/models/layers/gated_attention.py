@@ -16,7 +16,6 @@ GROUP = 256  # frames that see each other one by one
 KEY = 128  # width of queries and keys
 KERNEL = 17  # of the convolutions, in frames
 TURNED = 32  # channels of queries and keys that tell positions
-DROPOUT = 0.1
 
 
 class ScaleNorm(nn.Module):
@@ -39,10 +38,12 @@ class ConvModule(nn.Module):
     Args:
         width, output: channels in and out.
         norm: of the vectors that come in.
+        dropout: share of the outputs that training leaves out.
     """
 
-    def __init__(self, width: int, output: int, norm: nn.Module):
+    def __init__(self, width: int, output: int, norm: nn.Module, dropout: float):
         super().__init__()
+        self.dropout = dropout
         self.norm, self.linear = norm, nn.Linear(width, output)
         self.weight = nn.Conv1d(output, output, KERNEL, groups=output, bias=False).weight
 
@@ -56,7 +57,7 @@ class ConvModule(nn.Module):
             x = F.silu(x, inplace=not x.requires_grad)
             return depthwise(hide(x, padding), weight)
 
-        return dropout(in_strips(function, x, padding, KERNEL // 2), DROPOUT, self.training)
+        return dropout(in_strips(function, x, padding, KERNEL // 2), self.dropout, self.training)
 
 
 class GatedAttention(nn.Module):
@@ -64,13 +65,15 @@ class GatedAttention(nn.Module):
 
     Args:
         width: of the frames.
+        dropout: share of weights and of what modules put out that training leaves out.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dropout: float):
         super().__init__()
-        self.hidden = ConvModule(width, 4 * width, ScaleNorm(width))
-        self.key = ConvModule(width, KEY, ScaleNorm(width))
-        self.project = ConvModule(2 * width, width, ScaleNorm(2 * width))
+        self.dropout = dropout
+        self.hidden = ConvModule(width, 4 * width, ScaleNorm(width), dropout)
+        self.key = ConvModule(width, KEY, ScaleNorm(width), dropout)
+        self.project = ConvModule(2 * width, width, ScaleNorm(2 * width), dropout)
         # For the query and the key of near frames, and of far ones: q near, q far, k near, k far.
         self.factor = nn.Parameter(0.02 * torch.randn(4, KEY))
         self.offset = nn.Parameter(torch.zeros(4, KEY))
@@ -119,7 +122,7 @@ class GatedAttention(nn.Module):
             query, key: for near frames, [B, G, K].
             far: what is heard of far frames, [B, G, C].
         """
-        weights = dropout(self.weights(query, key), DROPOUT, self.training)
+        weights = dropout(self.weights(query, key), self.dropout, self.training)
         by_v, by_u = torch.baddbmm(far, weights, hidden).chunk(2, dim=-1)
         v, u = hidden.chunk(2, dim=-1)
         return by_u * v * torch.sigmoid(by_v * u)

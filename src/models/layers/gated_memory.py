@@ -66,15 +66,16 @@ class GatedMemory(nn.Module):
 
     Args:
         width: of the frames.
+        dropout: of its modules.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dropout: float):
         super().__init__()
         self.narrow = nn.Linear(width, INNER)
         self.slope = nn.Parameter(torch.full((1,), 0.25))
         self.norm_in, self.norm_out = nn.LayerNorm(INNER), nn.LayerNorm(INNER)
-        self.content = ConvModule(INNER, INNER, nn.LayerNorm(INNER))
-        self.gate = ConvModule(INNER, INNER, nn.LayerNorm(INNER))
+        self.content = ConvModule(INNER, INNER, nn.LayerNorm(INNER), dropout)
+        self.gate = ConvModule(INNER, INNER, nn.LayerNorm(INNER), dropout)
         self.memory = DenseMemory()
         self.widen = nn.Linear(INNER, width)
 

@@ -13,10 +13,10 @@ from src.models.layers.masked_norm import MaskedNorm
 class Block(nn.Module):
     """Attention over all frames, then a memory of near ones; plain MossFormer has no memory."""
 
-    def __init__(self, width: int, memory: bool):
+    def __init__(self, width: int, dropout: float, memory: bool):
         super().__init__()
-        self.attention = GatedAttention(width)
-        self.memory = GatedMemory(width) if memory else None
+        self.attention = GatedAttention(width, dropout)
+        self.memory = GatedMemory(width, dropout) if memory else None
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None) -> Tensor:
         """[B, T, D] to [B, T, D]."""
@@ -31,11 +31,19 @@ class MaskNet(nn.Module):
         width: of the frames.
         layers: blocks.
         speakers: masks that come out.
+        dropout, recompute: see `MossFormer2`.
         memory: whether blocks are those of MossFormer2, or plain MossFormer's.
-        recompute: see `MossFormer2`.
     """
 
-    def __init__(self, width: int, layers: int, speakers: int, memory: bool, recompute: bool):
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        speakers: int,
+        dropout: float,
+        memory: bool,
+        recompute: bool,
+    ):
         super().__init__()
         self.speakers, self.recompute = speakers, recompute
         self.norm = MaskedNorm(width, axes=(1, 2), eps=1e-8)
@@ -43,7 +51,7 @@ class MaskNet(nn.Module):
         self.position_scale = nn.Parameter(torch.ones(1))
         frequencies = 10000.0 ** (-torch.arange(0, TURNED, 2).float() / TURNED)
         self.frequencies = nn.Parameter(frequencies, requires_grad=False)
-        self.blocks = nn.ModuleList(Block(width, memory) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, dropout, memory) for _ in range(layers))
         self.frame_norm = nn.LayerNorm(width, eps=1e-6)
         self.item_norm = MaskedNorm(width, axes=(1, 2), eps=1e-8)
         self.slope = nn.Parameter(torch.full((1,), 0.25))

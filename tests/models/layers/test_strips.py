@@ -22,7 +22,7 @@ def padded(frames):
 @pytest.mark.parametrize("frames", [5, 16, 17, 64, 90])
 @pytest.mark.parametrize("with_padding", [False, True])
 def test_strips_equal_the_whole(small, frames, with_padding):
-    module, x = ConvModule(8, 12, ScaleNorm(8)).eval(), torch.randn(2, frames, 8)
+    module, x = ConvModule(8, 12, ScaleNorm(8), 0.1).eval(), torch.randn(2, frames, 8)
     padding = padded(frames) if with_padding else None
     whole = module(x, padding).detach()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def test_strips_equal_the_whole(small, frames, with_padding):
 @pytest.mark.parametrize("frames", [5, 32, 33, 90])
 @pytest.mark.parametrize("with_padding", [False, True])
 def test_groups_one_by_one_equal_all_at_once(small, frames, with_padding, monkeypatch):
-    module, x = GatedAttention(8).eval(), torch.randn(2, frames, 8, requires_grad=True)
+    module, x = GatedAttention(8, 0.1).eval(), torch.randn(2, frames, 8, requires_grad=True)
     padding = padded(frames) if with_padding else None
     turn = turns(torch.rand(16), frames)
 
