@@ -3,11 +3,13 @@
 The block of MossFormer (Zhao and Ma, arXiv 2302.11824), after FLASH (Hua et al., arXiv 2202.10447).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.depthwise_conv import depthwise
+from src.models.layers.depthwise_conv import SiluConv, depthwise
 from src.models.layers.dropout import dropout
 from src.models.layers.masked_norm import hide
 from src.models.layers.strips import in_pieces, in_strips
@@ -54,10 +56,34 @@ class ConvModule(nn.Module):
 
         def function(x: Tensor, padding: Tensor | None) -> Tensor:
             x = self.linear(self.norm(x))
+            if x.requires_grad and padding is None and in_pieces(x):
+                return SiluConv.apply(x, weight)
             x = F.silu(x, inplace=not x.requires_grad)
             return depthwise(hide(x, padding), weight)
 
         return dropout(in_strips(function, x, padding, KERNEL // 2), self.dropout, self.training)
+
+
+class Gate(torch.autograd.Function):
+    """`by_u * v * sigmoid(by_v * u)`, of which only what goes in is kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, heard: Tensor, hidden: Tensor) -> Tensor:
+        """[B, T, C] of `by_v` and `by_u`, and of `v` and `u`, to [B, T, C / 2]."""
+        ctx.save_for_backward(heard, hidden)
+        (by_v, by_u), (v, u) = heard.chunk(2, dim=-1), hidden.chunk(2, dim=-1)
+        return (by_v * u).sigmoid_().mul_(by_u).mul_(v)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both."""
+        heard, hidden = ctx.saved_tensors
+        (by_v, by_u), (v, u) = heard.chunk(2, dim=-1), hidden.chunk(2, dim=-1)
+        open = torch.sigmoid(by_v * u)
+        through = grads[0] * open
+        turned = through * (1 - open) * by_u * v  # of the gate before its sigmoid
+        heard_grad = torch.cat([turned * u, through * v], -1)
+        return heard_grad, torch.cat([through * by_u, turned * by_v], -1)
 
 
 class GatedAttention(nn.Module):
@@ -123,9 +149,7 @@ class GatedAttention(nn.Module):
             far: what is heard of far frames, [B, G, C].
         """
         weights = dropout(self.weights(query, key), self.dropout, self.training)
-        by_v, by_u = torch.baddbmm(far, weights, hidden).chunk(2, dim=-1)
-        v, u = hidden.chunk(2, dim=-1)
-        return by_u * v * torch.sigmoid(by_v * u)
+        return Gate.apply(torch.baddbmm(far, weights, hidden), hidden)
 
     @staticmethod
     def weights(query: Tensor, key: Tensor) -> Tensor:
