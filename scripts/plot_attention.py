@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 
-from src.models.layers.gated_attention import GROUP, grouped, half_delayed
+from src.models.layers.gated_attention import GROUP, grouped
 from src.models.mossformer2 import MossFormer2
 from src.run import Run, load_run
 from src.utils.audio import read_audio
@@ -32,7 +32,7 @@ def weights_of(run: Run, audio: Tensor, block: int) -> Tensor:
         run.outputs(audio)
         handle.remove()
         x, turn, padding = seen[0]
-        heads = attention.heads(half_delayed(x), turn, padding)
+        _, heads = attention.listen(x, turn, padding)
         query, _, key, _ = (grouped(head) for head in heads)
         return attention.weights(query, key).cpu()
 

@@ -9,59 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.depthwise_conv import SiluConv, depthwise
+from src.models.layers.conv_module import ConvModule, ScaleNorm, together
 from src.models.layers.dropout import dropout
 from src.models.layers.masked_norm import hide
-from src.models.layers.strips import in_pieces, in_strips
+from src.models.layers.strips import in_pieces
 
 GROUP = 256  # frames that see each other one by one
 KEY = 128  # width of queries and keys
-KERNEL = 17  # of the convolutions, in frames
 TURNED = 32  # channels of queries and keys that tell positions
-
-
-class ScaleNorm(nn.Module):
-    """Vectors brought to one length, which is learnt (arXiv 1910.05895)."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.factor = width**-0.5
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return x * (self.scale / (length * self.factor).clamp(min=1e-5)).to(x.dtype)
-
-
-class ConvModule(nn.Module):
-    """Norm, linear map, SiLU, and a convolution of each channel around a residual.
-
-    Args:
-        width, output: channels in and out.
-        norm: of the vectors that come in.
-        dropout: share of the outputs that training leaves out.
-    """
-
-    def __init__(self, width: int, output: int, norm: nn.Module, dropout: float):
-        super().__init__()
-        self.dropout = dropout
-        self.norm, self.linear = norm, nn.Linear(width, output)
-        self.weight = nn.Conv1d(output, output, KERNEL, groups=output, bias=False).weight
-
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """[B, T, width] to [B, T, output]."""
-        # The residual is one more weight in the middle of the kernel.
-        weight = self.weight + F.pad(self.weight.new_ones(1), (KERNEL // 2, KERNEL // 2))
-
-        def function(x: Tensor, padding: Tensor | None) -> Tensor:
-            x = self.linear(self.norm(x))
-            if x.requires_grad and padding is None and in_pieces(x):
-                return SiluConv.apply(x, weight)
-            x = F.silu(x, inplace=not x.requires_grad)
-            return depthwise(hide(x, padding), weight)
-
-        return dropout(in_strips(function, x, padding, KERNEL // 2), self.dropout, self.training)
 
 
 class Gate(torch.autograd.Function):
@@ -112,18 +67,20 @@ class GatedAttention(nn.Module):
             turn: cosines and sines, from `turns`.
             padding: [B, T, 1], True beyond an item's end; None: there is none.
         """
-        shifted = half_delayed(x)
-        hidden = hide(self.hidden(shifted, padding), padding)
-        heads = self.heads(shifted, turn, padding)
+        hidden, heads = self.listen(x, turn, padding)
         return x + self.project(self.attend(heads, hidden, padding), padding)
 
-    def heads(self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None) -> list[Tensor]:
-        """Four turned forms of the shared vectors, each [B, T, K]."""
-        shared = self.key(x, padding)
-        return [
+    def listen(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], padding: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Gates and values [B, T, C], and four turned forms of the shared vectors, [B, T, K]."""
+        found = together([self.hidden, self.key], half_delayed(x), padding)
+        hidden, shared = found[..., :-KEY], found[..., -KEY:]
+        heads = [
             rotate(torch.addcmul(offset, shared, factor), turn)
             for factor, offset in zip(self.factor, self.offset, strict=True)
         ]
+        return hide(hidden, padding), heads
 
     def attend(self, heads: list[Tensor], hidden: Tensor, padding: Tensor | None) -> Tensor:
         """What a frame hears gated by what it says itself: [B, T, C] to [B, T, C / 2].

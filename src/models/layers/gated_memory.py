@@ -7,9 +7,10 @@ from the frames around by dilated convolutions, densely connected, and gated.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from src.models.layers.conv_module import CentredNorm, ConvModule, together
 from src.models.layers.depthwise_conv import depthwise
-from src.models.layers.gated_attention import ConvModule
 from src.models.layers.masked_norm import MaskedNorm, hide
 
 INNER = 256  # channels, whatever the width of the frames
@@ -57,8 +58,15 @@ class DenseMemory(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, INNER] to [B, T, INNER]."""
         z = hide(self.project(F.relu(self.expand(x))), padding)
+        if z.requires_grad:  # cheap to compute, and half of what the block would keep otherwise
+            options = {"use_reentrant": False, "preserve_rng_state": False}
+            return x + checkpoint(self.remember, z, padding, **options)
+        return x + self.remember(z, padding)
+
+    def remember(self, z: Tensor, padding: Tensor | None) -> Tensor:
+        """[B, T, INNER], zero where it is padding, to [B, T, INNER]."""
         first = hide(self.first(z, padding), padding)
-        return x + self.second(torch.cat([first, z], dim=-1), padding)
+        return self.second(torch.cat([first, z], dim=-1), padding)
 
 
 class GatedMemory(nn.Module):
@@ -74,14 +82,14 @@ class GatedMemory(nn.Module):
         self.narrow = nn.Linear(width, INNER)
         self.slope = nn.Parameter(torch.full((1,), 0.25))
         self.norm_in, self.norm_out = nn.LayerNorm(INNER), nn.LayerNorm(INNER)
-        self.content = ConvModule(INNER, INNER, nn.LayerNorm(INNER), dropout)
-        self.gate = ConvModule(INNER, INNER, nn.LayerNorm(INNER), dropout)
+        self.content = ConvModule(INNER, INNER, CentredNorm(INNER), dropout)
+        self.gate = ConvModule(INNER, INNER, CentredNorm(INNER), dropout)
         self.memory = DenseMemory()
         self.widen = nn.Linear(INNER, width)
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         y = self.norm_in(leaky(self.narrow(x), self.slope))
-        memory = self.memory(self.content(y, padding), padding)
-        y = torch.addcmul(y, self.gate(y, padding), memory)
+        content, gate = together([self.content, self.gate], y, padding).chunk(2, dim=-1)
+        y = torch.addcmul(y, gate, self.memory(content, padding))
         return x + self.widen(self.norm_out(y))

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from src.models.layers import gated_attention, strips
-from src.models.layers.gated_attention import ConvModule, GatedAttention, ScaleNorm, turns
+from src.models.layers.conv_module import ConvModule, ScaleNorm
+from src.models.layers.gated_attention import GatedAttention, turns
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""The module of which the blocks of MossFormer2 are made (arXiv 2312.11825, figure 2)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.models.layers.depthwise_conv import SiluConv, depthwise
+from src.models.layers.dropout import dropout
+from src.models.layers.masked_norm import hide
+from src.models.layers.strips import in_pieces, in_strips
+
+KERNEL = 17  # frames
+
+
+class ScaleNorm(nn.Module):
+    """Vectors brought to one length, which is learnt (arXiv 1910.05895).
+
+    What is learnt is not applied here but becomes part of the linear map that follows, see `into`:
+    several maps then share the same vectors.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.factor = width**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], of length sqrt(D)."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * (length * self.factor).clamp(min=1e-5).reciprocal().to(x.dtype)
+
+    def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the map with what is learnt here in front."""
+        return self.scale * linear.weight, linear.bias
+
+
+class CentredNorm(nn.LayerNorm):
+    """Vectors of mean 0 and variance 1, then factors and a bias, applied as in `ScaleNorm`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], without factors and bias."""
+        return F.layer_norm(x, self.normalized_shape, eps=self.eps)
+
+    def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the map with what is learnt here in front."""
+        return linear.weight * self.weight, linear.bias + linear.weight @ self.bias
+
+
+class ConvModule(nn.Module):
+    """Norm, linear map, SiLU, and a convolution of each channel around a residual.
+
+    Args:
+        width, output: channels in and out.
+        norm: of the vectors that come in.
+        dropout: share of the outputs that training leaves out.
+    """
+
+    def __init__(self, width: int, output: int, norm: ScaleNorm | CentredNorm, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.norm, self.linear = norm, nn.Linear(width, output)
+        self.weight = nn.Conv1d(output, output, KERNEL, groups=output, bias=False).weight
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """[B, T, width] to [B, T, output]."""
+        return together([self], x, padding)
+
+
+def together(modules: Sequence[ConvModule], x: Tensor, padding: Tensor | None) -> Tensor:
+    """What several modules make of the same vectors, in one go.
+
+    Args:
+        modules: with the same kind of norm and the same dropout.
+        x: [B, T, width].
+        padding: [B, T, 1] or None.
+
+    Returns:
+        [B, T, outputs], one module's after the other's.
+    """
+    weights, biases = zip(*(module.norm.into(module.linear) for module in modules), strict=True)
+    weight, bias = torch.cat(weights), torch.cat(biases)
+    # The residual is one more weight in the middle of the kernel.
+    kernels = torch.cat([module.weight for module in modules])
+    kernels = kernels + F.pad(kernels.new_ones(1), (KERNEL // 2, KERNEL // 2))
+    first = modules[0]
+
+    def function(x: Tensor, padding: Tensor | None) -> Tensor:
+        x = F.linear(first.norm(x), weight, bias)
+        if x.requires_grad and padding is None and in_pieces(x):
+            return SiluConv.apply(x, kernels)
+        x = F.silu(x, inplace=not x.requires_grad)
+        return depthwise(hide(x, padding), kernels)
+
+    found = in_strips(function, x, padding, KERNEL // 2)
+    return dropout(found, first.dropout, first.training)
