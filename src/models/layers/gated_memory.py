@@ -59,8 +59,9 @@ class DenseMemory(nn.Module):
         """[B, T, INNER] to [B, T, INNER]."""
         z = hide(self.project(F.relu(self.expand(x))), padding)
         if z.requires_grad:  # cheap to compute, and half of what the block would keep otherwise
-            options = {"use_reentrant": False, "preserve_rng_state": False}
-            return x + checkpoint(self.remember, z, padding, **options)
+            return x + checkpoint(
+                self.remember, z, padding, use_reentrant=False, preserve_rng_state=False
+            )
         return x + self.remember(z, padding)
 
     def remember(self, z: Tensor, padding: Tensor | None) -> Tensor:

@@ -36,12 +36,12 @@ def in_strips(
     frames = x.shape[1]
     if frames <= STRIP or torch.is_grad_enabled() or not in_pieces(x):
         return function(x, padding)
-    found = None
+    found = torch.empty(0)
     for start in range(0, frames, STRIP):
         first, last = max(start - reach, 0), min(start + STRIP + reach, frames)
         near = None if padding is None else padding[:, first:last]
         own = function(x[:, first:last], near)[:, start - first :][:, :STRIP]
-        if found is None:
+        if not start:
             found = own.new_empty(len(x), frames, own.shape[2])
         found[:, start : start + STRIP] = own
     return found
