@@ -33,7 +33,7 @@ class DynamicMixtures(BaseDataset):
         single_share: of the mixtures in which all but one speaker are silent.
         sources: name -> transform of one source before it is mixed, e.g. speed or a room; a room
             stays in the source that is to be found.
-        limit: only mixtures that begin with the first so many utterances.
+        limit: only so many mixtures, which begin with utterances from all over the manifest.
         options: of `BaseDataset`.
 
     Raises:
@@ -57,7 +57,8 @@ class DynamicMixtures(BaseDataset):
         super().__init__(manifest, **options)
         self.pool = self.manifest  # from which the others come
         if limit is not None:
-            self.manifest = self.pool.select(np.arange(min(limit, len(self.pool))))
+            size = len(self.pool)
+            self.manifest = self.pool.select(np.linspace(0, size - 1, min(limit, size)).astype(int))
         if speakers < 1 or not low <= high or not 0 <= single_share <= 1:
             raise ValueError(
                 f"DynamicMixtures: {speakers} speakers at {low} to {high} dB, a single one in "

@@ -56,6 +56,12 @@ def test_an_epoch_begins_with_each_utterance(speech):
             assert -30.5 < level_of(source) < -25.5
 
 
+def test_a_limit_takes_from_all_over_the_manifest(speech):
+    data = DynamicMixtures(speech, segment=0.5, limit=3)
+    assert [data[i]["id"][0] for i in range(3)] == ["0", "2", "4"]
+    assert len(DynamicMixtures(speech, limit=100)) == 5
+
+
 def test_the_draw_follows_from_seed_epoch_and_index(speech):
     options = {"segment": 0.5, "sources": {"speed": Speed()}}
     data, same = DynamicMixtures(speech, **options), DynamicMixtures(speech, **options)
