@@ -164,6 +164,21 @@ def memory_of(
     answer.put(memory_added(make(kind, model, seconds, False)))
 
 
+def show_lengths(path: Path, arguments: argparse.Namespace) -> None:
+    """Time and memory of ours for longer and longer audio."""
+    model = load_clearervoice(path).to(arguments.device)
+    for seconds in arguments.lengths:
+        inference_of("Ours", model, 0.1, arguments.bf16)()
+        step = inference_of("Ours", model, seconds, arguments.bf16)
+        took = time_both({"Ours": step}, 1, warm_up=0)["Ours"]
+        options = (path, "inference", seconds, False, arguments.threads)
+        cpu = arguments.device == "cpu"
+        added = (cpu_memory(memory_of, ["Ours"], *options) if cpu else gpu_memory({"Ours": step}))[
+            "Ours"
+        ]
+        print(f"ours, {seconds:>4g} s of audio: {took:.2f} s, {added:.0f} MiB")
+
+
 def show(what: str, ours: float, theirs: float, unit: str) -> None:
     """Both, and their ratio."""
     print(f"{what:<36}ours {ours:.2f} {unit}, theirs {theirs:.2f} {unit}, {ours / theirs:.2f}")
@@ -199,14 +214,7 @@ def compare(arguments: argparse.Namespace) -> None:
             frugal = cpu_memory(memory_of, ["Ours"], *options)["Ours"]
             show("training, memory with recomputation", frugal, found["Theirs"], "MiB")
         del models
-        for seconds in arguments.lengths:
-            step = inference_of("Ours", load_clearervoice(path).to(device), seconds, arguments.bf16)
-            took = time_both({"Ours": step}, 1)["Ours"]
-            added = 0.0
-            if device == "cpu":
-                options = (path, "inference", seconds, False, threads)
-                added = cpu_memory(memory_of, ["Ours"], *options)["Ours"]
-            print(f"ours, {seconds:>4g} s of audio: {took:.2f} s, {added:.0f} MiB")
+        show_lengths(path, arguments)
 
 
 def main() -> None:

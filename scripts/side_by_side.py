@@ -25,16 +25,18 @@ def differ(name: str, ours: Tensor, theirs: Tensor, limit: float = 2e-5) -> None
         raise ValueError(f"{name} differ by {difference:.1e}, more than {limit:g}.")
 
 
-def time_both(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, one after the other in every round; the first is a warm-up."""
+def time_both(
+    steps: dict[str, Callable[[], None]], rounds: int, warm_up: int = 1
+) -> dict[str, float]:
+    """Median seconds of each, one after the other in every round, after some for warming up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
+    for turn in range(rounds + warm_up):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if turn:
+            if turn >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(own) for name, own in times.items()}
 
