@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -108,9 +109,17 @@ def compare_outputs(path: Path) -> None:
         grads[kind] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     differ("estimates", found["Ours"], found["Theirs"], 1e-5)
     ours = to_clearervoice({**models["Ours"].state_dict(), **grads["Ours"]})  # type: ignore
-    worst = max(grads["Theirs"], key=lambda n: (ours[n] - grads["Theirs"][n]).abs().max())
-    # Where the input of a ReLU lies within rounding of zero two right gradients differ by so much.
-    differ(f"gradients, the worst: {worst}", ours[worst], grads["Theirs"][worst], 0.1)
+    # Where the input of a ReLU lies within rounding of zero two right gradients differ somewhat.
+    apart = {n: relative(ours[n], own) for n, own in grads["Theirs"].items()}
+    worst = max(apart, key=apart.__getitem__)
+    print(f"gradients, relative: median {median(apart.values()):.1e}, {worst} {apart[worst]:.1e}")
+    if not median(apart.values()) < 1e-3 or not apart[worst] < 0.1:
+        raise ValueError(f"gradients differ, most that of {worst}.")
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """Norm of the difference over the norm."""
+    return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
 
 
 def loss_of(estimates: Tensor, sources: Tensor) -> Tensor:

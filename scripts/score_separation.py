@@ -1,10 +1,12 @@
-"""Score two folders: python scripts/score_separation.py REFERENCES ESTIMATES [--pesq] [--stoi].
+"""Score two folders: python scripts/score_separation.py REFERENCES ESTIMATES [OPTIONS].
 
-REFERENCES holds s1/, s2/, ... and, for improvements, mix/ (or mix_clean/, mix_both/); ESTIMATES
-holds s1/, s2/, ... with files of the same names, in any order of the speakers.
+REFERENCES holds s1/, s2/, ... and mix/ (or mix_clean/, mix_both/), or an audio/ with these; without
+a mixture the improvements are over the sum of the references. ESTIMATES holds s1/, s2/, ... with
+files of the same names but for their endings, in any order of the speakers.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -15,25 +17,42 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from src.datasets.custom_dir import is_recording
-from src.datasets.mixtures import MIXTURES, check_same_length, source_folders
+from src.datasets.manifest import safe_name
+from src.datasets.mixtures import MIXTURES, mixture_folder, source_folders
 from src.loss.pit import best_order, in_order, pairwise_loss
 from src.metrics.base import Metric
-from src.metrics.separation import Pesq, SdrImprovement, SiSdr, SiSdrImprovement, Stoi
+from src.metrics.separation import FromPackage, Pesq, SdrImprovement, SiSdr, SiSdrImprovement, Stoi
 from src.metrics.tracker import MetricTracker
 from src.utils.audio import audio_info, read_audio
 from src.utils.entry import run_command
 
 
-def read_sources(folders: list[Path], name: str, rate: int) -> Tensor:
-    """The signals of one name [S, T].
+def find(folder: Path, name: str) -> Path:
+    """The file of that name, or the one that `inference.py` makes of it.
 
     Raises:
-        FileNotFoundError: one is missing.
-        ValueError: they aren't all as long.
+        FileNotFoundError: there is none.
     """
-    paths = [folder / name for folder in folders]
-    check_same_length(paths)
-    return torch.stack([read_audio(path, rate) for path in paths])
+    ours = f"{safe_name(name)}.wav"
+    for path in (folder / name, folder / ours):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{folder}: neither {name} nor {ours} is there.")
+
+
+def read_like(reference: Path, path: Path, rate: int) -> Tensor:
+    """A signal that must be as long as its first reference.
+
+    Raises:
+        ValueError: it isn't, or has another rate.
+    """
+    wanted, info = audio_info(reference), audio_info(path)
+    if (info.frames, info.rate) != (wanted.frames, wanted.rate):
+        raise ValueError(
+            f"{path}: {info.frames} samples at {info.rate} Hz, its reference {reference} has "
+            f"{wanted.frames} at {wanted.rate} Hz."
+        )
+    return read_audio(path, rate)
 
 
 def check_folders(references: list[Path], estimates: list[Path], arguments) -> list[str]:
@@ -57,31 +76,27 @@ def check_folders(references: list[Path], estimates: list[Path], arguments) -> l
 
 def score(arguments: argparse.Namespace) -> None:
     """Print the figures."""
-    references = source_folders(arguments.references)
+    place = mixture_folder(arguments.references, arguments.mixture)
+    mixture = place if arguments.mixture or place.name in MIXTURES else None
+    references = source_folders(place.parent if mixture else place)
     estimates = source_folders(arguments.estimates)
     names = check_folders(references, estimates, arguments)
-    mixtures = [arguments.references / name for name in MIXTURES]
-    mixture = next((folder for folder in mixtures if folder.is_dir()), None)
     rate = audio_info(references[0] / names[0]).rate
     metrics: dict[str, Metric] = {
         "SI-SDR": SiSdr(),
         "SI-SDRi": SiSdrImprovement(),
         "SDRi": SdrImprovement(),
     }
-    metrics |= {"PESQ": Pesq(rate)} if arguments.pesq else {}
-    metrics |= {"STOI": Stoi(rate)} if arguments.stoi else {}
+    metrics |= {"PESQ": wanted(Pesq(rate))} if arguments.pesq else {}
+    metrics |= {"STOI": wanted(Stoi(rate))} if arguments.stoi else {}
     tracker = MetricTracker(metrics)
     for name in tqdm(names, unit="mixture"):
-        sources = read_sources(references, name, rate)
-        found = read_sources(estimates, name, rate)
-        if found.shape != sources.shape:
-            raise ValueError(
-                f"{estimates[0] / name}: {found.shape[1]} samples, its reference has "
-                f"{sources.shape[1]}."
-            )
+        read = functools.partial(read_like, references[0] / name, rate=rate)
+        sources = torch.stack([read(find(folder, name)) for folder in references])
+        found = torch.stack([read(find(folder, name)) for folder in estimates])
         if not sources.any():
             raise ValueError(f"{references[0] / name}: all references are silent.")
-        audio = read_audio(mixture / name, rate) if mixture else sources.sum(0)
+        audio = read(find(mixture, name)) if mixture else sources.sum(0)
         length = torch.tensor([sources.shape[1]])
         given = (found[None], sources[None], audio[None], length)
         estimate = in_order(found[None], best_order(pairwise_loss(*given)))
@@ -98,6 +113,17 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"{name:<10} {value:.3f}")
 
 
+def wanted(metric: FromPackage) -> FromPackage:
+    """A metric that was asked for.
+
+    Raises:
+        ValueError: it can't be computed here; says why.
+    """
+    if metric.missing:
+        raise ValueError(metric.missing)
+    return metric
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -105,6 +131,7 @@ def main() -> None:
     )
     parser.add_argument("references", type=Path)
     parser.add_argument("estimates", type=Path)
+    parser.add_argument("--mixture", help="which of several folders of mixtures, e.g. mix_both")
     parser.add_argument("--pesq", action="store_true", help="needs pip install pesq")
     parser.add_argument("--stoi", action="store_true", help="needs pip install pystoi")
     arguments = parser.parse_args()

@@ -44,7 +44,7 @@ def find_rows(folder: Path) -> list[dict]:
 
 def is_recording(path: Path) -> bool:
     """Whether a file is one, and not what a file system hides beside one."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not path.is_dir()
 
 
 def make_row(path: Path, transcriptions: Path) -> dict:

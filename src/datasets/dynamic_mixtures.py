@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class DynamicMixtures(BaseDataset):
     the others are drawn from other speakers. All that is drawn follows from (seed, epoch, i).
 
     Args:
-        manifest: rows with `speaker`; texts are of no matter.
+        manifest: rows with `speaker`, or the file's name; texts are of no matter.
         speakers: in a mixture.
         segment: seconds that are cut at random places, with silence around shorter utterances;
             None: whole utterances, cut to the shortest of a mixture.
@@ -43,7 +44,7 @@ class DynamicMixtures(BaseDataset):
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: Manifest | str,
         *,
         speakers: int = 2,
         segment: float | None = None,
@@ -54,6 +55,8 @@ class DynamicMixtures(BaseDataset):
         limit: int | None = None,
         **options: Any,
     ):
+        if not isinstance(manifest, Manifest):
+            manifest = Manifest(Path(manifest))
         super().__init__(manifest, **options)
         self.pool = self.manifest  # from which the others come
         if limit is not None:

@@ -1,5 +1,6 @@
 """Mixtures that lie on disk, beside their sources."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from src.utils.audio import AudioInfo, audio_info, full_duration, read_audio
 from src.utils.random import generator, uniform
 
 MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
+SOURCE = re.compile(r"s[1-9]\d*")
 
 
 class Mixtures(BaseDataset):
@@ -85,7 +87,10 @@ def find_rows(folder: Path, mixture: str | None) -> list[dict[str, Any]]:
     paths = sorted(path for path in place.iterdir() if is_recording(path))
     if not paths:
         raise FileNotFoundError(f"{place}: no recording in this folder.")
-    sources = source_folders(place.parent)
+    base = place.parent if mixture or place.name in MIXTURES else place
+    sources = source_folders(base)
+    if place.name == "mix_single":
+        sources = sources[:1]  # the first speaker is the only one in it
     rows = []
     for path in paths:
         row: dict[str, Any] = {
@@ -118,11 +123,16 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
 
 
 def source_folders(folder: Path) -> list[Path]:
-    """`s1`, `s2`, ... as far as they go."""
-    found: list[Path] = []
-    while (folder / f"s{len(found) + 1}").is_dir():
-        found.append(folder / f"s{len(found) + 1}")
-    return found
+    """`s1`, `s2`, ...
+
+    Raises:
+        ValueError: one of them is missing.
+    """
+    numbers = sorted(int(path.name[1:]) for path in folder.iterdir() if SOURCE.fullmatch(path.name))
+    for wanted, number in enumerate(numbers, 1):
+        if number != wanted:
+            raise ValueError(f"{folder}: there is s{number}/, but no s{wanted}/.")
+    return [folder / f"s{number}" for number in numbers]
 
 
 def check_same_length(paths: list[Path]) -> AudioInfo:

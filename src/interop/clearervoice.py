@@ -82,8 +82,12 @@ def load_clearervoice(path: str | Path) -> MossFormer2:
     content = read_torch(path, path, "it")
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    weights = {k.removeprefix("module."): v for k, v in as_tensors(content, path, "it").items()}
+    named = as_tensors(content, path, "it")
+    weights = {name.removeprefix("module."): value for name, value in named.items()}
     model = MossFormer2(**described(weights, path))
+    check_names(weights, to_clearervoice(model.state_dict()), path)
+    if len(weights) < len(named):
+        raise ValueError(f"{path}: some weights are there with `module.` and without.")
     found = from_clearervoice(weights)
     found[FREQUENCIES] = model.mask_net.frequencies
     fill(model, found, path)
@@ -103,6 +107,16 @@ def save_clearervoice(model: MossFormer2, path: str | Path) -> None:
         torch.save({"model": content}, beside)
 
 
+def check_names(weights: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
+    """Raises ValueError if a name is none of theirs, or a constant has another shape."""
+    for name, value in weights.items():
+        if name not in wanted:
+            raise ValueError(f"{path}: weight {name} is unexpected.")
+        if CONSTANTS.fullmatch(name) and value.shape != wanted[name].shape:
+            shapes = f"{tuple(value.shape)}, wanted {tuple(wanted[name].shape)}"
+            raise ValueError(f"{path}: {name} has shape {shapes}.")
+
+
 def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     """Arguments of `MossFormer2` that the shapes say.
 
@@ -111,8 +125,9 @@ def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     """
     try:
         width, _, kernel = weights["enc.conv1d.weight"].shape
-        speakers = len(weights["mask_net.conv1d_out.bias"]) // width
-    except (KeyError, ValueError):
+        speakers = weights["mask_net.conv1d_out.bias"].numel() // width
+        MossFormer2(width=width, kernel=kernel, speakers=speakers, layers=1)
+    except (KeyError, ValueError, ZeroDivisionError):
         raise ValueError(f"{path}: no weights of a MossFormer2 for separation.") from None
     blocks = [match for match in map(THEIR_BLOCK.fullmatch, weights) if match]
     return {

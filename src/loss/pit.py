@@ -24,8 +24,9 @@ def best_order(losses: Tensor) -> Tensor:
     """
     speakers = losses.shape[1]
     if speakers > ALL_UP_TO:
-        pairs = losses.detach().double().cpu().transpose(1, 2).numpy()  # [B, source, estimate]
-        found = torch.tensor([linear_sum_assignment(item)[1].tolist() for item in pairs])
+        pairs = losses.detach().double().cpu().transpose(1, 2)  # [B, source, estimate]
+        pairs = pairs.nan_to_num(nan=0.0, posinf=1e9, neginf=-1e9)
+        found = torch.tensor([linear_sum_assignment(item)[1].tolist() for item in pairs.numpy()])
         return found.to(losses.device)
     orders = torch.tensor(list(permutations(range(speakers))), device=losses.device)
     sources = torch.arange(speakers, device=losses.device)
@@ -60,7 +61,15 @@ def pairwise_loss(
 
     Returns:
         [B, S, S], estimate by source.
+
+    Raises:
+        ValueError: there are more or fewer estimates than sources.
     """
+    if estimates.shape[1] != sources.shape[1]:
+        raise ValueError(
+            f"The model separates {estimates.shape[1]} speakers (model.speakers), the data have "
+            f"{sources.shape[1]}."
+        )
     ratio = si_sdr(estimates.unsqueeze(2), sources.unsqueeze(1), length)
     energy = centred(estimates, length).square().sum(2)
     whole = centred(mixture, length).square().sum(1)[:, None] + 1e-8

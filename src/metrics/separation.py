@@ -13,6 +13,8 @@ from src.utils.si_sdr import si_sdr
 
 logger = logging.getLogger(__name__)
 
+SILENT = -80.0  # dB, of an estimate in which there is nothing
+
 
 class UtteranceMean(Metric):
     """Mean over utterances of the mean over an utterance's speakers.
@@ -75,10 +77,13 @@ class SdrImprovement(UtteranceMean):
         """[B, S], each at its own length."""
         values = torch.zeros(estimates.shape[:2])
         for i, size in enumerate(length.tolist()):
-            own = sources[i, :, :size].double()
-            found = signal_distortion_ratio(estimates[i, :, :size].double(), own)
-            before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
-            values[i] = (found - before).float()
+            heard = sources[i].any(-1)  # the filter for a silent source does not exist
+            own = sources[i, heard, :size].double()
+            if heard.any():
+                found = signal_distortion_ratio(estimates[i, heard, :size].double(), own)
+                before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
+                # A silent estimate is as far off as SI-SDR says.
+                values[i, heard.cpu()] = (found.nan_to_num(SILENT, neginf=SILENT) - before).float().cpu()
         return values
 
 
@@ -87,25 +92,35 @@ class FromPackage(UtteranceMean):
 
     Args:
         sample_rate: of the signals, in Hz.
+
+    Attributes:
+        missing: why there is no figure; empty if there is one.
     """
 
     package = ""
+    rates: tuple[int, ...] = ()  # Hz; empty: all
 
     def __init__(self, sample_rate: int):
         super().__init__()
-        self.sample_rate, self.there = sample_rate, find_spec(self.package) is not None
-        if not self.there:
+        name, self.sample_rate, self.missing = type(self).__name__, sample_rate, ""
+        if self.rates and sample_rate not in self.rates:
+            self.missing = (
+                f"{name} knows {' and '.join(map(str, self.rates))} Hz, not {sample_rate}."
+            )
+        elif find_spec(self.package) is None:
+            self.missing = f"No {name}: pip install {self.package} for it."
+        if self.missing:
             self.figures = ()
-            logger.info("No %s: pip install %s for it.", type(self).__name__, self.package)
+            logger.info(self.missing)
 
     def update(self, **batch) -> None:
         """Add a batch, if the package is there."""
-        if self.there:
+        if not self.missing:
             super().update(**batch)
 
     def compute(self) -> dict[str, float]:
         """The mean, if the package is there."""
-        return super().compute() if self.there else {}
+        return {} if self.missing else super().compute()
 
     def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
         """[B, S], each at its own length."""
@@ -125,6 +140,7 @@ class Pesq(FromPackage):
     """Perceptual evaluation of speech quality, wide band at 16 kHz and narrow at 8 kHz."""
 
     package = "pesq"
+    rates = (8000, 16000)
 
     def score(self, estimate: Tensor, source: Tensor) -> float:
         """Of two signals [T]; of estimates in which it hears nothing, the lowest."""
@@ -135,8 +151,8 @@ class Pesq(FromPackage):
         mode = "wb" if self.sample_rate == 16000 else "nb"
         try:
             return float(perceived(estimate.cpu(), source.cpu(), self.sample_rate, mode))
-        except Exception as error:  # the package's own kinds, for signals without an utterance
-            if "utterance" not in str(error).lower():
+        except Exception as error:  # the package's own kinds: no utterance, less than 1/4 second
+            if not any(word in str(error).lower() for word in ("utterance", "second long")):
                 raise
             return 1.0
 

@@ -68,8 +68,9 @@ class Separated:
 
     def save(self, directory: Path, name: str, level: str) -> None:
         """Write `s1/<name>.wav`, ..., 16 bits; `level` peak brings each to a peak of 0.9."""
+        common = 1 / max(1.0, *self.peak.tolist())
         for k, peak in enumerate(self.peak.tolist()):
-            gain = 1 / max(1.0, peak)
+            gain = common
             if level == "peak":
                 gain = PEAK / peak if peak else 0.0
             folder = directory / f"s{k + 1}"

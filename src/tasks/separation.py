@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import resample
 
 from src.loss.pit import best_order, in_order, pairwise_loss
@@ -23,8 +24,9 @@ LEVELS = ("mixture", "peak", "model")
 class SeparationTask(Task):
     """Puts estimates in the order and at the level that people want, and scores them.
 
-    What is longer than a window is heard in windows that overlap. Recordings, which have no
-    references, are read and written bit by bit, at their own rate.
+    What is longer than a window is heard in windows that overlap. Recordings without references
+    are read and written bit by bit, at their own rate; those with references are held in memory,
+    since they are scored as a whole.
 
     Args:
         sample_rate: of the signals, in Hz.
@@ -32,7 +34,8 @@ class SeparationTask(Task):
         overlap: seconds that two windows have in common.
         output_level: of what is written: `mixture`, so that the streams add up to the mixture as
             well as they can; `peak`, each to a peak of 0.9; `model`, as it comes, but at the level
-            of the mixture where windows are joined, which would not fit each other otherwise.
+            of the mixture where windows are joined, which would not fit each other otherwise, and
+            in recordings.
 
     Raises:
         ValueError: another level, or an overlap that is not shorter than the window.
@@ -60,12 +63,23 @@ class SeparationTask(Task):
         if "recording" in batch:
             paths = map(Path, batch["recording"])
             return {"separated": [self.separate_file(model, path) for path in paths]}
-        audio = batch["audio"]
-        if len(audio) > 1 or audio.shape[1] <= self.window:
+        if batch["audio"].shape[1] <= self.window:
             return model(**batch)
-        separate = self.separator(model, batch["id"][0])
-        chunks = separate_in_chunks([audio[0]], separate, self.window, self.overlap)
-        return {"estimates": torch.cat(list(chunks), 1)[None]}
+        sizes = batch["audio_length"].tolist()
+        found = [
+            self.separate_item(model, audio[:size], name)
+            for audio, size, name in zip(batch["audio"], sizes, batch["id"], strict=True)
+        ]
+        return {"estimates": pad_sequence([one.T for one in found], True).transpose(1, 2)}
+
+    def separate_item(self, model: Any, audio: Tensor, name: str) -> Tensor:
+        """Estimates [S, T] of one mixture [T], so that its figures don't depend on its batch."""
+        if len(audio) <= self.window:
+            size = torch.tensor([len(audio)], device=audio.device)
+            return model(audio=audio[None], audio_length=size, id=[name])["estimates"][0]
+        separate = self.separator(model, name)
+        chunks = separate_in_chunks([audio], separate, self.window, self.overlap)
+        return torch.cat(list(chunks), 1)
 
     def separator(self, model: Any, name: str) -> Separate:
         """The model as a function of one mixture [T], at the level of the mixture."""
@@ -178,10 +192,10 @@ class SeparationTask(Task):
         for i, name in enumerate(id):
             streams = batch["estimates"][i, :, : sizes[i]].float().cpu()
             streams = resample(streams, self.sample_rate, rates[i])[:, : frames[i]]
-            for k, stream in enumerate(streams):
+            for k, stream in enumerate(within(streams)):
                 folder = directory / f"s{k + 1}"
                 folder.mkdir(exist_ok=True)
-                write_audio(folder / f"{name}.wav", within(stream), rates[i])
+                write_audio(folder / f"{name}.wav", stream, rates[i])
 
 
 def add_scores(
@@ -216,15 +230,18 @@ def levelled(estimates: Tensor, audio: Tensor, level: str) -> Tensor:
     if level == "peak":
         peak = estimates.abs().amax(-1, keepdim=True)
         return estimates * torch.where(peak > 0, PEAK / peak.clamp(min=1e-30), 0.0)
+    # Streams that came upside down are turned first, or they might cancel each other.
+    wanted = estimates @ audio.unsqueeze(2)  # [B, S, 1]
+    estimates = torch.where(wanted < 0, -estimates, estimates)
+    wanted = wanted.abs().double()
     products = (estimates @ estimates.transpose(1, 2)).double()  # [B, S, S]
-    wanted = (estimates @ audio.unsqueeze(2)).double()  # [B, S, 1]
     total = products.sum((1, 2), keepdim=True)
     common = torch.where(total > 0, wanted.sum(1, keepdim=True) / total.clamp(min=1e-30), 0.0)
     ridge = torch.diag_embed(1e-2 * products.diagonal(dim1=1, dim2=2) + 1e-30)
     more = torch.linalg.solve(products + ridge, wanted - products @ common.expand_as(wanted))
-    return estimates * (common + more).float()  # also turns those that came upside down
+    return estimates * (common + more).float()
 
 
 def within(audio: Tensor) -> Tensor:
-    """Audio that fits a file: scaled down where its peak lies beyond 1."""
+    """Streams that fit a file: all scaled down by as much where a peak lies beyond 1."""
     return audio / audio.abs().max().clamp(min=1.0)

@@ -112,6 +112,7 @@ def worst_first(rows: list[dict], column: str) -> list[dict]:
 def write_table(path: Path, rows: list[dict]) -> None:
     """Write rows as tab-separated values with a header."""
     with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t")
+        names = list(dict.fromkeys(name for row in rows for name in row))  # some rows lack some
+        table = csv.DictWriter(file, fieldnames=names, delimiter="\t")
         table.writeheader()
         table.writerows(rows)

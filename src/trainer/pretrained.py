@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-from src.interop import nemo
+from src.interop import clearervoice, nemo
 from src.trainer.checkpoint import WEIGHTS, existing, load_weights, misfits, read_tensors
 from src.trainer.run_folder import RunFolder
 
@@ -66,7 +66,8 @@ def load_pretrained(
 
     Args:
         model: gets the weights.
-        path: a run's folder (its best), a checkpoint, a file of weights or a .nemo file.
+        path: a run's folder (its best), a checkpoint, a file of weights, a .nemo file or
+            ClearerVoice's .pt.
         part: name of the submodule to load, e.g. `encoder`, called the same in both; None: all.
         strict: every weight of the part must be there and fit, and none may be left over.
 
@@ -101,6 +102,8 @@ def read_pretrained(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".nemo":
         weights = nemo.read_weights(path)
         return {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
+    if path.suffix in (".pt", ".ckpt"):
+        return clearervoice.load_clearervoice(path).state_dict()
     if path.is_dir():
         path = checkpoint_of(path) / WEIGHTS
     return read_tensors(path)

@@ -21,7 +21,9 @@ def centred(signal: Tensor, length: Tensor) -> Tensor:
 def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
     """SI-SDR in dB over each item's own samples, zero mean.
 
-    A silent target gives -80 dB and no gradient; see `pairwise_loss` for what training does.
+    A constant of 1e-8 is added to each energy, as in the reference: the values of signals that are
+    hardly louder than that (an RMS of 1e-5 over a second) come out too low. A silent target gives
+    -80 dB and no gradient; see `pairwise_loss` for what training does.
 
     Args:
         estimate, target: [B, ..., T], broadcast against each other.

@@ -75,9 +75,29 @@ def break_kind(weights):
     del weights["enc.conv1d.weight"]
 
 
+def break_ours(weights):
+    weights["mask_net.split.weight"] = torch.zeros(1)
+
+
+def break_constant(weights):
+    weights["mask_net.pos_enc.inv_freq"] = torch.zeros(3)
+
+
+def break_twice(weights):
+    weights["module.enc.conv1d.weight"] = weights["enc.conv1d.weight"]
+
+
+def break_odd(weights):
+    weights["enc.conv1d.weight"] = weights["enc.conv1d.weight"][:, :, :3]
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
+        (break_ours, "mask_net.split.weight is unexpected"),
+        (break_constant, "inv_freq has shape"),
+        (break_twice, "with `module.` and without"),
+        (break_odd, "no weights of a MossFormer2"),
         (break_name, "mask_net.surprise is unexpected"),
         (break_shape, "mask_net.norm.weight has shape"),
         (break_absent, "mask_net.value.bias is missing"),

@@ -137,3 +137,13 @@ def test_very_good_items_can_be_left_out():
     torch.testing.assert_close(plain, PermutationInvariantSiSdr()(**alone)["loss"])
     done = {k: v[:1] for k, v in batch.items()}
     assert PermutationInvariantSiSdr(threshold=30.0)(**done)["loss"] == 0
+
+
+def test_another_number_of_speakers_is_an_error():
+    with pytest.raises(ValueError, match="separates 2 speakers .*the data have 3"):
+        pairwise_loss(signals(1, 2, 50), signals(1, 3, 50), signals(1, 50), torch.tensor([50]))
+
+
+def test_what_is_not_finite_is_left_to_the_trainer():
+    losses = torch.full((1, 4, 4), torch.nan)
+    assert sorted(best_order(losses)[0].tolist()) == [0, 1, 2, 3]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torchmetrics.functional.audio import (
@@ -69,3 +70,34 @@ def test_without_its_package_there_is_no_figure(kind, monkeypatch):
     metric = kind(16000)
     metric.update(**batch_of(1))
     assert metric.compute() == {} and metric.figures == ()
+
+
+def test_silence_has_figures_where_some_source_is_heard():
+    batch = batch_of(2)
+    batch["sources"][0, 1] = 0
+    batch["estimates"][1, 0] = 0
+    for metric in (SiSdr(), SiSdrImprovement(), SdrImprovement()):
+        metric.update(**batch)
+        assert np.isfinite(metric.compute()[""])
+    batch["sources"][:] = 0
+    nothing = SdrImprovement()
+    nothing.update(**batch)
+    assert nothing.total("utterances") == 0
+
+
+def test_stoi_and_pesq_are_those_of_their_packages():
+    seconds = torch.arange(16000) / 8000
+    voice = torch.sin(2 * torch.pi * 200 * seconds) * (1 + torch.sin(2 * torch.pi * 3 * seconds))
+    voice = (0.1 * voice + 0.01 * torch.randn(16000))[None, None]
+    noisy = voice + 0.05 * torch.randn(1, 1, 16000)
+    batch = {"sources": voice, "sources_length": torch.tensor([16000]), "audio": noisy[:, 0]}
+    for metric, best in ((Stoi(8000), 1.0), (Pesq(8000), 4.5)):
+        pytest.importorskip(metric.package)
+        worse = type(metric)(8000)
+        metric.update(estimates=voice, **batch)
+        worse.update(estimates=noisy, **batch)
+        assert worse.compute()[""] < metric.compute()[""] == pytest.approx(best, abs=0.1)
+
+
+def test_pesq_knows_two_rates():
+    assert "not 44100" in Pesq(44100).missing and Pesq(44100).compute() == {}

@@ -177,3 +177,27 @@ def test_what_the_writer_gets():
     picture = task.picture(batch["rows"])
     assert picture.dtype == np.uint8 and picture.ndim == 3
     assert task.picture([{"id": "a"}]) is None
+
+
+def test_long_items_are_heard_in_windows_whatever_their_batch():
+    task = SeparationTask(RATE, window=1.0, overlap=0.25)
+    audio = sources_of(2, 3 * RATE)
+    sizes = torch.tensor([3 * RATE, 2 * RATE + 7])
+    audio[1, sizes[1] :] = 0
+
+    def model(audio, audio_length, **_):
+        whole = audio.square().mean(1, keepdim=True).sqrt()  # depends on all that is heard
+        return {"estimates": torch.stack([audio * whole, audio - audio * whole], 1)}
+
+    both = task.run(model, audio=audio, audio_length=sizes, id=["a", "b"])["estimates"]
+    for k, size in enumerate(sizes.tolist()):
+        own = audio[k : k + 1, :size]
+        alone = task.run(model, audio=own, audio_length=sizes[k : k + 1], id=["a"])["estimates"]
+        torch.testing.assert_close(both[k : k + 1, :, :size], alone)
+
+
+def test_streams_that_came_upside_down_do_not_blow_up():
+    voice = sources_of(1, 800)
+    found = levelled(torch.stack([0.5 * voice, -0.495 * voice], 1), voice, "mixture")
+    torch.testing.assert_close(found.sum(1), voice, rtol=0.02, atol=0.02)
+    assert found.abs().max() < voice.abs().max()

@@ -88,7 +88,7 @@ def together(modules: Sequence[ConvModule], x: Tensor, padding: Tensor | None) -
 
     def function(x: Tensor, padding: Tensor | None) -> Tensor:
         x = F.linear(first.norm(x), weight, bias)
-        if x.requires_grad and padding is None and in_pieces(x):
+        if x.requires_grad and padding is None and in_pieces(x) and x.dtype == kernels.dtype:
             return SiluConv.apply(x, kernels)
         x = F.silu(x, inplace=not x.requires_grad)
         return depthwise(hide(x, padding), kernels)
