@@ -83,7 +83,8 @@ class SdrImprovement(UtteranceMean):
                 found = signal_distortion_ratio(estimates[i, heard, :size].double(), own)
                 before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
                 # A silent estimate is as far off as SI-SDR says.
-                values[i, heard.cpu()] = (found.nan_to_num(SILENT, neginf=SILENT) - before).float().cpu()
+                found = found.nan_to_num(SILENT, neginf=SILENT)
+                values[i, heard.cpu()] = (found - before).float().cpu()
         return values
 
 
