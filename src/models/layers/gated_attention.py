@@ -75,7 +75,7 @@ class GatedAttention(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Gates and values [B, T, C], and four turned forms of the shared vectors, [B, T, K]."""
         found = together([self.hidden, self.key], half_delayed(x), padding)
-        hidden, shared = found[..., :-KEY], found[..., -KEY:]
+        hidden, shared = found.split([found.shape[2] - KEY, KEY], dim=-1)
         heads = [
             rotate(torch.addcmul(offset, shared, factor), turn)
             for factor, offset in zip(self.factor, self.offset, strict=True)
