@@ -121,7 +121,7 @@ def test_folders_with_references_and_their_score(trained, tmp_path):
     assert float(said.split("SI-SDR ")[1].split()[0]) > 60
     write(swapped / "s1" / "x.wav", 0.5, 16000)
     done = run_script("score_separation", folder, swapped, code=1)
-    assert "x.wav: 16000 samples at 16000 Hz, its mixture" in done.stderr
+    assert "x.wav: 8000 samples at 16000 Hz, its reference" in done.stderr
     done = run_script("score_separation", tmp_path, swapped, code=1)
     assert done.stderr == f"error: {tmp_path}: no s1/ in it.\n"
 

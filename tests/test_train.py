@@ -126,6 +126,16 @@ def assert_stops_change_nothing(name, corpus, tmp_path, *options):
     assert_same_weights(weights(folder), weights(tmp_path / "whole"))
 
 
+def test_a_finished_run_can_be_made_longer(corpus, tmp_path):
+    folder = tmp_path / "run"
+    options = [*SMALL, "trainer.test_splits=[]", "trainer.log_every=1"]
+    train(experiment(NAME, corpus, folder, *options, "trainer.epochs=1"))
+    more = ["trainer.epochs=3", f"trainer.resume_from={folder}"]
+    train(experiment(NAME, corpus, folder, *options, *more))
+    rates = [row["train/lr"] for row in read_jsonl(folder / "metrics.jsonl") if "train/lr" in row]
+    assert len(rates) >= 6 and max(rates[len(rates) // 3 :]) > rates[-1] > 0
+
+
 def test_resume_in_memory_from_any_step(corpus, tmp_path):
     assert_stops_change_nothing(NAME, corpus, tmp_path, *SMALL, "trainer.epochs=2")
 

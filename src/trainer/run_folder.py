@@ -66,9 +66,14 @@ class RunFolder:
         return config
 
     def write_config(self, config: DictConfig) -> None:
-        """Write the resolved config, and the commit and patch of the code."""
+        """Write the resolved config, and the commit and patch of the code.
+
+        The scheduler goes on referring to the length of the run, which may be made longer.
+        """
+        saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        saved.scheduler = OmegaConf.to_container(config.scheduler) if config.scheduler else None
         with write_beside(self.path / "config.yaml") as path:
-            OmegaConf.save(config, path, resolve=True)
+            OmegaConf.save(saved, path)
         (self.path / "git_commit.txt").write_text(git("rev-parse", "HEAD"))
         (self.path / "git_patch.diff").write_text(git("diff", "HEAD")[:PATCH_LIMIT])
 
