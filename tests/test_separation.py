@@ -12,11 +12,18 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from inference import infer
+from src.interop import load_clearervoice
 from src.run import load_run
 from src.utils.files import read_jsonl
 from tests.demo import CONFIGS, experiment
 from tests.scripts.test_small_scripts import run as run_script
-from tests.test_train import ROOT, assert_stops_change_nothing, run
+from tests.test_train import (
+    ROOT,
+    assert_same_weights,
+    assert_stops_change_nothing,
+    run,
+    weights,
+)
 from train import train
 
 SMALL = [
@@ -148,10 +155,25 @@ def test_a_checkpoint_of_another_size(trained, corpus, tmp_path):
         train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
 
 
-def test_silent_files_are_read(tmp_path):
-    from src.datasets.mixtures import MixtureFolder
+def test_to_clearervoice_and_on_from_there(trained, corpus, tmp_path):
+    path = tmp_path / "out.pt"
+    run_script("convert", trained[0], path)
+    assert_same_weights(load_clearervoice(path).state_dict(), weights(trained[0], "best"))
+    options = [*SMALL, f"trainer.from_pretrained={path}", "optimizer.lr=1e-9"]
+    train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
+    started = load_run(tmp_path / "r", device="cpu").model.state_dict()
+    for name, value in weights(trained[0], "best").items():
+        torch.testing.assert_close(started[name], value, rtol=1e-4, atol=1e-6)
 
+
+def test_silence_among_files_with_references(trained, tmp_path):
+    folder = tmp_path / "mine"
     for name in ("mix", "s1", "s2"):
-        write(Path(tmp_path) / name / "x.wav", 0.5, 8000, level=0)
-    item = MixtureFolder(str(tmp_path), sample_rate=8000)[0]
-    assert not item["sources"].any() and item["audio"].shape == (4000,)
+        write(folder / name / "silent.wav", 0.5, 8000, level=0)
+        write(folder / name / "one.wav", 0.5, 8000, level=0 if name == "s2" else 0.1)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
+    figures = inference(trained[0], *data, f"output={tmp_path / 'out'}")
+    assert all(np.isfinite(value) for value in figures.values())
+    table = (tmp_path / "out" / "test.tsv").read_text().splitlines()
+    assert len(table) == 3 and "SI-SDRi" in table[0]
+    assert not soundfile.read(tmp_path / "out/test/s1/silent.wav")[0].any()

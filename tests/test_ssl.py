@@ -120,8 +120,10 @@ def test_convert(pretrained, tmp_path):
     saved = load_nemo(out).state_dict()
     assert_same_weights(saved, weights(pretrained[0], "best"))
     assert load_features(out).pad_to == 16
+    done = script("convert", pretrained[0], tmp_path / "out.zip", code=1)
+    assert done.stderr.endswith("out.zip: the name must end in .nemo or .pt.\n")
     done = script("convert", pretrained[0], tmp_path / "out.pt", code=1)
-    assert done.stderr.endswith("out.pt: the name must end in .nemo.\n")
+    assert done.stderr.endswith("holds NEST; wanted MossFormer2.\n")
 
 
 def test_extract_features(pretrained, corpus, tmp_path):
