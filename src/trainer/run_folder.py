@@ -71,7 +71,8 @@ class RunFolder:
         The scheduler goes on referring to the length of the run, which may be made longer.
         """
         saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-        saved.scheduler = OmegaConf.to_container(config.scheduler) if config.scheduler else None
+        if config.get("scheduler"):
+            saved.scheduler = OmegaConf.to_container(config.scheduler)
         with write_beside(self.path / "config.yaml") as path:
             OmegaConf.save(saved, path)
         (self.path / "git_commit.txt").write_text(git("rev-parse", "HEAD"))
