@@ -180,12 +180,12 @@ def show_lengths(path: Path, arguments: argparse.Namespace) -> None:
         inference_of("Ours", model, 0.1, arguments.bf16)()
         step = inference_of("Ours", model, seconds, arguments.bf16)
         took = time_both({"Ours": step}, 1, warm_up=0)["Ours"]
-        options = (path, "inference", seconds, False, arguments.threads)
-        cpu = arguments.device == "cpu"
-        added = (cpu_memory(memory_of, ["Ours"], *options) if cpu else gpu_memory({"Ours": step}))[
-            "Ours"
-        ]
-        print(f"ours, {seconds:>4g} s of audio: {took:.2f} s, {added:.0f} MiB")
+        if arguments.device == "cpu":
+            options = (path, "inference", seconds, False, arguments.threads)
+            added = cpu_memory(memory_of, ["Ours"], *options)
+        else:
+            added = gpu_memory({"Ours": step})
+        print(f"ours, {seconds:>4g} s of audio: {took:.2f} s, {added['Ours']:.0f} MiB")
 
 
 def show(what: str, ours: float, theirs: float, unit: str) -> None:

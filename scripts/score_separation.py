@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from src.datasets.custom_dir import is_recording
 from src.datasets.manifest import safe_name
-from src.datasets.mixtures import MIXTURES, mixture_folder, source_folders
+from src.datasets.mixtures import MIXTURES, check_same_length, mixture_folder, source_folders
 from src.loss.pit import best_order, in_order, pairwise_loss
 from src.metrics.base import Metric
 from src.metrics.separation import FromPackage, Pesq, SdrImprovement, SiSdr, SiSdrImprovement, Stoi
@@ -46,12 +46,7 @@ def read_like(reference: Path, path: Path, rate: int) -> Tensor:
     Raises:
         ValueError: it isn't, or has another rate.
     """
-    wanted, info = audio_info(reference), audio_info(path)
-    if (info.frames, info.rate) != (wanted.frames, wanted.rate):
-        raise ValueError(
-            f"{path}: {info.frames} samples at {info.rate} Hz, its reference {reference} has "
-            f"{wanted.frames} at {wanted.rate} Hz."
-        )
+    check_same_length([reference, path], "reference")
     return read_audio(path, rate)
 
 

@@ -135,8 +135,12 @@ def source_folders(folder: Path) -> list[Path]:
     return [folder / f"s{number}" for number in numbers]
 
 
-def check_same_length(paths: list[Path]) -> AudioInfo:
-    """What the mixture's header says, and with it those of its sources.
+def check_same_length(paths: list[Path], first: str = "mixture") -> AudioInfo:
+    """What the first file's header says, and with it those of all others.
+
+    Args:
+        paths: e.g. a mixture and its sources.
+        first: what the first one is to the others.
 
     Raises:
         ValueError: one isn't, or has another rate; names it.
@@ -146,7 +150,7 @@ def check_same_length(paths: list[Path]) -> AudioInfo:
     for path, info in zip(paths[1:], infos[1:], strict=True):
         if (info.frames, info.rate) != (infos[0].frames, infos[0].rate):
             raise ValueError(
-                f"{path}: {info.frames} samples at {info.rate} Hz, its mixture {paths[0]} has "
+                f"{path}: {info.frames} samples at {info.rate} Hz, its {first} {paths[0]} has "
                 f"{infos[0].frames} at {infos[0].rate} Hz."
             )
     return infos[0]

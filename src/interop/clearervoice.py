@@ -84,7 +84,11 @@ def load_clearervoice(path: str | Path) -> MossFormer2:
         content = content["model"]
     named = as_tensors(content, path, "it")
     weights = {name.removeprefix("module."): value for name, value in named.items()}
-    model = MossFormer2(**described(weights, path))
+    options = described(weights, path)
+    try:
+        model = MossFormer2(**options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     check_names(weights, to_clearervoice(model.state_dict()), path)
     if len(weights) < len(named):
         raise ValueError(f"{path}: some weights are there with `module.` and without.")
@@ -126,7 +130,6 @@ def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     try:
         width, _, kernel = weights["enc.conv1d.weight"].shape
         speakers = weights["mask_net.conv1d_out.bias"].numel() // width
-        MossFormer2(width=width, kernel=kernel, speakers=speakers, layers=1)
     except (KeyError, ValueError, ZeroDivisionError):
         raise ValueError(f"{path}: no weights of a MossFormer2 for separation.") from None
     blocks = [match for match in map(THEIR_BLOCK.fullmatch, weights) if match]

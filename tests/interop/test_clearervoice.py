@@ -97,7 +97,7 @@ def break_odd(weights):
         (break_ours, "mask_net.split.weight is unexpected"),
         (break_constant, "inv_freq has shape"),
         (break_twice, "with `module.` and without"),
-        (break_odd, "no weights of a MossFormer2"),
+        (break_odd, "kernel 3"),
         (break_name, "mask_net.surprise is unexpected"),
         (break_shape, "mask_net.norm.weight has shape"),
         (break_absent, "mask_net.value.bias is missing"),

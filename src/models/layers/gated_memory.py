@@ -58,7 +58,7 @@ class DenseMemory(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, INNER] to [B, T, INNER]."""
         z = hide(self.project(F.relu(self.expand(x))), padding)
-        if z.requires_grad:  # cheap to compute, and half of what the block would keep otherwise
+        if z.requires_grad:  # quick to compute again, and much to keep
             return x + checkpoint(
                 self.remember, z, padding, use_reentrant=False, preserve_rng_state=False
             )
