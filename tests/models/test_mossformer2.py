@@ -63,6 +63,22 @@ def test_recomputing_changes_nothing(memory):
         torch.testing.assert_close(a, b)
 
 
+def test_half_precision_trains_much_the_same():
+    torch.manual_seed(0)
+    model = MossFormer2(width=32, layers=1, dropout=0.0)
+    audio = torch.randn(1, 800)
+
+    def gradient(enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            estimates = model(audio, torch.tensor([800]))["estimates"]
+        weights = [p for p in model.parameters() if p.requires_grad]
+        found = torch.autograd.grad(estimates.float().square().mean(), weights)
+        return torch.cat([grad.flatten() for grad in found])
+
+    same = torch.cosine_similarity(gradient(True), gradient(False), dim=0)
+    assert same > 0.99
+
+
 def test_too_short_is_named():
     model = MossFormer2(width=8, layers=1)
     batch = {"audio": torch.zeros(2, 20), "audio_length": torch.tensor([20, 15])}

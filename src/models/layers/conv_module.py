@@ -1,13 +1,14 @@
 """The module of which the blocks of MossFormer2 are made (arXiv 2312.11825, figure 2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.depthwise_conv import SiluConv, depthwise
-from src.models.layers.dropout import dropout
+from src.models.layers.depthwise_conv import depthwise, depthwise_gradients
+from src.models.layers.dropout import STEPS, draw_left_out, dropout, leave_out, scale_of
 from src.models.layers.masked_norm import hide
 from src.models.layers.strips import in_pieces, in_strips
 
@@ -85,13 +86,56 @@ def together(modules: Sequence[ConvModule], x: Tensor, padding: Tensor | None) -
     kernels = torch.cat([module.weight for module in modules])
     kernels = kernels + F.pad(kernels.new_ones(1), (KERNEL // 2, KERNEL // 2))
     first = modules[0]
+    dropped = round(first.dropout * STEPS) if first.training else 0
+    mixed = torch.is_autocast_enabled("cpu") or x.dtype != weight.dtype
+    if x.requires_grad and padding is None and in_pieces(x) and not mixed and dropped < STEPS:
+        return LeanModule.apply(x, weight, bias, kernels, first.norm, dropped)
 
     def function(x: Tensor, padding: Tensor | None) -> Tensor:
         x = F.linear(first.norm(x), weight, bias)
-        if x.requires_grad and padding is None and in_pieces(x) and x.dtype == kernels.dtype:
-            return SiluConv.apply(x, kernels)
         x = F.silu(x, inplace=not x.requires_grad)
         return depthwise(hide(x, padding), kernels)
 
     found = in_strips(function, x, padding, KERNEL // 2)
     return dropout(found, first.dropout, first.training)
+
+
+class LeanModule(torch.autograd.Function):
+    """What `together` says, of which the inputs, what goes into SiLU and a byte an output are kept.
+
+    The rest, which is as large again, is quick to compute once more on the way back.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        kernels: Tensor,
+        norm: nn.Module,
+        dropped: int,
+    ) -> Tensor:
+        """[B, T, width] to [B, T, outputs], of which `dropped` of STEPS are left out."""
+        kernels = kernels * scale_of(dropped)
+        inner = F.linear(norm(x), weight, bias)
+        found = depthwise(F.silu(inner), kernels)
+        out = draw_left_out(found, dropped) if dropped else None
+        ctx.save_for_backward(x, weight, kernels, inner, out)
+        ctx.norm, ctx.scale = norm, scale_of(dropped)
+        return leave_out(found, out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, the map's weight and bias, and the kernels."""
+        x, weight, kernels, inner, out = ctx.saved_tensors
+        grad = grads[0] if out is None else torch.where(out, 0.0, grads[0])
+        grad, grad_kernels = depthwise_gradients(grad, F.silu(inner), kernels)
+        torch.ops.aten.silu_backward.grad_input(grad, inner, grad_input=grad)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            normed = ctx.norm(x)
+        rows = grad.flatten(0, 1)
+        grad_weight = rows.T @ normed.detach().flatten(0, 1)
+        (grad_x,) = torch.autograd.grad(normed, x, grad @ weight)
+        return grad_x, grad_weight, rows.sum(0), grad_kernels.mul_(ctx.scale), None, None

@@ -1,7 +1,5 @@
 """Convolutions over time of each channel by itself, on [B, T, D] as it lies in memory."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,36 +29,30 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: i
     return image.permute(0, 2, 3, 1).flatten(1, 2)[:, :frames]
 
 
-class SiluConv(torch.autograd.Function):
-    """`depthwise(silu(x), weight)`, of which only what goes in is kept for the way back."""
+def depthwise_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the weights of `depthwise(x, weight)`, without dilation.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]."""
-        ctx.save_for_backward(x, weight)
-        return depthwise(F.silu(x), weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of x and of the weights."""
-        x, weight = ctx.saved_tensors
-        given, image = (t.unsqueeze(2).permute(0, 3, 1, 2) for t in (grads[0], F.silu(x)))
-        steps, padding = [1, 1], [weight.shape[2] // 2, 0]
-        grad, grad_weight, _ = torch.ops.aten.convolution_backward(
-            given,
-            image,
-            weight.unsqueeze(3),
-            None,
-            steps,
-            padding,
-            steps,
-            False,
-            [0, 0],
-            len(weight),
-            [True, True, False],
-        )
-        grad = grad.squeeze(3).transpose(1, 2)
-        return torch.ops.aten.silu_backward(grad, x), grad_weight.squeeze(3)
+    Args:
+        grad: of what came out, [B, T, D].
+        x: [B, T, D].
+        weight: [D, 1, K].
+    """
+    above, image = (t.unsqueeze(2).permute(0, 3, 1, 2) for t in (grad, x))
+    steps, padding = [1, 1], [weight.shape[2] // 2, 0]
+    below, grad_weight, _ = torch.ops.aten.convolution_backward(
+        above,
+        image,
+        weight.unsqueeze(3),
+        None,
+        steps,
+        padding,
+        steps,
+        False,
+        [0, 0],
+        len(weight),
+        [True, True, False],
+    )
+    return below.squeeze(3).transpose(1, 2), grad_weight.squeeze(3)
 
 
 class DepthwiseConv(nn.Module):

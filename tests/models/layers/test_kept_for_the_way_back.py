@@ -1,8 +1,8 @@
 import pytest
 import torch
-import torch.nn.functional as F
 
-from src.models.layers.depthwise_conv import SiluConv, depthwise
+from src.models.layers import conv_module
+from src.models.layers.conv_module import CentredNorm, ConvModule, ScaleNorm, together
 from src.models.layers.gated_attention import Gate
 
 
@@ -19,12 +19,23 @@ def assert_same(fast, plain, *inputs):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("frames", [1, 16, 40])
-def test_silu_and_convolution(frames):
+@pytest.mark.parametrize("norm", [ScaleNorm, CentredNorm])
+@pytest.mark.parametrize(("frames", "dropout"), [(1, 0.0), (16, 0.0), (40, 0.0), (40, 0.3)])
+def test_module(monkeypatch, norm, frames, dropout):
     torch.manual_seed(0)
-    x = torch.randn(2, frames, 6, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(6, 1, 17, dtype=torch.float64, requires_grad=True)
-    assert_same(SiluConv.apply, lambda x, w: depthwise(F.silu(x), w), x, weight)
+    modules = [ConvModule(8, width, norm(8), dropout) for width in (6, 4)]
+    x = torch.randn(2, frames, 8, requires_grad=True)
+    learnt = [weight for module in modules for weight in module.parameters()]
+
+    def lean(x, *_):
+        torch.manual_seed(1)
+        return together(modules, x, None)
+
+    def plain(x, *_):
+        monkeypatch.setattr(conv_module, "in_pieces", lambda x: False)
+        return lean(x)
+
+    assert_same(lean, plain, x, *learnt)
 
 
 def test_gate():
