@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.layers.depthwise_conv import depthwise, depthwise_gradients
-from src.models.layers.dropout import STEPS, draw_left_out, dropout, leave_out, scale_of
+from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
 from src.models.layers.masked_norm import hide
 from src.models.layers.strips import in_pieces, in_strips
 
@@ -120,16 +120,16 @@ class LeanModule(torch.autograd.Function):
         kernels = kernels * scale_of(dropped)
         inner = F.linear(norm(x), weight, bias)
         found = depthwise(F.silu(inner), kernels)
-        out = draw_left_out(found, dropped) if dropped else None
-        ctx.save_for_backward(x, weight, kernels, inner, out)
+        keep = draw_kept(found, dropped) if dropped else None
+        ctx.save_for_backward(x, weight, kernels, inner, keep)
         ctx.norm, ctx.scale = norm, scale_of(dropped)
-        return leave_out(found, out)
+        return found if keep is None else found.mul_(keep)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, the map's weight and bias, and the kernels."""
-        x, weight, kernels, inner, out = ctx.saved_tensors
-        grad = grads[0] if out is None else torch.where(out, 0.0, grads[0])
+        x, weight, kernels, inner, keep = ctx.saved_tensors
+        grad = grads[0] if keep is None else grads[0] * keep
         grad, grad_kernels = depthwise_gradients(grad, F.silu(inner), kernels)
         torch.ops.aten.silu_backward.grad_input(grad, inner, grad_input=grad)
         with torch.enable_grad():

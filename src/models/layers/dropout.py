@@ -18,34 +18,29 @@ class BitDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        """Leave out `dropped` of STEPS elements on average and scale up the others."""
-        out = draw_left_out(x, dropped)
-        ctx.save_for_backward(out)
+        """Zero `dropped` of STEPS elements on average and scale up the others."""
+        keep = draw_kept(x, dropped)
+        ctx.save_for_backward(keep)
         ctx.scale = scale_of(dropped)
-        return torch.where(out, 0.0, x).mul_(ctx.scale)
+        return (x * keep).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """The same elements of the gradient."""
-        (out,) = ctx.saved_tensors
-        return torch.where(out, 0.0, grads[0]).mul_(ctx.scale), None
+        (keep,) = ctx.saved_tensors
+        return (grads[0] * keep).mul_(ctx.scale), None
 
 
-def draw_left_out(x: Tensor, dropped: int) -> Tensor:
-    """True for the elements to leave out, in the shape of x."""
+def draw_kept(x: Tensor, dropped: int) -> Tensor:
+    """1 for the elements to keep and 0 for the others, int8, in the shape of x."""
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    return bits < dropped - STEPS // 2
+    return (bits >= dropped - STEPS // 2).view(torch.int8)
 
 
 def scale_of(dropped: int) -> float:
-    """By what the others are scaled up when `dropped` of STEPS elements are left out."""
+    """By what the elements that are kept are scaled up when `dropped` of STEPS are not."""
     return STEPS / (STEPS - dropped)
-
-
-def leave_out(x: Tensor, out: Tensor | None) -> Tensor:
-    """Zeros where `out` is True, in place; None: nowhere."""
-    return x if out is None else x.masked_fill_(out, 0.0)
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:

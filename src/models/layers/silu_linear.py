@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.dropout import STEPS, draw_left_out, dropout, leave_out, scale_of
+from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
 
 
 def silu_linear(x: Tensor, linear: nn.Linear, probability: float, training: bool) -> Tensor:
@@ -27,20 +27,25 @@ class SiluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dropped: int) -> Tensor:
         """[..., hidden] to [..., width]."""
-        out = draw_left_out(x, dropped) if dropped else None
-        ctx.save_for_backward(x, weight, out)
+        keep = draw_kept(x, dropped) if dropped else None
+        ctx.save_for_backward(x, weight, keep)
         ctx.scale, ctx.has_bias = scale_of(dropped), bias is not None
         # Rather the weights are scaled up than the hidden vectors, which are more.
-        return F.linear(leave_out(F.silu(x), out), weight * ctx.scale, bias)
+        return F.linear(drop(F.silu(x), keep), weight * ctx.scale, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         """Gradients of x, weight and bias."""
-        x, weight, out = ctx.saved_tensors
+        x, weight, keep = ctx.saved_tensors
         grad = grads[0].flatten(0, -2)
         grad_bias = grad.sum(0) if ctx.has_bias else None
         grad = grad * ctx.scale
-        grad_weight = grad.T @ leave_out(F.silu(x), out).flatten(0, -2)
-        grad_x = leave_out((grad @ weight).view_as(x), out)
+        grad_weight = grad.T @ drop(F.silu(x), keep).flatten(0, -2)
+        grad_x = drop((grad @ weight).view_as(x), keep)
         torch.ops.aten.silu_backward.grad_input(grad_x, x, grad_input=grad_x)
         return grad_x, grad_weight, grad_bias, None
+
+
+def drop(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Zeros but for what is kept, in place."""
+    return x if keep is None else x.mul_(keep)
