@@ -146,7 +146,9 @@ def training_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Call
     """An optimisation step as a function."""
     device = next(model.parameters()).device.type
     sources = make_sources(seconds, device)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    optimizer = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True
+    )
     model.train()
 
     def step() -> None:
