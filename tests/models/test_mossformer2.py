@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -61,6 +64,32 @@ def test_recomputing_changes_nothing(memory):
         found.append([estimates, *(p.grad for p in model.parameters() if p.requires_grad)])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+COMPILED = """
+import torch
+from src.models.mossformer2 import MossFormer2
+
+torch.manual_seed(0)
+model = MossFormer2(width=32, layers=1, dropout=0.0)
+weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+audio, length = torch.randn(2, 4000), torch.tensor([4000, 3000])
+
+def gradients():
+    estimates = model(audio, length)["estimates"]
+    return torch.autograd.grad(estimates.square().mean(), list(weights.values()))
+
+plain = gradients()
+model.compile(backend="eager")
+for name, a, b in zip(weights, gradients(), plain):
+    assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())), name
+"""
+
+
+def test_compiled_gradients_equal_plain_ones():
+    """In a process without the shape checks, which the compiler can't trace."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
 
 
 def test_half_precision_trains_much_the_same():

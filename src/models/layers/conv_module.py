@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from src.models.layers.depthwise_conv import depthwise, depthwise_gradients
 from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
+from src.models.layers.eager import eager_on_cpu
 from src.models.layers.masked_norm import hide
-from src.models.layers.strips import in_pieces, in_strips
+from src.models.layers.strips import in_strips
 
 KERNEL = 17  # frames
 
@@ -88,7 +89,7 @@ def together(modules: Sequence[ConvModule], x: Tensor, padding: Tensor | None) -
     first = modules[0]
     dropped = round(first.dropout * STEPS) if first.training else 0
     mixed = torch.is_autocast_enabled("cpu") or x.dtype != weight.dtype
-    if x.requires_grad and padding is None and in_pieces(x) and not mixed and dropped < STEPS:
+    if x.requires_grad and padding is None and eager_on_cpu(x) and not mixed and dropped < STEPS:
         return LeanModule.apply(x, weight, bias, kernels, first.norm, dropped)
 
     def function(x: Tensor, padding: Tensor | None) -> Tensor:

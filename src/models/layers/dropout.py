@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.models.layers.eager import eager_on_cpu
+
 STEPS = 1 << 16  # a random number of 16 bits decides about an element
 
 
@@ -48,6 +50,6 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     dropped = round(probability * STEPS)
     if not training or not dropped:
         return x
-    if x.device.type != "cpu" or dropped >= STEPS:
+    if dropped >= STEPS or not eager_on_cpu(x):
         return F.dropout(x, probability, training)
     return BitDropout.apply(x, dropped)

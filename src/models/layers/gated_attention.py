@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from src.models.layers.conv_module import ConvModule, ScaleNorm, together
 from src.models.layers.dropout import dropout
+from src.models.layers.eager import eager_on_cpu
 from src.models.layers.masked_norm import hide
-from src.models.layers.strips import in_pieces
 
 GROUP = 256  # frames that see each other one by one
 KEY = 128  # width of queries and keys
@@ -27,7 +27,8 @@ class Gate(torch.autograd.Function):
         """[B, T, C] of `by_v` and `by_u`, and of `v` and `u`, to [B, T, C / 2]."""
         ctx.save_for_backward(heard, hidden)
         (by_v, by_u), (v, u) = heard.chunk(2, dim=-1), hidden.chunk(2, dim=-1)
-        return (by_v * u).sigmoid_().mul_(by_u).mul_(v)
+        # Not in place: torch.compile would lose the gradient of what is returned.
+        return torch.sigmoid(by_v * u) * by_u * v
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ class GatedAttention(nn.Module):
         query, far, key, far_key = heads
         frames = hidden.shape[1] if padding is None else (~padding).sum(1, keepdim=True)
         memory = far_key.transpose(1, 2) @ hidden / frames  # [B, K, C]
-        if in_pieces(hidden):
+        if eager_on_cpu(hidden):
             parts = zip(*(t.split(GROUP, dim=1) for t in (hidden, query, far, key)), strict=True)
             return torch.cat([self.hear(h, q, f @ memory, k) for h, q, f, k in parts], 1)
         groups = (grouped(t) for t in (hidden, query, far @ memory, key))

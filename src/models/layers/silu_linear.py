@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
+from src.models.layers.eager import eager_on_cpu
 
 
 def silu_linear(x: Tensor, linear: nn.Linear, probability: float, training: bool) -> Tensor:
     """SiLU, dropout and a linear map of [..., hidden]."""
     dropped = round(probability * STEPS) if training else 0
-    if x.device.type == "cpu" and x.dtype == linear.weight.dtype and dropped < STEPS:
+    if eager_on_cpu(x) and x.dtype == linear.weight.dtype and dropped < STEPS:
         return SiluLinear.apply(x, linear.weight, linear.bias, dropped)
     return linear(dropout(F.silu(x), probability, training))
 

@@ -9,12 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from src.models.layers.eager import eager_on_cpu
+
 STRIP = 512  # frames
-
-
-def in_pieces(x: Tensor) -> bool:
-    """Whether work on a tensor pays in pieces: on a GPU, or compiled, it is quicker as a whole."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def in_strips(
@@ -34,7 +31,7 @@ def in_strips(
         reach: frames to either side on which a frame depends.
     """
     frames = x.shape[1]
-    if frames <= STRIP or torch.is_grad_enabled() or not in_pieces(x):
+    if frames <= STRIP or torch.is_grad_enabled() or not eager_on_cpu(x):
         return function(x, padding)
     found = torch.empty(0)
     for start in range(0, frames, STRIP):

@@ -32,7 +32,7 @@ def test_module(monkeypatch, norm, frames, dropout):
         return together(modules, x, None)
 
     def plain(x, *_):
-        monkeypatch.setattr(conv_module, "in_pieces", lambda x: False)
+        monkeypatch.setattr(conv_module, "eager_on_cpu", lambda x: False)
         return lean(x)
 
     assert_same(lean, plain, x, *learnt)
