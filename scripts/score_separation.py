@@ -7,6 +7,7 @@ files of the same names but for their endings, in any order of the speakers.
 
 import argparse
 import functools
+import glob
 import sys
 from pathlib import Path
 
@@ -33,11 +34,11 @@ def find(folder: Path, name: str) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    ours = f"{safe_name(name)}.wav"
-    for path in (folder / name, folder / ours):
-        if path.exists():
+    stem = safe_name(name)
+    for path in (folder / name, folder / f"{stem}.wav", *folder.glob(f"{glob.escape(stem)}.*")):
+        if is_recording(path) and path.exists():
             return path
-    raise FileNotFoundError(f"{folder}: neither {name} nor {ours} is there.")
+    raise FileNotFoundError(f"{folder}: neither {name} nor {stem}.wav is there.")
 
 
 def read_like(reference: Path, path: Path, rate: int) -> Tensor:
@@ -90,7 +91,8 @@ def score(arguments: argparse.Namespace) -> None:
         sources = torch.stack([read(find(folder, name)) for folder in references])
         found = torch.stack([read(find(folder, name)) for folder in estimates])
         if not sources.any():
-            raise ValueError(f"{references[0] / name}: all references are silent.")
+            tqdm.write(f"{name}: all references are silent, left out.", file=sys.stderr)
+            continue
         audio = read(find(mixture, name)) if mixture else sources.sum(0)
         length = torch.tensor([sources.shape[1]])
         given = (found[None], sources[None], audio[None], length)

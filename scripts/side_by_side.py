@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import queue
 import statistics
 import time
 from collections.abc import Callable
@@ -66,9 +67,23 @@ def cpu_memory(target: Callable[..., None], kinds: list[str], *arguments: Any) -
         answer = context.Queue()
         process = context.Process(target=target, args=(kind, answer, *arguments))
         process.start()
-        found[kind] = answer.get(timeout=1800)
+        found[kind] = answered(answer, process)
         process.join()
     return found
+
+
+def answered(answer: Any, process: Any) -> float:
+    """What a process puts into its queue.
+
+    Raises:
+        ValueError: it ended without.
+    """
+    while True:
+        try:
+            return answer.get(timeout=1)
+        except queue.Empty:
+            if process.exitcode:
+                raise ValueError(f"The measuring process ended with {process.exitcode}.") from None
 
 
 def memory_added(work: Callable[[], None]) -> float:

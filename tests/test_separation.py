@@ -109,6 +109,29 @@ def test_recordings_of_any_kind(trained, tmp_path):
         inference(trained[0], *data, f"output={tmp_path / 'out'}")
 
 
+def test_rooms_and_noise(corpus, tmp_path):
+    room = "{_target_: src.transforms.wave.room.RoomResponse, sample_rate: 8000}"
+    noise = f"{{_target_: src.transforms.wave.noise.AddNoise, manifest: {corpus}/noise.jsonl"
+    options = [*SMALL, "trainer.epochs=1", f"+datasets.train.sources.room={room}"]
+    options += [f"+transforms.batch.train.noise={noise}, sample_rate: 8000}}"]
+    figures = train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
+    assert np.isfinite(figures["test/SI-SDRi"])
+
+
+def test_three_speakers_in_folders(tmp_path):
+    folder = tmp_path / "mine"
+    parts = [write(folder / f"s{k}" / "x.wav", 0.5, 8000, seed=k) for k in (1, 2, 3)]
+    (folder / "mix").mkdir()
+    soundfile.write(folder / "mix" / "x.wav", sum(soundfile.read(p)[0] for p in parts), 8000)
+    options = [option for option in SMALL if "segment" not in option]
+    options += ["model.speakers=3", "trainer.epochs=1", "datasets=mixture_folders"]
+    options += [f"datasets.{split}.dir={folder}" for split in ("train", "val", "test")]
+    options += [f"run_dir={tmp_path / 'run'}", "writer=nothing", "device=cpu"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        figures = train(compose("separation_mossformer2", overrides=options))
+    assert np.isfinite(figures["test/SI-SDRi"])
+
+
 def test_folders_with_references_and_their_score(trained, tmp_path):
     folder = tmp_path / "mine"
     parts = [write(folder / f"s{k}" / "x.wav", 1.0, 16000, seed=k) for k in (1, 2)]
@@ -125,6 +148,18 @@ def test_folders_with_references_and_their_score(trained, tmp_path):
     shutil.copytree(folder / "s2", swapped / "s1")
     said = run_script("score_separation", folder, swapped).stdout
     assert float(said.split("SI-SDR ")[1].split()[0]) > 60
+    for k in (1, 2):
+        samples = soundfile.read(swapped / f"s{k}" / "x.wav")[0]
+        soundfile.write(swapped / f"s{k}" / "x.flac", samples, 16000)
+        (swapped / f"s{k}" / "x.wav").unlink()
+        write(folder / f"s{k}" / "silent.wav", 0.5, 16000, level=0)
+    write(folder / "mix" / "silent.wav", 0.5, 16000, level=0)
+    for k in (1, 2):
+        write(swapped / f"s{k}" / "silent.wav", 0.5, 16000, level=0)
+    done = run_script("score_separation", folder, swapped)
+    assert float(done.stdout.split("SI-SDR ")[1].split()[0]) > 60
+    assert "silent.wav: all references are silent, left out" in done.stderr
+    (swapped / "s1" / "x.flac").unlink()
     write(swapped / "s1" / "x.wav", 0.5, 16000)
     done = run_script("score_separation", folder, swapped, code=1)
     assert "x.wav: 8000 samples at 16000 Hz, its reference" in done.stderr
@@ -144,6 +179,8 @@ def test_plot_attention(trained, tmp_path):
     audio = write(tmp_path / "x.wav", 2.0, 8000)
     run_script("plot_attention", trained[0], audio, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    long = write(tmp_path / "long.wav", 20.0, 8000)  # longer than a window of the task
+    run_script("plot_attention", trained[0], long, tmp_path / "a.png", "--group", 18)
     done = run_script("plot_attention", trained[0], audio, tmp_path / "a.png", "--block", 7, code=1)
     assert "--block 7" in done.stderr
 

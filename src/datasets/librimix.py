@@ -56,6 +56,8 @@ class LibriMix(Mixtures):
         if mixture != "mix_clean" and wham is None:
             raise ValueError(f"LibriMix: {mixture} needs the folder of the noises, wham=FOLDER.")
         self.mixture, self.mode = mixture, mode
+        if options.get("sample_rate", RATE) > RATE:
+            raise ValueError(f"LibriMix: {options['sample_rate']} Hz; it is made of {RATE} Hz.")
         folders = (Path(librispeech).absolute(), Path(wham).absolute() if wham else None)
         path = Path(metadata)
         rows = find_rows(path, *folders, mode)
@@ -71,13 +73,14 @@ class LibriMix(Mixtures):
         gains = list(row.extra["gains"])
         if self.mixture != "mix_clean":
             longest = max(map(len, parts))
-            parts.append(extended(read(Path(row.extra["noise"]), longest), longest))
+            noise = Path(row.extra["noise"])
+            parts.append(extended(read(noise, longest), longest, noise))
             gains.append(row.extra["noise_gain"])
         weighed = [part * gain for part, gain in zip(parts, gains, strict=True)]
         fitted = fit([resample_poly(part, self.sample_rate, RATE) for part in weighed], self.mode)
         speakers = 1 if self.mixture == "mix_single" else len(row.extra["sources"])
-        noise = fitted[len(row.extra["sources"]) :]
-        audio = torch.from_numpy(np.sum(fitted[:speakers] + noise, axis=0)).float()
+        others = fitted[len(row.extra["sources"]) :]
+        audio = torch.from_numpy(np.sum(fitted[:speakers] + others, axis=0)).float()
         sources = torch.from_numpy(np.stack(fitted[:speakers])).float()
         if self.segment is not None and len(audio) > (
             size := round(self.segment * self.sample_rate)
@@ -101,14 +104,16 @@ def find_rows(
         raise FileNotFoundError(f"{metadata}: no such file.")
     with metadata.open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)
-        columns = set(table.fieldnames or [])
-        missing = {"mixture_ID", "source_1_path", "source_1_gain", "noise_path"} - columns
-        if missing:
-            raise ValueError(f"{metadata}: no column {min(missing)}.")
+        columns = list(table.fieldnames or [])
         speakers = sum(name.startswith("source_") and name.endswith("_path") for name in columns)
+        wanted = {"mixture_ID"} | ({"noise_path", "noise_gain"} if wham else set())
+        for k in range(1, max(speakers, 1) + 1):
+            wanted |= {f"source_{k}_path", f"source_{k}_gain"}
+        if missing := wanted - set(columns):
+            raise ValueError(f"{metadata}: no column {min(missing)}.")
         lines = list(table)
     rows = []
-    for line in tqdm(lines, desc=metadata.name, unit="mixture"):
+    for number, line in enumerate(tqdm(lines, desc=metadata.name, unit="mixture"), start=2):
         numbers = range(1, speakers + 1)
         paths = [librispeech / line[f"source_{k}_path"] for k in numbers]
         durations = [audio_info(path).duration for path in paths]
@@ -117,11 +122,14 @@ def find_rows(
             "duration": min(durations) if mode == "min" else max(durations),
             "mixture": line["mixture_ID"],
             "sources": [str(path) for path in paths],
-            "gains": [float(line[f"source_{k}_gain"]) for k in numbers],
         }
-        if wham is not None:
-            row |= {"noise": str(wham / line["noise_path"])}
-            row |= {"noise_gain": float(line["noise_gain"])}
+        try:
+            row["gains"] = [float(line[f"source_{k}_gain"]) for k in numbers]
+            if wham is not None:
+                row |= {"noise": str(wham / line["noise_path"])}
+                row |= {"noise_gain": float(line["noise_gain"])}
+        except (TypeError, ValueError):
+            raise ValueError(f"{metadata}, line {number}: a gain is no number.") from None
         rows.append(row)
     return rows
 
@@ -142,9 +150,15 @@ def read(path: Path, most: int | None = None) -> np.ndarray:
     return samples[:, 0]
 
 
-def extended(noise: np.ndarray, size: int) -> np.ndarray:
-    """A noise repeated to `size` samples, each repetition faded in over half a second."""
+def extended(noise: np.ndarray, size: int, path: Path) -> np.ndarray:
+    """A noise repeated to `size` samples, each repetition faded in over half a second.
+
+    Raises:
+        ValueError: the noise of `path` is too short for that.
+    """
     window = np.hanning(RATE + 1)[: RATE // 2 + 1]
+    if len(noise) <= len(window) and len(noise) < size:
+        raise ValueError(f"{path}: {len(noise)} samples; a noise needs half a second to be joined.")
     longer, overlap = noise, len(window)
     while len(longer) < size:
         faded = longer[-overlap:] * window[::-1] + noise[:overlap] * window

@@ -140,7 +140,9 @@ class Manifest:
             raise ValueError(f"{self.place(index)}: {error}") from None
 
     def place(self, index: int) -> str:
-        """File and line of a row, for messages."""
+        """File and line of a row, for messages; rows from memory have no line."""
+        if isinstance(self.bytes, bytes):
+            return str(self.path)
         return f"{self.path}, line {self.lines[index]}"
 
     def select(self, keep: np.ndarray) -> "Manifest":

@@ -137,7 +137,7 @@ def described(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
         "width": width,
         "kernel": kernel,
         "speakers": speakers,
-        "layers": max((int(match[2]) + 1 for match in blocks), default=1),
+        "layers": max(len({match[2] for match in blocks}), 1),
         "memory": any(match[1] == "fsmn" for match in blocks),
     }
 

@@ -19,8 +19,11 @@ SILENT = -80.0  # dB, of an estimate in which there is nothing
 class UtteranceMean(Metric):
     """Mean over utterances of the mean over an utterance's speakers.
 
-    Silent sources, for which no measure is defined, are left out.
+    Silent sources, for which no measure is defined, are left out, and so are utterances shorter
+    than the measure needs.
     """
+
+    shortest = 1  # sample
 
     @abstractmethod
     def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
@@ -41,6 +44,7 @@ class UtteranceMean(Metric):
         """Add a batch whose estimates are in the order of their sources."""
         given = (estimates.float(), sources.float(), audio.float().unsqueeze(1), sources_length)
         values, heard = self.measure(*given).cpu(), sources.abs().amax(-1).cpu() > 0
+        heard &= (sources_length >= self.shortest).cpu().unsqueeze(1)
         for own, there in zip(values, heard, strict=True):
             if there.any():
                 self.add("sum", float(own[there].double().mean()))
@@ -72,6 +76,8 @@ class SdrImprovement(UtteranceMean):
 
     Computed by torchmetrics.
     """
+
+    shortest = 512  # samples: the filter itself
 
     def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
         """[B, S], each at its own length."""

@@ -45,6 +45,8 @@ class MossFormer2(nn.Module):
                 f"MossFormer2: kernel {kernel} and width {width} must be even, and layers {layers} "
                 f"and speakers {speakers} at least 1."
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"MossFormer2: dropout {dropout} must be at least 0 and below 1.")
         self.options: dict[str, Any] = options
         self.kernel, self.stride, self.speakers = kernel, kernel // 2, speakers
         self.encoder = nn.Conv1d(1, width, kernel, self.stride, bias=False)

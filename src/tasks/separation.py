@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchaudio.functional import resample
 
 from src.loss.pit import best_order, in_order, pairwise_loss
 from src.tasks.base import Task
@@ -16,6 +15,7 @@ from src.tasks.separated import PEAK, Separated, activity
 from src.utils.audio import audio_info, write_audio
 from src.utils.plots import magnitudes, scatter_image, signals_image
 from src.utils.si_sdr import si_sdr
+from src.utils.resampling import resample
 from src.utils.streams import read_blocks, resampled
 
 LEVELS = ("mixture", "peak", "model")
@@ -144,11 +144,12 @@ class SeparationTask(Task):
             estimates = in_order(estimates, order)
             if "masks" in batch:
                 found["masks"] = in_order(batch["masks"], order)
-        estimates = levelled(estimates.float(), audio.float(), self.output_level)
         rows = [{"id": name} for name in id]
         if sources is not None:
-            add_scores(rows, estimates, sources, audio, audio_length)
-        add_activity(rows, estimates, audio, audio_length)
+            add_scores(rows, estimates.float(), sources, audio, audio_length)
+        at_mixture = levelled(estimates.float(), audio.float(), "mixture")
+        add_activity(rows, at_mixture, audio, audio_length)
+        estimates = levelled(estimates.float(), audio.float(), self.output_level)
         return found | {"estimates": estimates, "rows": rows}
 
     def log_batch(self, writer: Any, step: int, name: str, **batch: Any) -> None:

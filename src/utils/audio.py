@@ -6,9 +6,9 @@ from pathlib import Path
 import soundfile
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
 from src.utils.files import read_jsonl, write_beside
+from src.utils.resampling import resample
 
 SHORTFALL = 0.1  # seconds by which a file may end before what is asked of it
 

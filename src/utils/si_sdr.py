@@ -13,7 +13,8 @@ def centred(signal: Tensor, length: Tensor) -> Tensor:
     inside = valid(length, signal.shape[-1])
     inside = inside.reshape(len(length), *[1] * (signal.ndim - 2), -1)
     count = length.clamp(min=1).reshape(-1, *[1] * (signal.ndim - 1))
-    signal = signal.float().masked_fill(~inside, 0.0)
+    signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
+    signal = signal.masked_fill(~inside, 0.0)
     mean = signal.sum(-1, keepdim=True) / count
     return (signal - mean).masked_fill(~inside, 0.0)
 

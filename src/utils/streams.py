@@ -7,13 +7,11 @@ from pathlib import Path
 import soundfile
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
 from src.utils.audio import unreadable
+from src.utils.resampling import reach, resample
 
 BLOCK = 10.0  # seconds
-REACH = 6  # zero crossings to either side that a resampled sample hears: torchaudio's default
-ROLLOFF = 0.99
 
 
 def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
@@ -47,8 +45,7 @@ def resampled(blocks: Iterable[Tensor], own_rate: int, rate: int) -> Iterator[Te
         return
     factor = math.gcd(own_rate, rate)
     old, new = own_rate // factor, rate // factor
-    reach = math.ceil(REACH * old / (min(old, new) * ROLLOFF)) + old
-    margin = -(-reach // old) * old
+    margin = -(-(reach(old, new) + old) // old) * old
     held, total = None, 0
     for block in blocks:
         total += block.shape[-1]

@@ -207,6 +207,21 @@ def test_librimix_asks_for_what_it_needs(librimix):
     (folder / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other.csv: no column mixture_ID"):
         LibriMix(str(folder / "other.csv"), speech)
+    rows = (folder / "meta.csv").read_text()
+    for was, now, message in (
+        ("source_2_gain", "other", "bad.csv: no column source_2_gain"),
+        ("noise_gain", "other", "bad.csv: no column noise_gain"),
+        ("0.47", "loud", "bad.csv, line 2: a gain is no number"),
+    ):
+        (folder / "bad.csv").write_text(rows.replace(was, now))
+        with pytest.raises(ValueError, match=message):
+            LibriMix(str(folder / "bad.csv"), speech, str(folder / "wham"))
+    with pytest.raises(ValueError, match="24000 Hz"):
+        LibriMix(str(folder / "meta.csv"), speech, sample_rate=24000)
+    write(folder / "wham/cv/n.wav", 0.5, 3)
+    options = {"mixture": "mix_both", "sample_rate": 16000}
+    with pytest.raises(ValueError, match=r"n.wav: 8000 samples"):
+        LibriMix(str(folder / "meta.csv"), speech, str(folder / "wham"), **options)[0]
     (folder / "speech/dev/2.flac").unlink()
     with pytest.raises(FileNotFoundError, match=r"2.flac: no such audio file"):
         LibriMix(str(folder / "meta.csv"), speech)

@@ -91,9 +91,15 @@ def break_odd(weights):
     weights["enc.conv1d.weight"] = weights["enc.conv1d.weight"][:, :, :3]
 
 
+def break_number(weights):
+    name = next(name for name in weights if ".layers.0." in name)
+    weights[name.replace(".layers.0.", ".layers.99999999.")] = weights[name]
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
+        (break_number, "layers.99999999"),
         (break_ours, "mask_net.split.weight is unexpected"),
         (break_constant, "inv_freq has shape"),
         (break_twice, "with `module.` and without"),

@@ -85,6 +85,14 @@ def test_silence_has_figures_where_some_source_is_heard():
     assert nothing.total("utterances") == 0
 
 
+def test_an_utterance_shorter_than_the_filter_has_no_sdr():
+    metric, batch = SdrImprovement(), batch_of(2)
+    metric.update(**batch)
+    wanted = metric.compute()[""]
+    metric.update(**{**batch, "sources_length": torch.tensor([16, 100])})
+    assert metric.compute()[""] == wanted
+
+
 @pytest.mark.parametrize(("kind", "best"), [(Stoi, 1.0), (Pesq, 4.5)])
 def test_stoi_and_pesq_are_those_of_their_packages(kind, best):
     pytest.importorskip(kind.package)

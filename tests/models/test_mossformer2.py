@@ -30,6 +30,37 @@ def test_the_reference_outputs(reference):
     torch.testing.assert_close(masks, tensors["mid.mask"], rtol=0, atol=1e-5)
 
 
+def test_the_reference_between(reference):
+    model, batch, tensors = reference
+    net, seen = model.mask_net, {}
+    block = net.blocks[0]
+    places = {
+        "after_conv1d_encoder": net.enter,
+        "layer0_attention_block": block.attention,
+        "layer0_fsmn_block": block.memory,
+    }
+    handles = [
+        module.register_forward_hook(lambda *given, name=name: seen.update({name: given[2][:1]}))
+        for name, module in places.items()
+    ]
+    for name, module in {"encoder": net, "after_block_stack": net.split}.items():
+        handles.append(
+            module.register_forward_pre_hook(
+                lambda _, given, name=name: seen.update({name: given[0][:1]})
+            )
+        )
+    model(**batch)
+    for handle in handles:
+        handle.remove()
+    seen["layer0_fsmn_block"] = seen["layer0_fsmn_block"][:, 224:288]
+    for name in ("encoder", "after_conv1d_encoder", "after_block_stack"):
+        seen[name] = seen[name][:, :64].transpose(1, 2)
+    stack = torch.nn.functional.prelu(tensors["mid.after_block_stack"], net.slope)
+    wanted = {**part(tensors, "mid."), "after_block_stack": stack}
+    for name, found in seen.items():
+        torch.testing.assert_close(found, wanted[name], rtol=0, atol=1e-5, msg=name)
+
+
 def test_the_reference_loss_and_gradients(reference):
     model, batch, tensors = reference
     estimates = model(**batch)["estimates"]

@@ -69,6 +69,15 @@ def test_levels():
         SeparationTask(RATE, output_level="loud")
 
 
+@pytest.mark.parametrize("level", ["mixture", "peak", "model"])
+def test_a_voice_is_active_whatever_the_output_level(level):
+    audio = sources_of(1, 4000)
+    streams = 1e-3 * torch.stack([audio, 1e-6 * sources_of(1, 4000, seed=1)], 1)
+    batch = {"estimates": streams, "audio": audio, "audio_length": torch.tensor([4000])}
+    (row,) = SeparationTask(RATE, output_level=level).postprocess(id=["a"], **batch)["rows"]
+    assert (row["active_1"], row["active_2"]) == (1, 0)
+
+
 def test_what_is_next_to_nothing_stays_so():
     audio = sources_of(1, 500)
     found = levelled(torch.stack([audio, 1e-4 * audio], 1), audio, "mixture")

@@ -30,8 +30,9 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D], of length sqrt(D)."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return x * (length * self.factor).clamp(min=1e-5).reciprocal().to(x.dtype)
+        wide = torch.promote_types(x.dtype, torch.float32)  # in half precision 1 / 1e-5 is infinite
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+        return (x * (length * self.factor).clamp(min=1e-5).reciprocal()).to(x.dtype)
 
     def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
         """Weight and bias of the map with what is learnt here in front."""

@@ -26,7 +26,7 @@ class MaskedNorm(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
         """[B, T, D] to [B, T, D]; what is padding comes out as anything."""
-        dtype, x = x.dtype, x.float()
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
         share = 1.0 if padding is None else x.shape[1] / (~padding).sum(1, keepdim=True)
         # Two plain means: on a CPU torch.var_mean takes five times as long over time.
         mean = hide(x, padding).mean(self.axes, keepdim=True) * share

@@ -45,3 +45,8 @@ def test_groups_one_by_one_equal_all_at_once(small, frames, with_padding, monkey
     monkeypatch.setattr(gated_attention, "eager_on_cpu", lambda x: False)
     for a, b in zip(one_by_one, outputs(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_silence_stays_silent_in_half_precision():
+    frames = torch.zeros(1, 2, 8, dtype=torch.float16)
+    assert torch.equal(ScaleNorm(8)(frames), frames)
