@@ -47,28 +47,34 @@ def draw(arguments: argparse.Namespace) -> None:
     if not isinstance(run.model, MossFormer2):
         raise ValueError(f"{arguments.run}: holds {type(run.model).__name__}; wanted MossFormer2.")
     blocks = len(run.model.mask_net.blocks)
-    if not 0 <= arguments.block < blocks:
-        raise ValueError(f"--block {arguments.block}: {arguments.run} has 0 to {blocks - 1}.")
+    block = blocks - 1 if arguments.block is None else arguments.block
+    if not 0 <= block < blocks:
+        raise ValueError(f"--block {block}: {arguments.run} has 0 to {blocks - 1}.")
     audio = read_audio(arguments.audio, run.config.sample_rate)
-    weights = weights_of(run, audio, arguments.block)
+    weights = weights_of(run, audio, block)
     if not 0 <= arguments.group < len(weights):
         raise ValueError(
             f"--group {arguments.group}: {arguments.audio} has 0 to {len(weights) - 1}."
         )
     seconds = run.model.stride / run.config.sample_rate
-    start, end = arguments.group * GROUP * seconds, (arguments.group + 1) * GROUP * seconds
+    first = arguments.group * GROUP
+    last = min(first + GROUP, run.model.frames(len(audio)))
+    start, end = first * seconds, last * seconds
     figure = new_figure(6, 5.5)
     axes = figure.subplots()
-    values = weights[arguments.group].sqrt().numpy()  # the root, or one pair would hide the others
+    own = weights[arguments.group, : last - first, : last - first]
+    values = own.sqrt().numpy()  # the root, or one pair would hide the others
     image = axes.imshow(values, extent=(start, end, end, start), interpolation="nearest")
     axes.set(
         xlabel="second listened to",
         ylabel="second that listens",
-        title=f"block {arguments.block}, group {arguments.group}: root of the weights",
+        title=f"block {block}, group {arguments.group}: root of the weights",
     )
     figure.colorbar(image)
     save_figure(figure, arguments.out)
-    print(f"{arguments.out}: {start:.2f} to {end:.2f} s")
+    print(f"{arguments.out}: block {block}, {start:.2f} to {end:.2f} s")
+    if not own.any():
+        print("All weights are 0: this block has learnt to listen to far frames only.")
 
 
 def main() -> None:
@@ -79,7 +85,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("audio", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--block", type=int, default=0)
+    parser.add_argument("--block", type=int, help="default: the last")
     parser.add_argument("--group", type=int, default=0)
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))

@@ -38,7 +38,7 @@ def find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{stem}.wav", *folder.glob(f"{glob.escape(stem)}.*")):
         if is_recording(path) and path.exists():
             return path
-    raise FileNotFoundError(f"{folder}: neither {name} nor {stem}.wav is there.")
+    raise FileNotFoundError(f"{folder}: no {name} in it.")
 
 
 def read_like(reference: Path, path: Path, rate: int) -> Tensor:
@@ -59,6 +59,8 @@ def check_folders(references: list[Path], estimates: list[Path], arguments) -> l
     """
     if not references:
         raise ValueError(f"{arguments.references}: no s1/ in it.")
+    if not estimates:
+        raise ValueError(f"{arguments.estimates}: no s1/ in it.")
     if len(estimates) != len(references):
         raise ValueError(
             f"{arguments.estimates}: {len(estimates)} speakers, the references have "

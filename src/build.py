@@ -46,6 +46,8 @@ def build(config: DictConfig, key: str, /, **objects) -> Any:
     try:
         if config.get(key) is None:
             return None
+        for missing in sorted(OmegaConf.missing_keys(config[key])):
+            raise ValueError(f"config: {missing}=... must be given.")
         if not objects:
             return instantiate(config[key], _convert_="all")
         return instantiate(config[key], _partial_=True, _convert_="all")(**objects)
@@ -360,7 +362,9 @@ FIXED = ("model", "optimizer", "scheduler", "seed")  # what a run that goes on c
 
 
 def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:
-    """A run's config with an inference config laid over it; datasets are replaced whole.
+    """A run's config with an inference config laid over it.
+
+    Datasets are replaced whole, unless only single values of them are given.
 
     Raises:
         ValueError: the inference config is for another task.
@@ -376,5 +380,6 @@ def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:
     if not isinstance(merged, DictConfig):
         raise ValueError("config: not a mapping.")
     if datasets is not None:
-        merged.datasets = datasets
+        whole = any("_target_" in dataset for dataset in datasets.values())
+        merged.datasets = datasets if whole else OmegaConf.merge(merged.datasets, datasets)
     return merged

@@ -109,6 +109,36 @@ def test_recordings_of_any_kind(trained, tmp_path):
         inference(trained[0], *data, f"output={tmp_path / 'out'}")
 
 
+def test_broken_recordings_are_skipped_on_request(trained, tmp_path):
+    folder = tmp_path / "mine"
+    write(folder / "good.wav", 0.5, 8000)
+    (folder / "text.wav").write_text("no audio")
+    soundfile.write(folder / "nan.wav", np.full(4000, np.nan), 8000, subtype="FLOAT")
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
+    output = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"text.wav: not readable"):
+        inference(trained[0], *data, f"output={output}")
+    inference(trained[0], *data, f"output={output}", "+datasets.test.on_error=skip")
+    assert {path.name for path in (output / "test").rglob("*.*")} == {"good.wav"}
+
+
+def test_a_part_of_the_test_split_and_what_it_replaces(trained, tmp_path):
+    output = tmp_path / "out"
+    inference(trained[0], "+datasets.test.limit=2", f"output={output}")
+    assert len((output / "test.tsv").read_text().splitlines()) == 3
+    write(tmp_path / "mine" / "a.wav", 0.5, 8000)
+    write(tmp_path / "mine" / "short.wav", 0.005, 8000)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={tmp_path / 'mine'}"]
+    with pytest.raises(ValueError, match=r"short.wav: 40 samples"):
+        inference(trained[0], *data, f"output={output}")
+    assert not (output / "test.tsv").exists() and not (output / "metrics.json").exists()
+    (tmp_path / "mine" / "short.wav").unlink()
+    inference(trained[0], *data, f"output={output}")
+    assert {path.name for path in (output / "test").rglob("*.*")} == {"a.wav"}
+    with pytest.raises(ValueError, match=r"config: datasets.test.dir=... must be given"):
+        inference(trained[0], "datasets=custom_dir_separation", f"output={output}")
+
+
 def test_rooms_and_noise(corpus, tmp_path):
     room = "{_target_: src.transforms.wave.room.RoomResponse, sample_rate: 8000}"
     noise = f"{{_target_: src.transforms.wave.noise.AddNoise, manifest: {corpus}/noise.jsonl"
@@ -211,5 +241,5 @@ def test_silence_among_files_with_references(trained, tmp_path):
     figures = inference(trained[0], *data, f"output={tmp_path / 'out'}")
     assert all(np.isfinite(value) for value in figures.values())
     table = (tmp_path / "out" / "test.tsv").read_text().splitlines()
-    assert len(table) == 3 and "SI-SDRi" in table[0]
+    assert len(table) == 3 and "SI-SDR" in table[0]
     assert not soundfile.read(tmp_path / "out/test/s1/silent.wav")[0].any()

@@ -25,10 +25,11 @@ class CustomDir(BaseDataset):
     """
 
     def __init__(self, dir: str, **options):
-        super().__init__(Manifest.from_rows(find_rows(Path(dir)), Path(dir)), **options)
+        skip = options.get("on_error") == "skip"
+        super().__init__(Manifest.from_rows(find_rows(Path(dir), skip), Path(dir)), **options)
 
 
-def find_rows(folder: Path) -> list[dict]:
+def find_rows(folder: Path, skip: bool) -> list[dict]:
     """A row for each recording, in the order of their names."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder.")
@@ -39,7 +40,8 @@ def find_rows(folder: Path) -> list[dict]:
     for name, count in Counter(path.stem for path in paths).items():
         if count > 1:
             raise ValueError(f"{place}: {count} recordings are called '{name}'.")
-    return [make_row(path, folder / "transcriptions") for path in tqdm(paths, desc=folder.name)]
+    texts = folder / "transcriptions"
+    return [make_row(path, texts, skip) for path in tqdm(paths, desc=folder.name)]
 
 
 def is_recording(path: Path) -> bool:
@@ -47,9 +49,19 @@ def is_recording(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not path.is_dir()
 
 
-def make_row(path: Path, transcriptions: Path) -> dict:
+def duration_of(path: Path, skip: bool) -> float:
+    """Seconds of a recording; with `skip`, of a broken one any, since reading it will tell."""
+    try:
+        return full_duration(path)
+    except ValueError:
+        if not skip:
+            raise
+        return 1.0
+
+
+def make_row(path: Path, transcriptions: Path, skip: bool) -> dict:
     """The row of a recording, with its transcript if there is one."""
-    row: dict = {"audio_filepath": str(path.absolute()), "duration": full_duration(path)}
+    row: dict = {"audio_filepath": str(path.absolute()), "duration": duration_of(path, skip)}
     text = transcriptions / f"{path.stem}.txt"
     if text.exists():
         row["text"] = text.read_text(encoding="utf-8").strip()

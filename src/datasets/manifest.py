@@ -140,8 +140,8 @@ class Manifest:
             raise ValueError(f"{self.place(index)}: {error}") from None
 
     def place(self, index: int) -> str:
-        """File and line of a row, for messages; rows from memory have no line."""
-        if isinstance(self.bytes, bytes):
+        """File and line of a row, for messages; of a folder only that."""
+        if self.path.is_dir():
             return str(self.path)
         return f"{self.path}, line {self.lines[index]}"
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from src.datasets.base_dataset import BaseDataset, Item
-from src.datasets.custom_dir import is_recording
+from src.datasets.custom_dir import duration_of, is_recording
 from src.datasets.manifest import Manifest, Row
-from src.utils.audio import AudioInfo, audio_info, full_duration, read_audio
+from src.utils.audio import AudioInfo, audio_info, read_audio
 from src.utils.random import generator, uniform
+from src.utils.streams import read_blocks
 
 MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
 SOURCE = re.compile(r"s[1-9]\d*")
@@ -47,6 +48,9 @@ class Mixtures(BaseDataset):
         """A mixture and its sources; of a mixture alone its path, for it may be long."""
         if "sources" not in row.extra and self.segment is None:
             path = str(row.audio_filepath)
+            if self.on_error == "skip":  # once it is being separated it is too late for that
+                for _ in read_blocks(row.audio_filepath):
+                    pass
             return {"id": id, "path": path, "seed": seed, "recording": path}
         paths = [row.audio_filepath, *(Path(path) for path in row.extra.get("sources", []))]
         info = check_same_length(paths)
@@ -78,10 +82,11 @@ class MixtureFolder(Mixtures):
     """
 
     def __init__(self, dir: str, mixture: str | None = None, **options: Any):
-        super().__init__(Manifest.from_rows(find_rows(Path(dir), mixture), Path(dir)), **options)
+        rows = find_rows(Path(dir), mixture, options.get("on_error") == "skip")
+        super().__init__(Manifest.from_rows(rows, Path(dir)), **options)
 
 
-def find_rows(folder: Path, mixture: str | None) -> list[dict[str, Any]]:
+def find_rows(folder: Path, mixture: str | None, skip: bool) -> list[dict[str, Any]]:
     """A row for each mixture, in the order of their names."""
     place = mixture_folder(folder, mixture)
     paths = sorted(path for path in place.iterdir() if is_recording(path))
@@ -95,7 +100,7 @@ def find_rows(folder: Path, mixture: str | None) -> list[dict[str, Any]]:
     for path in paths:
         row: dict[str, Any] = {
             "audio_filepath": str(path.absolute()),
-            "duration": full_duration(path),
+            "duration": duration_of(path, skip),
         }
         if sources:
             row["sources"] = [str((source / path.name).absolute()) for source in sources]

@@ -9,10 +9,11 @@ from torch import Tensor
 from torchmetrics.functional.audio import signal_distortion_ratio
 
 from src.metrics.base import Metric, ratio
-from src.utils.si_sdr import si_sdr
+from src.utils.si_sdr import ALIKE, si_sdr
 
 logger = logging.getLogger(__name__)
 
+BEST = 100.0  # dB, beyond which SDR is a matter of rounding
 SILENT = -80.0  # dB, of an estimate in which there is nothing
 
 
@@ -43,12 +44,15 @@ class UtteranceMean(Metric):
     ) -> None:
         """Add a batch whose estimates are in the order of their sources."""
         given = (estimates.float(), sources.float(), audio.float().unsqueeze(1), sources_length)
-        values, heard = self.measure(*given).cpu(), sources.abs().amax(-1).cpu() > 0
-        heard &= (sources_length >= self.shortest).cpu().unsqueeze(1)
-        for own, there in zip(values, heard, strict=True):
+        values, counted = self.measure(*given).cpu(), self.counted(*given[1:]).cpu()
+        for own, there in zip(values, counted, strict=True):
             if there.any():
                 self.add("sum", float(own[there].double().mean()))
                 self.add("utterances", 1)
+
+    def counted(self, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """Which values count, [B, S]."""
+        return (sources.abs().amax(-1) > 0) & (length >= self.shortest).unsqueeze(1)
 
     def compute(self) -> dict[str, float]:
         """The mean."""
@@ -63,7 +67,15 @@ class SiSdr(UtteranceMean):
         return si_sdr(estimates, sources, length)
 
 
-class SiSdrImprovement(UtteranceMean):
+class Improvement(UtteranceMean):
+    """How much better an estimate is than the mixture, where that isn't the source already."""
+
+    def counted(self, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
+        """[B, S]."""
+        return super().counted(sources, audio, length) & (si_sdr(audio, sources, length) < ALIKE)
+
+
+class SiSdrImprovement(Improvement):
     """SI-SDRi: how much better the estimate is than the mixture, in dB."""
 
     def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
@@ -71,7 +83,7 @@ class SiSdrImprovement(UtteranceMean):
         return si_sdr(estimates, sources, length) - si_sdr(audio, sources, length)
 
 
-class SdrImprovement(UtteranceMean):
+class SdrImprovement(Improvement):
     """SDRi: the same of BSS-eval's SDR, which forgives a filter of 512 taps (Vincent et al., 2006).
 
     Computed by torchmetrics.
@@ -88,8 +100,9 @@ class SdrImprovement(UtteranceMean):
             if heard.any():
                 found = signal_distortion_ratio(estimates[i, heard, :size].double(), own)
                 before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
-                # A silent estimate is as far off as SI-SDR says.
-                found = found.nan_to_num(SILENT, neginf=SILENT)
+                # Not a number: an estimate like its source, to the last bits, or a silent one.
+                found, before = (v.nan_to_num(BEST).clamp(SILENT, BEST) for v in (found, before))
+                found[~estimates[i, heard, :size].any(-1)] = SILENT
                 values[i, heard.cpu()] = (found - before).float().cpu()
         return values
 

@@ -11,17 +11,19 @@ from torch import Tensor
 
 from src.utils.files import write_beside
 
-ACTIVE = -40.0  # dB below the mixture, from which on a stream counts as a voice
+ACTIVE = -40.0  # dB below the mixture, from which on there is something in a stream
+FLOOR = -90.0  # dBFS, a step of 16 bits: there is nothing in what is below
 PEAK = 0.9
 ROWS = 1 << 18  # samples written at a time
 
 
 def activity(energies: list[float], mixture: float) -> dict[str, float]:
-    """Level of each stream in dBFS (RMS), and whether it is a voice rather than what is left."""
+    """Level of each stream in dBFS (RMS), and whether there is something in it."""
     found: dict[str, float] = {}
+    floor = 10 ** (FLOOR / 10)
     for k, energy in enumerate(energies):
         found[f"energy_{k + 1}"] = round(10 * math.log10(energy + 1e-12), 1)
-        found[f"active_{k + 1}"] = int(energy > 10 ** (ACTIVE / 10) * mixture)
+        found[f"active_{k + 1}"] = int(energy > max(10 ** (ACTIVE / 10) * mixture, floor))
     return found
 
 

@@ -14,8 +14,8 @@ from src.tasks.chunks import Separate, separate_in_chunks
 from src.tasks.separated import PEAK, Separated, activity
 from src.utils.audio import audio_info, write_audio
 from src.utils.plots import magnitudes, scatter_image, signals_image
-from src.utils.si_sdr import si_sdr
 from src.utils.resampling import resample
+from src.utils.si_sdr import ALIKE, si_sdr
 from src.utils.streams import read_blocks, resampled
 
 LEVELS = ("mixture", "peak", "model")
@@ -204,16 +204,18 @@ def add_scores(
 ) -> None:
     """SI-SDR and SI-SDRi of each utterance (means over its speakers that aren't silent)."""
     after = si_sdr(estimates, sources, length)
-    gain = after - si_sdr(audio.unsqueeze(1), sources, length)
+    before = si_sdr(audio.unsqueeze(1), sources, length)
     heard = sources.abs().amax(-1) > 0
-    for row, own, more, there in zip(rows, after, gain, heard, strict=True):
+    scores = zip(rows, after, after - before, heard, heard & (before < ALIKE), strict=True)
+    for row, own, gain, there, mixed in scores:
         if there.any():
             row["SI-SDR"] = round(float(own[there].mean()), 3)
-            row["SI-SDRi"] = round(float(more[there].mean()), 3)
+        if mixed.any():
+            row["SI-SDRi"] = round(float(gain[mixed].mean()), 3)
 
 
 def add_activity(rows: list[dict], estimates: Tensor, audio: Tensor, length: Tensor) -> None:
-    """Level of each stream in dBFS (RMS), and whether it is a voice rather than what is left."""
+    """Level of each stream in dBFS (RMS), and whether there is something in it."""
     whole = (audio.float().square().sum(-1) / length).tolist()
     levels = (estimates.square().sum(-1) / length.unsqueeze(1)).tolist()
     for row, mixture, streams in zip(rows, whole, levels, strict=True):

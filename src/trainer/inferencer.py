@@ -60,6 +60,8 @@ class Inferencer:
             `<split>/<name>` -> figure, also written to `metrics.json`.
         """
         figures = {}
+        if self.accelerator.is_main_process:
+            (self.output / "metrics.json").unlink(missing_ok=True)
         for split in self.loaders:
             for name, value in self.evaluate(split).items():
                 figures[f"{split}/{name}"] = value
@@ -72,10 +74,15 @@ class Inferencer:
         """One split: evaluate it, save each batch, write the table of utterances."""
         directory = self.output / split
         table = self.output / f"{split}.tsv"
-        if self.accelerator.is_main_process and table.exists():
-            shutil.rmtree(directory, ignore_errors=True)  # of an earlier evaluation, as its table
+        unfinished = directory / ".unfinished"
+        if self.accelerator.is_main_process:
+            if table.exists() or unfinished.exists():  # an earlier evaluation's, not the user's own
+                shutil.rmtree(directory, ignore_errors=True)
+                for path in (table, self.output / f"{split}.png"):
+                    path.unlink(missing_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
         self.accelerator.wait_for_everyone()
-        directory.mkdir(parents=True, exist_ok=True)
         rows: list[dict] = []
 
         def save(batch: Batch) -> None:
@@ -95,6 +102,7 @@ class Inferencer:
             on_batch=save,
         )
         rows = gather_object(rows)
+        unfinished.unlink(missing_ok=True)
         if rows and self.accelerator.is_main_process:
             write_table(table, worst_first(rows, self.task.worst_first))
             picture = self.task.picture(rows)

@@ -6,6 +6,7 @@ from torch import Tensor
 from src.utils.lengths import valid
 
 EPS = 1e-8
+ALIKE = 60.0  # dB from which on a mixture is its source: nothing about it can improve
 
 
 def centred(signal: Tensor, length: Tensor) -> Tensor:

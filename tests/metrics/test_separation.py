@@ -85,6 +85,26 @@ def test_silence_has_figures_where_some_source_is_heard():
     assert nothing.total("utterances") == 0
 
 
+def test_a_perfect_estimate_has_the_best_sdr():
+    batch = batch_of(2)
+    batch["estimates"] = batch["sources"].clone()
+    metric = SdrImprovement()
+    metric.update(**batch)
+    assert metric.compute()[""] > 70
+
+
+@pytest.mark.parametrize("kind", [SiSdrImprovement, SdrImprovement])
+def test_a_mixture_that_is_its_source_cannot_improve(kind):
+    batch, metric = batch_of(2), kind()
+    metric.update(**batch)
+    wanted = metric.compute()[""]
+    alone = {**batch, "sources": batch["sources"].clone()}
+    alone["sources"][:, 1:] = 0
+    alone["audio"] = alone["sources"][:, 0]
+    metric.update(**alone)
+    assert metric.compute()[""] == wanted
+
+
 def test_an_utterance_shorter_than_the_filter_has_no_sdr():
     metric, batch = SdrImprovement(), batch_of(2)
     metric.update(**batch)
