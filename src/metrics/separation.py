@@ -98,13 +98,22 @@ class SdrImprovement(Improvement):
             heard = sources[i].any(-1)  # the filter for a silent source does not exist
             own = sources[i, heard, :size].double()
             if heard.any():
-                found = signal_distortion_ratio(estimates[i, heard, :size].double(), own)
-                before = signal_distortion_ratio(audio[i, :, :size].double().expand_as(own), own)
+                found = distortion_ratios(estimates[i, heard, :size], own)
+                before = distortion_ratios(audio[i, :, :size].expand_as(own), own)
                 # Not a number: an estimate like its source, to the last bits, or a silent one.
                 found, before = (v.nan_to_num(BEST).clamp(SILENT, BEST) for v in (found, before))
                 found[~estimates[i, heard, :size].any(-1)] = SILENT
                 values[i, heard.cpu()] = (found - before).float().cpu()
         return values
+
+
+def distortion_ratios(signals: Tensor, sources: Tensor) -> Tensor:
+    """SDR in dB of each of several signals [S, T].
+
+    One by one: where several threads solve a batch of such systems, MKL has been seen to fail.
+    """
+    pairs = zip(signals.double(), sources.double(), strict=True)
+    return torch.stack([signal_distortion_ratio(signal, source) for signal, source in pairs])
 
 
 class FromPackage(UtteranceMean):

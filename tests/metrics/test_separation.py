@@ -85,6 +85,17 @@ def test_silence_has_figures_where_some_source_is_heard():
     assert nothing.total("utterances") == 0
 
 
+def test_sdr_by_two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        metric = SdrImprovement()
+        metric.update(**batch_of(2))
+        assert np.isfinite(metric.compute()[""])
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_perfect_estimate_has_the_best_sdr():
     batch = batch_of(2)
     batch["estimates"] = batch["sources"].clone()
