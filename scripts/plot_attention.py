@@ -27,10 +27,11 @@ def weights_of(run: Run, audio: Tensor, block: int) -> Tensor:
     model: Any = run.model
     attention = model.mask_net.blocks[block].attention
     seen: list[tuple] = []
-    attention.register_forward_pre_hook(lambda module, given: seen.append(given))
+    handle = attention.register_forward_pre_hook(lambda module, given: seen.append(given))
     with torch.inference_mode():
         # The model itself, since the task would hand it long recordings in windows.
         model(audio=audio[None], audio_length=torch.tensor([len(audio)]), id=["the recording"])
+        handle.remove()
         x, turn, padding = seen[0]
         _, heads = attention.listen(x, turn, padding)
         query, _, key, _ = (grouped(head) for head in heads)

@@ -8,6 +8,7 @@ files of the same names but for their endings, in any order of the speakers.
 import argparse
 import functools
 import glob
+import itertools
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def find(folder: Path, name: str) -> Path:
         FileNotFoundError: there is none.
     """
     stem = safe_name(name)
-    for path in (folder / name, folder / f"{stem}.wav", *folder.glob(f"{glob.escape(stem)}.*")):
+    others = folder.glob(f"{glob.escape(stem)}.*")  # looked through only if they are needed
+    for path in itertools.chain((folder / name, folder / f"{stem}.wav"), others):
         if is_recording(path) and path.exists():
             return path
     raise FileNotFoundError(f"{folder}: no {name} in it.")

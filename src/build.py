@@ -380,6 +380,6 @@ def overlaid(config: DictConfig, changes: DictConfig | None) -> DictConfig:
     if not isinstance(merged, DictConfig):
         raise ValueError("config: not a mapping.")
     if datasets is not None:
-        whole = any("_target_" in dataset for dataset in datasets.values())
+        whole = any(dataset and "_target_" in dataset for dataset in datasets.values())
         merged.datasets = datasets if whole else OmegaConf.merge(merged.datasets, datasets)
     return merged

@@ -149,7 +149,10 @@ class SeparationTask(Task):
             add_scores(rows, estimates.float(), sources, audio, audio_length)
         at_mixture = levelled(estimates.float(), audio.float(), "mixture")
         add_activity(rows, at_mixture, audio, audio_length)
-        estimates = levelled(estimates.float(), audio.float(), self.output_level)
+        if self.output_level == "mixture":
+            estimates = at_mixture
+        else:
+            estimates = levelled(estimates.float(), audio.float(), self.output_level)
         return found | {"estimates": estimates, "rows": rows}
 
     def log_batch(self, writer: Any, step: int, name: str, **batch: Any) -> None:

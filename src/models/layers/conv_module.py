@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.layers.depthwise_conv import depthwise, depthwise_gradients
-from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
+from src.models.layers.dropout import STEPS, draw_kept, drop, dropout, scale_of
 from src.models.layers.eager import eager_on_cpu
 from src.models.layers.masked_norm import hide
 from src.models.layers.strips import in_strips
@@ -122,10 +122,10 @@ class LeanModule(torch.autograd.Function):
         kernels = kernels * scale_of(dropped)
         inner = F.linear(norm(x), weight, bias)
         found = depthwise(F.silu(inner), kernels)
-        keep = draw_kept(found, dropped) if dropped else None
+        keep = draw_kept(found, dropped)
         ctx.save_for_backward(x, weight, kernels, inner, keep)
         ctx.norm, ctx.scale = norm, scale_of(dropped)
-        return found if keep is None else found.mul_(keep)
+        return drop(found, keep)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

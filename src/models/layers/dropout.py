@@ -24,20 +24,27 @@ class BitDropout(torch.autograd.Function):
         keep = draw_kept(x, dropped)
         ctx.save_for_backward(keep)
         ctx.scale = scale_of(dropped)
-        return (x * keep).mul_(ctx.scale)
+        return drop(x * ctx.scale, keep)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         """The same elements of the gradient."""
         (keep,) = ctx.saved_tensors
-        return (grads[0] * keep).mul_(ctx.scale), None
+        return drop(grads[0] * ctx.scale, keep), None
 
 
-def draw_kept(x: Tensor, dropped: int) -> Tensor:
-    """1 for the elements to keep and 0 for the others, int8, in the shape of x."""
+def draw_kept(x: Tensor, dropped: int) -> Tensor | None:
+    """1 for the elements to keep and 0 for the others, int8, in the shape of x; None: keep all."""
+    if not dropped:
+        return None
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
     return (bits >= dropped - STEPS // 2).view(torch.int8)
+
+
+def drop(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Zeros but for what is kept, in place."""
+    return x if keep is None else x.mul_(keep)
 
 
 def scale_of(dropped: int) -> float:

@@ -1,4 +1,4 @@
-"""Where hand-written ways pay."""
+"""When to take the ways that are written by hand for CPUs: strips, groups, lean backward passes."""
 
 import torch
 from torch import Tensor

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.dropout import STEPS, draw_kept, dropout, scale_of
+from src.models.layers.dropout import STEPS, draw_kept, drop, dropout, scale_of
 from src.models.layers.eager import eager_on_cpu
 
 
@@ -28,7 +28,7 @@ class SiluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dropped: int) -> Tensor:
         """[..., hidden] to [..., width]."""
-        keep = draw_kept(x, dropped) if dropped else None
+        keep = draw_kept(x, dropped)
         ctx.save_for_backward(x, weight, keep)
         ctx.scale, ctx.has_bias = scale_of(dropped), bias is not None
         # Rather the weights are scaled up than the hidden vectors, which are more.
@@ -45,8 +45,3 @@ class SiluLinear(torch.autograd.Function):
         grad_x = drop((grad @ weight).view_as(x), keep)
         torch.ops.aten.silu_backward.grad_input(grad_x, x, grad_input=grad_x)
         return grad_x, grad_weight, grad_bias, None
-
-
-def drop(x: Tensor, keep: Tensor | None) -> Tensor:
-    """Zeros but for what is kept, in place."""
-    return x if keep is None else x.mul_(keep)
