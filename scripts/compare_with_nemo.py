@@ -24,7 +24,7 @@ from scripts.side_by_side import cpu_memory, differ, gpu_memory, memory_added, t
 from src.interop.nemo import load_features, load_nemo, save_nemo, to_nemo
 from src.loss.masked_prediction import MaskedPredictionLoss
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from src.utils.entry import run_command
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 
-from src.models.layers.gated_attention import GROUP, grouped
+from src.models.layers.mossformer.gated_attention import GROUP, grouped
 from src.models.mossformer2 import MossFormer2
 from src.run import Run, load_run
 from src.utils.audio import read_audio

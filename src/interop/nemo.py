@@ -11,7 +11,7 @@ from src.interop import nemo_config
 from src.interop.archive import read_archive, write_archive
 from src.interop.naming import fill, inverted, replaced
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from src.transforms.features.log_mel import LogMel
 

@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.models.layers.conformer_layer import ConformerLayer
-from src.models.layers.dropout import dropout
-from src.models.layers.relative_attention import check_context, forbidden_pairs, position_table
-from src.models.layers.subsampling import Subsampling
+from src.models.layers.conformer.conformer_layer import ConformerLayer
+from src.models.layers.conformer.relative_attention import (
+    check_context,
+    forbidden_pairs,
+    position_table,
+)
+from src.models.layers.conformer.subsampling import Subsampling
+from src.models.ops.dropout import dropout
 from src.utils.lengths import valid
 
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.models.layers.lookahead import Lookahead
-from src.models.layers.masked_batch_norm import MaskedBatchNorm
-from src.models.layers.masked_conv import CLIP, MaskedConv
-from src.models.layers.recurrent import Recurrent
+from src.models.layers.deepspeech.lookahead import Lookahead
+from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm
+from src.models.layers.deepspeech.masked_conv import CLIP, MaskedConv
+from src.models.layers.deepspeech.recurrent import Recurrent
 from src.utils.lengths import valid
 
 # The paper's stacks of two and three layers; kernels and strides are (frequency, time).

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.models.layers.mask_net import MaskNet
-from src.models.layers.masked_norm import hide
+from src.models.layers.mossformer.mask_net import MaskNet
+from src.models.layers.mossformer.masked_norm import hide
 from src.utils.lengths import valid
 
 

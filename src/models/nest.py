@@ -6,8 +6,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
-from src.models.layers.quantizer import RandomProjectionQuantizer
+from src.models.layers.nest.block_mask import BlockMask
+from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.utils.lengths import valid
 
 POSITIONS = ("before_subsampling", "after_subsampling")

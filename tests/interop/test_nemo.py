@@ -20,7 +20,7 @@ from src.interop.nemo import (
 )
 from src.interop.nemo_config import read_encoder, read_features, write
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from src.transforms.features.log_mel import LogMel
 from tests.golden import FIXTURES, golden, part

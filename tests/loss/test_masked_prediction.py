@@ -3,7 +3,7 @@ import torch
 
 from src.loss.masked_prediction import MaskedPredictionLoss
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from tests.golden import golden, part
 

@@ -6,14 +6,14 @@ import torch
 from src.interop.nemo import from_nemo
 from src.interop.nemo_config import read_encoder
 from src.models.conformer import ConformerEncoder, drop_rates
-from src.models.layers.conformer_layer import FrameNorm
-from src.models.layers.relative_attention import (
+from src.models.layers.conformer.conformer_layer import FrameNorm
+from src.models.layers.conformer.relative_attention import (
     RelativeAttention,
     forbidden_pairs,
     position_table,
     skew,
 )
-from src.models.layers.subsampling import Subsampling
+from src.models.layers.conformer.subsampling import Subsampling
 from tests.golden import golden, part
 
 TINY = {"n_features": 16, "layers": 2, "width": 16, "heads": 2, "subsampling_channels": 4}

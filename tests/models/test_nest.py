@@ -8,8 +8,8 @@ import torch
 from src.interop.nemo import load_features, load_nemo, to_nemo
 from src.loss.masked_prediction import MaskedPredictionLoss
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
-from src.models.layers.quantizer import RandomProjectionQuantizer
+from src.models.layers.nest.block_mask import BlockMask
+from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.models.nest import NEST
 from tests.golden import FIXTURES, golden, part
 

@@ -7,7 +7,7 @@ import torch
 
 import src.models
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 
 TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "mask": 1}
 

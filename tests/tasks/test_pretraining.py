@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from src.models.conformer import ConformerEncoder
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from src.tasks.pretraining import PretrainingTask
 

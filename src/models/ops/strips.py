@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from src.models.layers.eager import eager_on_cpu
+from src.models.ops.eager import eager_on_cpu
 
 STRIP = 512  # frames
 

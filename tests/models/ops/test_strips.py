@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from src.models.layers import gated_attention, strips
-from src.models.layers.conv_module import ConvModule, ScaleNorm
-from src.models.layers.gated_attention import GatedAttention, turns
+from src.models.layers.mossformer import gated_attention
+from src.models.layers.mossformer.conv_module import ConvModule, ScaleNorm
+from src.models.layers.mossformer.gated_attention import GatedAttention, turns
+from src.models.ops import strips
 
 
 @pytest.fixture

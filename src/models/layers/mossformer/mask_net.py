@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from src.models.layers.gated_attention import TURNED, GatedAttention, turns
-from src.models.layers.gated_memory import GatedMemory
-from src.models.layers.masked_norm import MaskedNorm
+from src.models.layers.mossformer.gated_attention import TURNED, GatedAttention, turns
+from src.models.layers.mossformer.gated_memory import GatedMemory
+from src.models.layers.mossformer.masked_norm import MaskedNorm
 
 
 class Block(nn.Module):

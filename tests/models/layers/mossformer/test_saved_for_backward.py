@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from src.models.layers import conv_module
-from src.models.layers.conv_module import CentredNorm, ConvModule, ScaleNorm, together
-from src.models.layers.gated_attention import Gate
+from src.models.layers.mossformer import conv_module
+from src.models.layers.mossformer.conv_module import CentredNorm, ConvModule, ScaleNorm, together
+from src.models.layers.mossformer.gated_attention import Gate
 
 
 def assert_same(fast, plain, *inputs):

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.depthwise_conv import DepthwiseConv
-from src.models.layers.dropout import dropout
-from src.models.layers.relative_attention import RelativeAttention
-from src.models.layers.silu_linear import silu_linear
+from src.models.layers.conformer.relative_attention import RelativeAttention
+from src.models.ops.depthwise_conv import DepthwiseConv
+from src.models.ops.dropout import dropout
+from src.models.ops.silu_linear import silu_linear
 
 
 class FeedForward(nn.Module):

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from src.models.layers.block_mask import BlockMask
+from src.models.layers.nest.block_mask import BlockMask
 from tests.golden import FIXTURES
 
 STATISTICS = json.loads((FIXTURES / "nest_masking_stats.json").read_text())

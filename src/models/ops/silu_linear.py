@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.dropout import STEPS, draw_kept, drop, dropout, scale_of
-from src.models.layers.eager import eager_on_cpu
+from src.models.ops.dropout import STEPS, draw_kept, drop, dropout, scale_of
+from src.models.ops.eager import eager_on_cpu
 
 
 def silu_linear(x: Tensor, linear: nn.Linear, probability: float, training: bool) -> Tensor:

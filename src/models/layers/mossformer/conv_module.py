@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.depthwise_conv import depthwise, depthwise_gradients
-from src.models.layers.dropout import STEPS, draw_kept, drop, dropout, scale_of
-from src.models.layers.eager import eager_on_cpu
-from src.models.layers.masked_norm import hide
-from src.models.layers.strips import in_strips
+from src.models.layers.mossformer.masked_norm import hide
+from src.models.ops.depthwise_conv import depthwise, depthwise_gradients
+from src.models.ops.dropout import STEPS, draw_kept, drop, dropout, scale_of
+from src.models.ops.eager import eager_on_cpu
+from src.models.ops.strips import in_strips
 
 KERNEL = 17  # frames
 

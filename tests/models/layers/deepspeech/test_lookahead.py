@@ -1,6 +1,6 @@
 import torch
 
-from src.models.layers.lookahead import Lookahead
+from src.models.layers.deepspeech.lookahead import Lookahead
 
 
 def test_by_hand():

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from src.models.layers.conv_module import CentredNorm, ConvModule, together
-from src.models.layers.depthwise_conv import depthwise
-from src.models.layers.masked_norm import MaskedNorm, hide
+from src.models.layers.mossformer.conv_module import CentredNorm, ConvModule, together
+from src.models.layers.mossformer.masked_norm import MaskedNorm, hide
+from src.models.ops.depthwise_conv import depthwise
 
 INNER = 256  # channels, whatever the width of the frames
 ORDER = 20  # frames of memory to either side, the present one included

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.conv_module import ConvModule, ScaleNorm, together
-from src.models.layers.dropout import dropout
-from src.models.layers.eager import eager_on_cpu
-from src.models.layers.masked_norm import hide
+from src.models.layers.mossformer.conv_module import ConvModule, ScaleNorm, together
+from src.models.layers.mossformer.masked_norm import hide
+from src.models.ops.dropout import dropout
+from src.models.ops.eager import eager_on_cpu
 
 GROUP = 256  # frames that see each other one by one
 KEY = 128  # width of queries and keys

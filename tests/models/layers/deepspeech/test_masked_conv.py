@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.models.layers.masked_conv import MaskedConv
+from src.models.layers.deepspeech.masked_conv import MaskedConv
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 2), (3, 4)])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.models.layers.eager import eager_on_cpu
+from src.models.ops.eager import eager_on_cpu
 
 STEPS = 1 << 16  # a random number of 16 bits decides about an element
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.layers.recurrent import Recurrent, flip
+from src.models.layers.deepspeech.recurrent import Recurrent, flip
 from src.utils.lengths import valid
 
 TORCH = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.models.layers.depthwise_conv import DepthwiseConv, depthwise
+from src.models.ops.depthwise_conv import DepthwiseConv, depthwise
 
 
 def plain(x, weight, bias, context, dilation=1):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.layers.masked_batch_norm import MaskedBatchNorm
+from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm
 from src.utils.lengths import valid
 
 LENGTH = torch.tensor([10, 6, 2])

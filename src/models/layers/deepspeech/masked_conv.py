@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from src.models.layers.masked_batch_norm import MaskedBatchNorm
+from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm
 from src.utils.lengths import valid
 
 CLIP = 20.0  # of the clipped ReLU min(max(x, 0), 20)

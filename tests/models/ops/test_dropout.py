@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.models.layers.dropout import dropout
+from src.models.ops.dropout import dropout
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])

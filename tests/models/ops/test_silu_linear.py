@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from src.models.layers.dropout import dropout
-from src.models.layers.silu_linear import silu_linear
+from src.models.ops.dropout import dropout
+from src.models.ops.silu_linear import silu_linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
