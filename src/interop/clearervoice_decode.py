@@ -1,7 +1,8 @@
-"""How ClearerVoice-Studio feeds its separation model, for those who compare with its outputs.
+"""Windowed decoding of ClearerVoice-Studio, to reproduce its outputs.
 
-Its windows are neither matched nor faded into each other, so that speakers can change places, and
-what no window keeps is silence. `SeparationTask` does without those faults; this is for checking.
+It neither aligns the permutations of neighbouring windows nor cross-fades them, so speakers can be
+swapped between windows, and samples that no window covers are zero. `SeparationTask` has neither
+defect and should be preferred.
 """
 
 from collections.abc import Callable
@@ -11,30 +12,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEVEL = 10 ** (-25 / 20)  # RMS, of the whole and then of what is louder than its mean
+LEVEL = 10 ** (-25 / 20)  # RMS of -25 dBFS, of the whole signal and then of its loud samples
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """One of the two ways in that project.
+class DecodingOptions:
+    """Options of the windowed decoding of ClearerVoice.
 
     Attributes:
-        window: seconds that the model hears at once.
-        whole: seconds up to which audio goes in as it is.
-        to_input: streams get the level of the input; otherwise all share a peak of 1.
+        window_seconds: length of a window, in seconds.
+        whole_seconds: audio of up to this duration is separated without windows.
+        match_input_level: True scales each stream to the RMS of the input; False scales all
+            streams by one factor, to a peak of 1.
     """
 
-    window: float
-    whole: float
-    to_input: bool
+    window_seconds: float
+    whole_seconds: float
+    match_input_level: bool
 
 
-PACKAGE = Decoding(window=2.0, whole=2.0, to_input=True)
-TRAINER = Decoding(window=1.0, whole=60.0, to_input=False)
+PACKAGE = DecodingOptions(window_seconds=2.0, whole_seconds=2.0, match_input_level=True)
+TRAINER = DecodingOptions(window_seconds=1.0, whole_seconds=60.0, match_input_level=False)
 
 
-def input_level(audio: Tensor) -> tuple[Tensor, float]:
-    """Audio [T] at the level that the package gives its input, and the factor that undoes it."""
+def normalize_level(audio: Tensor) -> tuple[Tensor, float]:
+    """Scale audio [T] as the package of ClearerVoice does before separation.
+
+    Returns:
+        The scaled audio [T], and the factor that undoes the scaling.
+    """
     first = LEVEL / (rms(audio) + 1e-6)
     audio = audio * first
     power = audio.square()
@@ -43,49 +49,65 @@ def input_level(audio: Tensor) -> tuple[Tensor, float]:
 
 
 def decode(
-    separate: Callable[[Tensor], Tensor], audio: Tensor, rate: int, way: Decoding = PACKAGE
+    separate: Callable[[Tensor], Tensor],
+    audio: Tensor,
+    sample_rate: int,
+    options: DecodingOptions = PACKAGE,
 ) -> Tensor:
-    """Streams [S, T] of a mixture [T], as that project would write them.
+    """Separate a mixture [T] into streams [S, T] as ClearerVoice does.
 
     Args:
-        separate: [T'] to [S, T'].
-        audio: of any length, at the level of `input_level`.
-        rate: in Hz.
-        way: `PACKAGE` or `TRAINER`, or one with other windows.
+        separate: the model, from [T'] to [S, T'].
+        audio: of any length, scaled by `normalize_level`.
+        sample_rate: in Hz.
+        options: `PACKAGE` for the published package, `TRAINER` for the evaluation in training.
+
+    Returns:
+        [S, T].
     """
-    size, window = len(audio), round(rate * way.window)
-    step = int(0.75 * window)
-    padded = F.pad(audio, (0, missing(size, window, step)))
-    whole = size <= way.whole * rate
-    found = separate(padded) if whole else joined(separate, padded, window, step)
-    if way.to_input:
-        found = found * (rms(audio) / found.square().mean(1, keepdim=True).sqrt())
+    size, window = len(audio), round(sample_rate * options.window_seconds)
+    stride = int(0.75 * window)
+    padded = F.pad(audio, (0, padding_size(size, window, stride)))
+    if size <= options.whole_seconds * sample_rate:
+        streams = separate(padded)
     else:
-        found = found / found.abs().max()
-    return found[:, :size]
+        streams = separate_windows(separate, padded, window, stride)
+    if options.match_input_level:
+        streams = streams * (rms(audio) / streams.square().mean(1, keepdim=True).sqrt())
+    else:
+        streams = streams / streams.abs().max()
+    return streams[:, :size]
 
 
-def missing(size: int, window: int, step: int) -> int:
-    """Zeros that are appended; often more than windows need."""
+def padding_size(size: int, window: int, stride: int) -> int:
+    """Number of zeros that ClearerVoice appends, in samples; often more than necessary."""
     if size < window:
         return window - size
-    if size < window + step:
-        return window + step - size
-    return size - (size - window) // step * step if (size - window) % step else 0
+    if size < window + stride:
+        return window + stride - size
+    return size - (size - window) // stride * stride if (size - window) % stride else 0
 
 
-def joined(separate: Callable[[Tensor], Tensor], audio: Tensor, window: int, step: int) -> Tensor:
-    """The middle parts of windows side by side, and silence where there are none."""
-    edge = (window - step) // 2
-    own = separate(audio[:window])
-    found = own.new_zeros(len(own), len(audio))
-    found[:, : window - edge] = own[:, : window - edge]
-    for start in range(step, len(audio) - window + 1, step):
-        own = separate(audio[start : start + window])
-        found[:, start + edge : start + window - edge] = own[:, edge : window - edge]
-    return found
+def separate_windows(
+    separate: Callable[[Tensor], Tensor], audio: Tensor, window: int, stride: int
+) -> Tensor:
+    """Concatenate the central parts of separated windows: [T] to [S, T], zero elsewhere.
+
+    Args:
+        separate: the model, from [T'] to [S, T'].
+        audio: [T].
+        window, stride: in samples.
+    """
+    edge = (window - stride) // 2
+    part = separate(audio[:window])
+    streams = part.new_zeros(len(part), len(audio))
+    streams[:, : window - edge] = part[:, : window - edge]
+    for start in range(stride, len(audio) - window + 1, stride):
+        part = separate(audio[start : start + window])
+        streams[:, start + edge : start + window - edge] = part[:, edge : window - edge]
+    return streams
 
 
 def rms(audio: Tensor) -> Tensor:
-    """Root of the mean square."""
+    """Root mean square of all samples."""
     return torch.sqrt(audio.square().mean())

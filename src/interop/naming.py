@@ -1,4 +1,4 @@
-"""Names of weights here and elsewhere."""
+"""Conversion of the names of weights between projects."""
 
 from pathlib import Path
 
@@ -6,32 +6,42 @@ from torch import Tensor, nn
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Put weights into a model, all of them.
+    """Load weights into a model, every one of which must fit.
+
+    Args:
+        model: whose weights are replaced.
+        weights: by the model's names.
+        path: of the file that they are from, for error messages.
 
     Raises:
-        ValueError: a name or shape doesn't fit.
+        ValueError: a weight is missing, unexpected or of a wrong shape; names the first.
     """
     own = model.state_dict()
-    faults = [f"{name} is missing" for name in own.keys() - weights.keys()]
-    faults += [f"{name} is unexpected" for name in weights.keys() - own.keys()]
-    faults += [
-        f"{name} has shape {list(weights[name].shape)}, wanted {list(own[name].shape)}"
+    errors = [f"{name} is missing" for name in own.keys() - weights.keys()]
+    errors += [f"{name} is unexpected" for name in weights.keys() - own.keys()]
+    errors += [
+        f"{name} has shape {list(weights[name].shape)}, expected {list(own[name].shape)}"
         for name in own.keys() & weights.keys()
         if own[name].shape != weights[name].shape
     ]
-    if faults:
-        raise ValueError(f"{path}: {len(faults)} weights don't fit; the first: {min(faults)}.")
+    if errors:
+        raise ValueError(f"{path}: {len(errors)} weights don't match; the first: {min(errors)}.")
     model.load_state_dict(weights)
 
 
-def replaced(name: str, pieces: dict[str, str]) -> str:
-    """The name with its beginning exchanged; as it is if no piece fits."""
-    for old, new in pieces.items():
+def replaced(name: str, prefixes: dict[str, str]) -> str:
+    """Replace the first of `prefixes` with which a dotted name begins, if there is one.
+
+    Args:
+        name: of a weight, as in a state dict.
+        prefixes: old to new, each one or more whole parts of a name.
+    """
+    for old, new in prefixes.items():
         if name == old or name.startswith(old + "."):
             return new + name[len(old) :]
     return name
 
 
-def inverted(pieces: dict[str, str]) -> dict[str, str]:
-    """The way back."""
-    return {new: old for old, new in pieces.items()}
+def inverted(prefixes: dict[str, str]) -> dict[str, str]:
+    """Swap old and new prefixes."""
+    return {new: old for old, new in prefixes.items()}

@@ -1,34 +1,51 @@
-"""A tiny model, to see the frame work and to start one's own from."""
+"""A minimal CTC model, to try the template and to start a new model from."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_sizes
 
 
 class Baseline(nn.Module):
-    """Every frame with a few neighbours through a small perceptron.
+    """CTC log-probabilities from one strided convolution over time and two linear layers.
 
     Args:
-        n_features: bins of the spectrogram.
-        n_tokens: of the output, the blank included.
-        width: of the hidden layers.
-        context: frames that the first layer sees, odd.
-        stride: frames that become one.
+        feat_in: frequency bins of the spectrogram.
+        vocab_size: number of output tokens, including the blank.
+        hidden_size: channels of the convolution and of the hidden layer.
+        kernel_size: of the convolution, in frames, odd.
+        stride: of the convolution, in frames.
+
+    Raises:
+        ValueError: a size is not a whole number from 1.
     """
 
     def __init__(
-        self, n_features: int, n_tokens: int, width: int = 256, context: int = 15, stride: int = 2
+        self,
+        feat_in: int,
+        vocab_size: int,
+        hidden_size: int = 256,
+        kernel_size: int = 15,
+        stride: int = 2,
     ):
         super().__init__()
+        check_sizes(
+            "Baseline",
+            feat_in=feat_in,
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            kernel_size=kernel_size,
+            stride=stride,
+        )
         self.stride = stride
-        self.conv = nn.Conv1d(n_features, width, context, stride, padding=context // 2)
-        self.hidden = nn.Linear(width, width)
-        self.output = nn.Linear(width, n_tokens)
+        self.conv = nn.Conv1d(feat_in, hidden_size, kernel_size, stride, padding=kernel_size // 2)
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, vocab_size)
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         return (frames - 1) // self.stride + 1
 
     def forward(
@@ -37,9 +54,17 @@ class Baseline(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
-        inside = valid(spectrogram_length, spectrogram.shape[-1]).unsqueeze(1)
-        x = F.relu(self.conv(spectrogram * inside)).transpose(1, 2)
+        """Compute CTC log-probabilities.
+
+        Args:
+            spectrogram: [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
+        """
+        padded = padding_mask(spectrogram_length, spectrogram.shape[-1]).unsqueeze(1)
+        x = F.relu(self.conv(spectrogram.masked_fill(padded, 0.0))).transpose(1, 2)
         x = self.output(F.relu(self.hidden(x)))
         return {
             "log_probs": F.log_softmax(x.float(), dim=-1),

@@ -1,4 +1,4 @@
-"""FastConformer (Rekesh et al., arXiv 2305.05084): a Conformer on strongly shortened time."""
+"""FastConformer encoder (Rekesh et al., arXiv 2305.05084)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,118 +10,160 @@ from torch import Tensor, nn
 
 from src.models.layers.conformer.conformer_layer import ConformerLayer
 from src.models.layers.conformer.relative_attention import (
-    check_context,
-    forbidden_pairs,
-    position_table,
+    check_att_context,
+    make_attention_mask,
+    relative_positions,
 )
 from src.models.layers.conformer.subsampling import Subsampling
 from src.models.ops.dropout import dropout
-from src.utils.lengths import valid
+from src.utils.annotations import fits
+from src.utils.lengths import padding_mask
+from src.utils.options import (
+    check_choice,
+    check_drop_probabilities,
+    check_sizes,
+    check_whole,
+    shown,
+)
 
 
 class ConformerEncoder(nn.Module):
-    """Spectrograms to one vector a frame.
+    """Encoder of spectrograms: convolutional subsampling and a stack of Conformer blocks.
+
+    Parameters are those of NeMo's ConformerEncoder, apart from `num_layers` (n_layers),
+    `num_heads` (n_heads) and `ff_expansion` (ff_expansion_factor).
 
     Args:
-        n_features: bins of the spectrogram.
-        layers: their number.
-        width: of the vectors.
-        heads: of the attention.
-        expansion: width inside the feed-forward modules, in widths.
-        kernel: of the convolutions, in frames, odd.
-        norm: of the convolutions: batch_norm, layer_norm or group_norm<N>.
-        bias: of linear maps and convolutions (norms and subsampling have one anyway).
-        subsampling: frames that become one, 8 or 4.
-        subsampling_channels: of its convolutions.
-        causal_subsampling: see `Subsampling`.
-        contexts: frames of past and future that attention sees, -1 for all; or a list of such
-            pairs, of which training draws one a batch and evaluation takes the first.
-        context_probabilities: of each pair of the list; None: all alike.
-        context_style: regular or chunked_limited, see `forbidden_pairs`.
-        conv_context: frames of past and future that a convolution sees, `causal` for none of the
-            future; None: as many of both.
-        scale_input: multiply the subsampled vectors by sqrt(width).
-        untie_biases: each layer has its own u and w of the attention, or all share them.
-        output: width of a last linear map; None: no such map.
-        dropout: see `ConformerLayer`.
-        dropout_input: on the subsampled vectors.
-        dropout_positions: on the position table.
-        dropout_attention: on the attention's weights.
-        layer_drop: probability that training passes over a layer (stochastic depth, arXiv
-            1603.09382).
-        layer_drop_mode: `linear`, growing to layer_drop at the last layer, or `uniform`.
-        layer_drop_start: layers at the beginning that are always there.
+        feat_in: frequency bins of the spectrogram.
+        num_layers: number of Conformer blocks.
+        d_model: size of the vectors; even, and a multiple of num_heads.
+        num_heads: attention heads.
+        ff_expansion: size of the feed-forward hidden layer, as a multiple of d_model.
+        conv_kernel_size: of the depthwise convolutions, in frames, odd.
+        conv_norm_type: norm of the convolution modules: `batch_norm`, `layer_norm` or
+            `group_norm<N>`.
+        use_bias: whether linear layers and convolutions of the blocks have a bias; layer norms and
+            subsampling always have one.
+        subsampling_factor: input frames for one output frame, 8 or 4.
+        subsampling_conv_channels: channels of the subsampling convolutions.
+        causal_downsampling: pad the subsampling convolutions with two zeros before and one after.
+        att_context_size: left and right context of attention in frames, -1 for unlimited; or a list
+            of such pairs, of which training draws one for each batch and evaluation uses the first.
+        att_context_probs: probability of each pair of the list; None for equal ones.
+        att_context_style: `regular`, where the context is relative to each frame, or
+            `chunked_limited`, where frames attend within chunks of right + 1 frames and to the
+            chunks before.
+        conv_context_size: left and right context of the depthwise convolutions in frames, or
+            `causal` for no right context; None for a symmetric one.
+        xscaling: multiply the subsampled vectors by sqrt(d_model).
+        untie_biases: each block has its own attention biases u and v; otherwise all share them.
+        feat_out: size of an output projection; None for no projection.
+        dropout: dropout probability in the feed-forward modules and of each residual branch.
+        dropout_pre_encoder: dropout probability of the subsampled vectors.
+        dropout_emb: dropout probability of the positional encoding.
+        dropout_att: dropout probability of the attention weights.
+        stochastic_depth_drop_prob: probability of dropping a block in training (arXiv 1603.09382),
+            from 0 to less than 1.
+        stochastic_depth_mode: `linear`, increasing to stochastic_depth_drop_prob at the last block,
+            or `uniform`.
+        stochastic_depth_start_layer: number of the first blocks that are never dropped, from 1.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: a parameter is outside of these values.
     """
 
     def __init__(
         self,
-        n_features: int = 80,
-        layers: int = 17,
-        width: int = 512,
-        heads: int = 8,
-        expansion: int = 4,
-        kernel: int = 9,
-        norm: str = "batch_norm",
-        bias: bool = True,
-        subsampling: int = 8,
-        subsampling_channels: int = 256,
-        causal_subsampling: bool = False,
-        contexts: Sequence[Any] = (-1, -1),
-        context_probabilities: Sequence[float] | None = None,
-        context_style: str = "regular",
-        conv_context: Sequence[int] | str | None = None,
-        scale_input: bool = True,
+        feat_in: int = 80,
+        num_layers: int = 17,
+        d_model: int = 512,
+        num_heads: int = 8,
+        ff_expansion: int = 4,
+        conv_kernel_size: int = 9,
+        conv_norm_type: str = "batch_norm",
+        use_bias: bool = True,
+        subsampling_factor: int = 8,
+        subsampling_conv_channels: int = 256,
+        causal_downsampling: bool = False,
+        att_context_size: Sequence[Any] = (-1, -1),
+        att_context_probs: Sequence[float] | None = None,
+        att_context_style: str = "regular",
+        conv_context_size: Sequence[int] | str | None = None,
+        xscaling: bool = True,
         untie_biases: bool = True,
-        output: int | None = None,
+        feat_out: int | None = None,
         dropout: float = 0.1,
-        dropout_input: float = 0.1,
-        dropout_positions: float = 0.0,
-        dropout_attention: float = 0.1,
-        layer_drop: float = 0.0,
-        layer_drop_mode: str = "linear",
-        layer_drop_start: int = 1,
+        dropout_pre_encoder: float = 0.1,
+        dropout_emb: float = 0.0,
+        dropout_att: float = 0.1,
+        stochastic_depth_drop_prob: float = 0.0,
+        stochastic_depth_mode: str = "linear",
+        stochastic_depth_start_layer: int = 1,
     ):
         options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        self.options = options  # as given, to be written into the configs of other projects
-        if width % heads or width % 2:
-            raise ValueError(f"ConformerEncoder: {heads} heads don't divide a width of {width}.")
-        self.n_features, self.width, self.scale_input = n_features, width, scale_input
-        self.dropout_input, self.dropout_positions = dropout_input, dropout_positions
-        self.contexts = as_contexts(contexts)
-        self.context_probabilities = check_probabilities(context_probabilities, self.contexts)
-        self.context_style = context_style
-        for context in self.contexts:
-            check_context(context, context_style)
-        self.layer_drop = drop_rates(layers, layer_drop, layer_drop_mode, layer_drop_start)
-        self.subsampling = Subsampling(
-            n_features, width, subsampling_channels, subsampling, causal_subsampling
+        self.options = options  # as given, for the configs of exported checkpoints
+        check_sizes(
+            "ConformerEncoder",
+            feat_in=feat_in,
+            num_layers=num_layers,
+            d_model=d_model,
+            num_heads=num_heads,
+            ff_expansion=ff_expansion,
+            conv_kernel_size=conv_kernel_size,
+            subsampling_conv_channels=subsampling_conv_channels,
         )
-        conv_padding = as_padding(conv_context, kernel)
+        check_drop_probabilities(
+            "ConformerEncoder",
+            dropout=dropout,
+            dropout_pre_encoder=dropout_pre_encoder,
+            dropout_emb=dropout_emb,
+            dropout_att=dropout_att,
+            stochastic_depth_drop_prob=stochastic_depth_drop_prob,
+        )
+        if d_model % num_heads or d_model % 2:
+            raise ValueError(
+                f"ConformerEncoder.d_model: {d_model} with {num_heads} heads; an even number and a "
+                "multiple of num_heads."
+            )
+        self.feat_in, self.d_model, self.xscaling = feat_in, d_model, xscaling
+        self.dropout_pre_encoder, self.dropout_emb = dropout_pre_encoder, dropout_emb
+        self.att_context_sizes = as_pairs(att_context_size)
+        self.att_context_probs = check_probs(att_context_probs, len(self.att_context_sizes))
+        self.att_context_style = att_context_style
+        for pair in self.att_context_sizes:
+            check_att_context(pair, att_context_style)
+        self.drop_probs = stochastic_depth_probs(
+            num_layers,
+            stochastic_depth_drop_prob,
+            stochastic_depth_mode,
+            stochastic_depth_start_layer,
+        )
+        self.subsampling = Subsampling(
+            feat_in, d_model, subsampling_conv_channels, subsampling_factor, causal_downsampling
+        )
+        conv_context = as_conv_context(conv_context_size, conv_kernel_size)
         self.layers = nn.ModuleList(
             ConformerLayer(
-                width,
-                heads,
-                expansion * width,
-                kernel,
-                conv_padding,
-                norm,
-                bias,
+                d_model,
+                num_heads,
+                ff_expansion * d_model,
+                conv_kernel_size,
+                conv_context,
+                conv_norm_type,
+                use_bias,
                 dropout,
-                dropout_attention,
+                dropout_att,
             )
-            for _ in range(layers)
+            for _ in range(num_layers)
         )
         if not untie_biases:
-            share_biases(self.layers)
-        self.output = nn.Linear(width, output) if output and output != width else None
-        self.output_width = output or width
+            tie_biases(self.layers)
+        self.out_proj = nn.Linear(d_model, feat_out) if feat_out and feat_out != d_model else None
+        self.feat_out = feat_out or d_model
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         return self.subsampling.output_length(frames)
 
     def forward(
@@ -130,104 +172,153 @@ class ConformerEncoder(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """`encoded` [B, D, T'] and `encoded_length` [B]."""
+        """Encode spectrograms.
+
+        Args:
+            spectrogram: [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            `encoded` [B, D, T'] and `encoded_length` [B], in output frames.
+        """
         x, length = self.subsampling(spectrogram, spectrogram_length)
         return {"encoded": self.encode(x, length).transpose(1, 2), "encoded_length": length}
 
     def encode(self, x: Tensor, length: Tensor) -> Tensor:
-        """Subsampled vectors [B, T', D] to encoded ones."""
-        for state in self.states(x, length):
-            x = state
-        return x if self.output is None else self.output(x)
+        """Apply the Conformer blocks and the output projection to subsampled vectors.
 
-    def states(self, x: Tensor, length: Tensor) -> Iterator[Tensor]:
-        """What goes into the first layer, and what comes out of each: layers + 1 of [B, T', D]."""
+        Args:
+            x: [B, T', D], from `subsampling`.
+            length: [B], vectors of each utterance without padding.
+
+        Returns:
+            [B, T', feat_out].
+        """
+        for state in self.hidden_states(x, length):
+            x = state
+        return x if self.out_proj is None else self.out_proj(x)
+
+    def hidden_states(self, x: Tensor, length: Tensor) -> Iterator[Tensor]:
+        """Iterate over the input of the first block and the output of every block.
+
+        Args:
+            x: [B, T', D], from `subsampling`.
+            length: [B], vectors of each utterance without padding.
+
+        Yields:
+            num_layers + 1 tensors [B, T', D].
+        """
         size = x.shape[1]
-        x = x * math.sqrt(self.width) if self.scale_input else x
-        x = dropout(x, self.dropout_input, self.training)
-        positions = position_table(size, self.width, x)
-        positions = dropout(positions, self.dropout_positions, self.training)
-        forbidden = forbidden_pairs(length, size, self.draw_context(), self.context_style)
-        padding = ~valid(length, size).unsqueeze(2)
+        x = x * math.sqrt(self.d_model) if self.xscaling else x
+        x = dropout(x, self.dropout_pre_encoder, self.training)
+        pos_emb = relative_positions(size, self.d_model, x)
+        pos_emb = dropout(pos_emb, self.dropout_emb, self.training)
+        context = self.draw_att_context()
+        attention_mask = make_attention_mask(length, size, context, self.att_context_style)
+        padded = padding_mask(length, size).unsqueeze(2)
         yield x
-        for layer, rate in zip(self.layers, self.layer_drop, strict=True):
-            new = layer(x, positions, forbidden, padding)
-            x = self.keep_or_drop(x, new, rate) if self.training and rate else new
+        for layer, drop_prob in zip(self.layers, self.drop_probs, strict=True):
+            y = layer(x, pos_emb, attention_mask, padded)
+            x = stochastic_depth(x, y, drop_prob) if self.training and drop_prob else y
             yield x
 
-    def keep_or_drop(self, old: Tensor, new: Tensor, rate: float) -> Tensor:
-        """Stochastic depth: the layer's change is left out, or made larger to keep its mean.
-
-        A layer that is left out keeps a gradient of zero, which several processes need.
-        """
-        kept = float(torch.rand(()) >= rate)
-        return old + (new - old) * (kept / (1 - rate))
-
-    def draw_context(self) -> tuple[int, int]:
-        """Past and future of this batch."""
-        if not self.training or len(self.contexts) == 1:
-            return self.contexts[0]
-        chances = torch.tensor(self.context_probabilities)
-        return self.contexts[int(torch.multinomial(chances, 1))]
+    def draw_att_context(self) -> tuple[int, int]:
+        """Left and right context of attention for a batch: a random pair in training."""
+        if not self.training or len(self.att_context_sizes) == 1:
+            return self.att_context_sizes[0]
+        probs = torch.tensor(self.att_context_probs)
+        return self.att_context_sizes[int(torch.multinomial(probs, 1))]
 
 
-def as_contexts(contexts: Sequence[Any]) -> list[tuple[int, int]]:
-    """One pair or a list of pairs, as a list."""
-    pairs = [contexts] if isinstance(contexts[0], int) else contexts
+def stochastic_depth(x: Tensor, y: Tensor, drop_prob: float) -> Tensor:
+    """Stochastic depth (arXiv 1603.09382): drop a block's residual y - x at random, or scale it up.
+
+    The parameters of a dropped block have a gradient of zero rather than none, which distributed
+    training needs.
+
+    Args:
+        x: input of the block.
+        y: output of the block.
+        drop_prob: probability of dropping.
+
+    Returns:
+        x, or x + (y - x) / (1 - drop_prob); the expected value is y.
+    """
+    keep = float(torch.rand(()) >= drop_prob)
+    return x + (y - x) * (keep / (1 - drop_prob))
+
+
+def as_pairs(att_context_size: Sequence[Any]) -> list[tuple[int, int]]:
+    """List of (left, right) from one pair or from a list of pairs.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    single = len(att_context_size) > 0 and not isinstance(att_context_size[0], Sequence)
+    pairs = [att_context_size] if single else att_context_size
+    if not pairs or not all(fits(pair, tuple[int, int]) for pair in pairs):
+        raise ValueError(
+            f"ConformerEncoder.att_context_size: {shown(att_context_size)}; [left, right] in "
+            "frames, or a list of such pairs."
+        )
     return [(int(left), int(right)) for left, right in pairs]
 
 
-def check_probabilities(
-    probabilities: Sequence[float] | None, contexts: list[tuple[int, int]]
+def check_probs(att_context_probs: Sequence[float] | None, number: int) -> list[float]:
+    """One probability for each attention context; equal ones for None.
+
+    Raises:
+        ValueError: there are more or fewer than contexts, or their sum is not 1.
+    """
+    if att_context_probs is None:
+        return [1 / number] * number
+    if len(att_context_probs) != number or abs(sum(att_context_probs) - 1) > 1e-6:
+        raise ValueError(
+            f"ConformerEncoder.att_context_probs: {list(att_context_probs)}; one for each of "
+            f"{number} contexts, with the sum 1."
+        )
+    return [float(p) for p in att_context_probs]
+
+
+def as_conv_context(
+    conv_context_size: Sequence[int] | str | None, kernel_size: int
+) -> tuple[int, int]:
+    """Left and right context of a depthwise convolution, in frames.
+
+    Raises:
+        ValueError: they do not add up to kernel_size - 1.
+    """
+    size = conv_context_size
+    if size is None:
+        size = ((kernel_size - 1) // 2, kernel_size - 1 - (kernel_size - 1) // 2)
+    elif size == "causal":
+        size = (kernel_size - 1, 0)
+    if isinstance(size, str) or len(size) != 2 or min(size) < 0 or sum(size) != kernel_size - 1:
+        raise ValueError(
+            f"ConformerEncoder.conv_context_size: {conv_context_size}; 'causal', or left and right "
+            f"frames that add up to {kernel_size - 1}."
+        )
+    return int(size[0]), int(size[1])
+
+
+def stochastic_depth_probs(
+    num_layers: int, drop_prob: float, mode: str, start_layer: int
 ) -> list[float]:
-    """One probability for each context."""
-    if probabilities is None:
-        return [1 / len(contexts)] * len(contexts)
-    if len(probabilities) != len(contexts) or abs(sum(probabilities) - 1) > 1e-6:
-        raise ValueError(
-            f"ConformerEncoder: context_probabilities {list(probabilities)}; one for each of "
-            f"{len(contexts)} contexts, with the sum 1."
-        )
-    return [float(p) for p in probabilities]
-
-
-def as_padding(context: Sequence[int] | str | None, kernel: int) -> tuple[int, int]:
-    """Zeros before and after a convolution.
+    """Probability of dropping each block.
 
     Raises:
-        ValueError: they don't fit the kernel.
+        ValueError: the mode is unknown, or the first layer out of range.
     """
-    if context is None:
-        context = ((kernel - 1) // 2, kernel - 1 - (kernel - 1) // 2)
-    elif context == "causal":
-        context = (kernel - 1, 0)
-    if isinstance(context, str) or len(context) != 2 or sum(context) != kernel - 1:
-        raise ValueError(
-            f"ConformerEncoder: conv_context {context}; 'causal', or frames of past and future "
-            f"that add up to {kernel - 1}."
-        )
-    return int(context[0]), int(context[1])
+    check_choice("ConformerEncoder.stochastic_depth_mode", mode, ("linear", "uniform"))
+    check_whole("ConformerEncoder.stochastic_depth_start_layer", start_layer, 1, num_layers)
+    later = num_layers - start_layer
+    factors = [i / later if mode == "linear" else 1.0 for i in range(1, later + 1)]
+    return [0.0] * start_layer + [drop_prob * factor for factor in factors]
 
 
-def drop_rates(layers: int, rate: float, mode: str, start: int) -> list[float]:
-    """For each layer the probability of being passed over.
-
-    Raises:
-        ValueError: an argument makes no sense.
-    """
-    if not 0 <= rate < 1 or mode not in ("linear", "uniform") or not 1 <= start <= layers:
-        raise ValueError(
-            f"ConformerEncoder: layer_drop {rate} from layer {start}, {mode}; a probability below "
-            f"1, linear or uniform, from layer 1 to {layers}."
-        )
-    later = layers - start
-    steps = [i / later if mode == "linear" else 1.0 for i in range(1, later + 1)]
-    return [0.0] * start + [rate * step for step in steps]
-
-
-def share_biases(layers: nn.ModuleList) -> None:
-    """Let all layers have the first one's u and w."""
-    attentions: list[Any] = [layer.attention for layer in layers]
+def tie_biases(layers: nn.ModuleList) -> None:
+    """Share the first block's attention biases u and v with all blocks."""
+    attentions: list[Any] = [layer.self_attn for layer in layers]
     for attention in attentions:
-        attention.content_bias = attentions[0].content_bias
-        attention.position_bias = attentions[0].position_bias
+        attention.pos_bias_u = attentions[0].pos_bias_u
+        attention.pos_bias_v = attentions[0].pos_bias_v

@@ -1,4 +1,4 @@
-"""Recognisers on a FastConformer: fine-tuned whole, or probed while it stays as it is."""
+"""CTC models on a FastConformer encoder: fine-tuned as a whole, or a probe of a frozen one."""
 
 import torch
 import torch.nn.functional as F
@@ -9,20 +9,20 @@ from src.models.conformer import ConformerEncoder
 
 
 class ConformerCTC(nn.Module):
-    """An encoder and a linear layer: for CTC.
+    """CTC log-probabilities from an encoder and a linear layer.
 
     Args:
-        encoder: of spectrograms.
-        n_tokens: of the output, the blank included.
+        encoder: encoder of spectrograms.
+        vocab_size: number of output tokens, including the blank.
     """
 
-    def __init__(self, encoder: ConformerEncoder, n_tokens: int):
+    def __init__(self, encoder: ConformerEncoder, vocab_size: int):
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.output_width, n_tokens)
+        self.head = nn.Linear(encoder.feat_out, vocab_size)
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         return self.encoder.output_length(frames)
 
     def forward(
@@ -31,35 +31,45 @@ class ConformerCTC(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
+        """Compute CTC log-probabilities.
+
+        Args:
+            spectrogram: [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
+        """
         x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
-        scores = self.head(self.encoder.encode(x, length))
-        return {"log_probs": F.log_softmax(scores.float(), dim=-1), "log_probs_length": length}
+        logits = self.head(self.encoder.encode(x, length))
+        return {"log_probs": F.log_softmax(logits.float(), dim=-1), "log_probs_length": length}
 
 
 class LayerProbe(nn.Module):
-    """What a frozen encoder knows: a learnt weighted sum of its layers and a linear layer, for CTC.
+    """CTC log-probabilities from a learnt weighted sum of a frozen encoder's layers.
 
-    As in SUPERB (Yang et al., arXiv 2105.01051, section 3): each layer's frames are normalised to
-    mean 0 and variance 1 before they are weighed, so that a weight says how much a layer counts.
+    As in SUPERB (Yang et al., arXiv 2105.01051, section 3). The hidden states of each layer are
+    normalised to mean 0 and variance 1 per frame before the sum, so that the weights of layers can
+    be compared with each other.
 
     Args:
-        encoder: never trained here, and always in evaluation mode.
-        n_tokens: of the output, the blank included.
+        encoder: encoder of spectrograms; its parameters are frozen, and it is always in evaluation
+            mode.
+        vocab_size: number of output tokens, including the blank.
     """
 
-    def __init__(self, encoder: ConformerEncoder, n_tokens: int):
+    def __init__(self, encoder: ConformerEncoder, vocab_size: int):
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
         self.layer_scores = nn.Parameter(torch.zeros(len(encoder.layers) + 1))
-        self.head = nn.Linear(encoder.width, n_tokens)
+        self.head = nn.Linear(encoder.d_model, vocab_size)
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         return self.encoder.output_length(frames)
 
     def layer_weights(self) -> Tensor:
-        """What the subsampling and each layer weigh, adding up to 1: [layers + 1]."""
+        """Weights of the subsampling and of each layer, with the sum 1: [num_layers + 1]."""
         return self.layer_scores.softmax(0)
 
     def forward(
@@ -68,17 +78,25 @@ class LayerProbe(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
+        """Compute CTC log-probabilities.
+
+        Args:
+            spectrogram: [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
+        """
         with torch.no_grad():
             x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
-            states = torch.stack(list(self.encoder.states(x, length)))
+            states = torch.stack(list(self.encoder.hidden_states(x, length)))
             states = F.layer_norm(states, states.shape[-1:])
         mixed = torch.einsum("l,lbtd->btd", self.layer_weights().to(states.dtype), states)
         log_probs = F.log_softmax(self.head(mixed).float(), dim=-1)
         return {"log_probs": log_probs, "log_probs_length": length}
 
     def train(self, mode: bool = True) -> "LayerProbe":
-        """As usual, but the encoder stays in evaluation mode."""
+        """Set the mode of the probe; the encoder stays in evaluation mode."""
         super().train(mode)
         self.encoder.eval()
         return self

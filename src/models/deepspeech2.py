@@ -9,81 +9,95 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.layers.deepspeech.lookahead import Lookahead
-from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm
+from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm, zero_padding
 from src.models.layers.deepspeech.masked_conv import CLIP, MaskedConv
 from src.models.layers.deepspeech.recurrent import Recurrent
-from src.utils.lengths import valid
+from src.utils.annotations import check_arguments
+from src.utils.lengths import padding_mask
+from src.utils.options import check_drop_probabilities, check_sizes, check_whole
 
-# The paper's stacks of two and three layers; kernels and strides are (frequency, time).
+# Two and three layers as in the paper; kernel sizes and strides are (frequency, time).
 TWO_CONVOLUTIONS = (
-    {"channels": 32, "kernel": (41, 11), "stride": (2, 2)},
-    {"channels": 32, "kernel": (21, 11), "stride": (2, 1)},
+    {"out_channels": 32, "kernel_size": (41, 11), "stride": (2, 2)},
+    {"out_channels": 32, "kernel_size": (21, 11), "stride": (2, 1)},
 )
 THREE_CONVOLUTIONS = (
     *TWO_CONVOLUTIONS,
-    {"channels": 96, "kernel": (21, 11), "stride": (2, 1)},
+    {"out_channels": 96, "kernel_size": (21, 11), "stride": (2, 1)},
 )
 
 
 class DeepSpeech2(nn.Module):
-    """Convolutions over time and frequency, recurrent layers, a linear layer: for CTC.
+    """CTC log-probabilities from 2D convolutions, recurrent layers and fully connected layers.
 
-    Where the paper normalises W h inside a recurrent layer, this model normalises the layer's
-    input, as public implementations do: the cells stay the fast ones of torch. The plain cell
-    uses ReLU without the paper's clipping.
+    Batch normalisation is applied to the input of a recurrent layer, as in public implementations,
+    which allows torch's RNNs; in the paper it is applied to W h inside the recurrence. The plain
+    RNN uses a ReLU without the paper's clipping. Under autocast vectors between layers are float32,
+    in which batch normalisation sums its gradients.
 
     Args:
-        n_features: bins of the spectrogram.
-        n_tokens: of the output, the blank included.
-        convolutions: two or three of {channels, kernel, stride}; sizes are (frequency, time).
-        cell: rnn, gru or lstm.
-        layers: recurrent layers, one to seven.
-        width: of their states.
-        bidirectional: both directions, added; else one-way with a lookahead convolution.
-        lookahead: frames of the future that the one-way model sees (the paper: 80).
-        hidden: widths of fully connected layers before the last one.
-        dropout: on the input of every recurrent layer but the first.
+        feat_in: frequency bins of the spectrogram.
+        vocab_size: number of output tokens, including the blank.
+        convolutions: two or three of {out_channels, kernel_size, stride}; sizes are
+            (frequency, time).
+        rnn_type: `rnn`, `gru` or `lstm`.
+        num_layers: recurrent layers, 1 to 7.
+        hidden_size: size of the state of a recurrent layer.
+        bidirectional: add the states of both directions; otherwise unidirectional layers and a
+            lookahead convolution.
+        lookahead_context: future frames of the lookahead convolution; 80 in the paper.
+        head_sizes: sizes of fully connected layers before the output layer.
+        dropout: dropout probability of the input of each recurrent layer but the first.
+
+    Raises:
+        ValueError: an argument is outside of these values.
     """
 
     def __init__(
         self,
-        n_features: int,
-        n_tokens: int,
+        feat_in: int,
+        vocab_size: int,
         convolutions: Sequence[dict[str, Any]] = TWO_CONVOLUTIONS,
-        cell: str = "lstm",
-        layers: int = 5,
-        width: int = 1024,
+        rnn_type: str = "lstm",
+        num_layers: int = 5,
+        hidden_size: int = 1024,
         bidirectional: bool = True,
-        lookahead: int = 80,
-        hidden: Sequence[int] = (),
+        lookahead_context: int = 80,
+        head_sizes: Sequence[int] = (),
         dropout: float = 0.0,
     ):
         super().__init__()
+        check_sizes("DeepSpeech2", feat_in=feat_in, vocab_size=vocab_size, hidden_size=hidden_size)
+        check_sizes("DeepSpeech2", **{f"head_sizes[{i}]": n for i, n in enumerate(head_sizes)})
+        check_sizes("DeepSpeech2", lookahead_context=lookahead_context)
+        check_drop_probabilities("DeepSpeech2", dropout=dropout)
+        check_whole("DeepSpeech2.num_layers", num_layers, 1, 7)
         if len(convolutions) not in (2, 3):
-            raise ValueError(f"DeepSpeech2: {len(convolutions)} convolutions, not two or three.")
-        if not 1 <= layers <= 7:
-            raise ValueError(f"DeepSpeech2: {layers} recurrent layers, not one to seven.")
+            raise ValueError(f"DeepSpeech2.convolutions: {len(convolutions)} layers; 2 or 3.")
         self.convolutions = nn.ModuleList()
-        channels, bins = 1, n_features
-        for options in convolutions:
+        channels, bins = 1, feat_in
+        for number, options in enumerate(convolutions):
+            place = f"DeepSpeech2.convolutions[{number}]"
+            check_arguments(place, MaskedConv, {"in_channels": channels, **options})
             conv = MaskedConv(channels, **options)
-            channels, bins = options["channels"], conv.output_size(bins, axis=0)
+            channels, bins = options["out_channels"], conv.output_size(bins, axis=0)
             self.convolutions.append(conv)
-        sizes = [channels * bins] + [width] * layers
-        self.norms = nn.ModuleList(MaskedBatchNorm(size) for size in sizes[1:-1])
-        self.recurrent = nn.ModuleList(
-            Recurrent(cell, size, width, bidirectional) for size in sizes[:-1]
+        sizes = [channels * bins] + [hidden_size] * num_layers
+        self.rnn_norms = nn.ModuleList(MaskedBatchNorm(size) for size in sizes[1:-1])
+        self.rnns = nn.ModuleList(
+            Recurrent(rnn_type, size, hidden_size, bidirectional) for size in sizes[:-1]
         )
-        self.lookahead = None if bidirectional else Lookahead(width, lookahead)
-        sizes = [width, *hidden]
+        self.lookahead = None if bidirectional else Lookahead(hidden_size, lookahead_context)
+        sizes = [hidden_size, *head_sizes]
         self.head_norms = nn.ModuleList(MaskedBatchNorm(size) for size in sizes)
         self.head = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in zip(sizes, [*hidden, n_tokens], strict=True)
+            nn.Linear(before, after, bias=False)
+            for before, after in zip(sizes, [*head_sizes, vocab_size], strict=True)
         )
         self.dropout = dropout
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         for conv in self.convolutions:
             frames = conv.output_size(frames, axis=1)  # type: ignore[operator]
         return frames
@@ -94,35 +108,60 @@ class DeepSpeech2(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """`log_probs` [B, T', n_tokens] and `log_probs_length` [B]."""
+        """Compute CTC log-probabilities.
+
+        Args:
+            spectrogram: [B, F, T], zero beyond the end of each utterance.
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
+        """
         x, length = spectrogram.unsqueeze(1), spectrogram_length
         for conv in self.convolutions:
             x, length = conv(x, length)
         x = x.flatten(1, 2).transpose(1, 2)  # [B, T', channels * bins]
-        mask = valid(length, x.shape[1]).unsqueeze(2).to(x.dtype)
-        x = self.recur(x, length, mask)
-        return {"log_probs": self.classify(x, mask), "log_probs_length": length}
+        padded = padding_mask(length, x.shape[1]).unsqueeze(2)
+        x = self.apply_rnns(x, length, padded)
+        return {"log_probs": self.apply_head(x, padded), "log_probs_length": length}
 
-    def recur(self, x: Tensor, length: Tensor, mask: Tensor) -> Tensor:
-        """The recurrent layers, each but the first behind its norm; [B, T', D] to [B, T', D]."""
-        for i, layer in enumerate(self.recurrent):
+    def apply_rnns(self, x: Tensor, length: Tensor, padding_mask: Tensor) -> Tensor:
+        """Apply the recurrent layers, all but the first after batch normalisation and dropout.
+
+        Args:
+            x: [B, T', channels * bins].
+            length: [B], frames of each utterance without padding.
+            padding_mask: [B, T', 1], True beyond the end.
+
+        Returns:
+            [B, T', hidden_size].
+        """
+        for i, rnn in enumerate(self.rnns):
             if i > 0:
-                x = normalize(self.norms[i - 1], x, mask)
+                x = normalize(self.rnn_norms[i - 1], x, padding_mask)
                 x = F.dropout(x, self.dropout, self.training)
-            x = layer(x, length) * mask
+            x = zero_padding(rnn(x, length).float(), padding_mask)
         if self.lookahead is not None:
-            x = torch.clamp(self.lookahead(x), 0, CLIP) * mask
+            x = zero_padding(torch.clamp(self.lookahead(x), 0, CLIP).float(), padding_mask)
         return x
 
-    def classify(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The fully connected layers; [B, T', D] to log-probabilities [B, T', V] in float32."""
+    def apply_head(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Apply the fully connected layers, each after batch normalisation.
+
+        Args:
+            x: [B, T', hidden_size].
+            padding_mask: [B, T', 1], True beyond the end.
+
+        Returns:
+            Log-probabilities [B, T', V] in float32.
+        """
         for i, (norm, linear) in enumerate(zip(self.head_norms, self.head, strict=True)):
             if i > 0:
-                x = torch.clamp(x, 0, CLIP) * mask
-            x = linear(normalize(norm, x, mask))
+                x = zero_padding(torch.clamp(x, 0, CLIP).float(), padding_mask)
+            x = linear(normalize(norm, x, padding_mask))
         return F.log_softmax(x.float(), dim=-1)
 
 
-def normalize(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Batch normalisation of features on the last axis: x [B, T, D], mask [B, T, 1]."""
-    return norm(x.transpose(1, 2), mask.transpose(1, 2)).transpose(1, 2)
+def normalize(norm: nn.Module, x: Tensor, padding_mask: Tensor) -> Tensor:
+    """Apply a MaskedBatchNorm to the last axis of x [B, T, D]; padding_mask is [B, T, 1]."""
+    return norm(x.transpose(1, 2), padding_mask.transpose(1, 2)).transpose(1, 2)

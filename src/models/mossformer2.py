@@ -7,55 +7,63 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.layers.mossformer.mask_net import MaskNet
-from src.models.layers.mossformer.masked_norm import hide
-from src.utils.lengths import valid
+from src.models.ops.masking import mask_padding
+from src.utils.lengths import padding_mask
 
 
 class MossFormer2(nn.Module):
-    """Encoder, masks, decoder.
+    """Separate the speakers of a mixture: a convolutional encoder, masks, a decoder.
 
     Args:
-        width: filters of the encoder, and of the frames in all blocks.
-        layers: blocks.
-        kernel: window of encoder and decoder in samples, even; frames are half of it apart.
-        speakers: signals that come out.
-        dropout: share of the numbers in each block that training leaves out.
-        memory: False for the blocks of plain MossFormer (arXiv 2302.11824).
-        recompute: compute each block again on the way back, for a third more time and a fraction
-            of the memory.
+        d_model: filters of the encoder, and channels of the frames in all blocks; even.
+        num_layers: blocks.
+        kernel_size: of encoder and decoder in samples, even; their stride is half of it.
+        num_speakers: signals that are estimated.
+        dropout: probability of attention weights and of outputs of modules in each block to be
+            zeroed in training.
+        use_fsmn: False for the blocks of MossFormer (arXiv 2302.11824), without the FSMN.
+        activation_checkpointing: save only the inputs of blocks for backward and compute each
+            block there again: a fraction of the memory for a third more time.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
         self,
-        width: int = 512,
-        layers: int = 24,
-        kernel: int = 16,
-        speakers: int = 2,
+        d_model: int = 512,
+        num_layers: int = 24,
+        kernel_size: int = 16,
+        num_speakers: int = 2,
         dropout: float = 0.1,
-        memory: bool = True,
-        recompute: bool = False,
+        use_fsmn: bool = True,
+        activation_checkpointing: bool = False,
     ):
         options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
-        if kernel < 2 or kernel % 2 or width < 2 or width % 2 or layers < 1 or speakers < 1:
-            raise ValueError(
-                f"MossFormer2: kernel {kernel} and width {width} must be even, and layers {layers} "
-                f"and speakers {speakers} at least 1."
-            )
+        for name, value, even in (
+            ("d_model", d_model, True),
+            ("num_layers", num_layers, False),
+            ("kernel_size", kernel_size, True),
+            ("num_speakers", num_speakers, False),
+        ):
+            if value < 1 or (even and value % 2):
+                allowed = "an even number, 2 or more" if even else "1 or more"
+                raise ValueError(f"MossFormer2: {name} is {value}; allowed: {allowed}.")
         if not 0 <= dropout < 1:
-            raise ValueError(f"MossFormer2: dropout {dropout} must be at least 0 and below 1.")
-        self.options: dict[str, Any] = options
-        self.kernel, self.stride, self.speakers = kernel, kernel // 2, speakers
-        self.encoder = nn.Conv1d(1, width, kernel, self.stride, bias=False)
-        self.mask_net = MaskNet(width, layers, speakers, dropout, memory, recompute)
-        self.decoder = nn.ConvTranspose1d(width, 1, kernel, self.stride, bias=False)
+            raise ValueError(f"MossFormer2: dropout is {dropout}; allowed: from 0 to below 1.")
+        self.options: dict[str, Any] = options  # as given, for exports
+        self.kernel_size, self.stride = kernel_size, kernel_size // 2
+        self.num_speakers = num_speakers
+        self.encoder = nn.Conv1d(1, d_model, kernel_size, self.stride, bias=False)
+        self.mask_net = MaskNet(
+            d_model, num_layers, num_speakers, dropout, use_fsmn, activation_checkpointing
+        )
+        self.decoder = nn.ConvTranspose1d(d_model, 1, kernel_size, self.stride, bias=False)
 
-    def frames(self, samples: Any) -> Any:
-        """Frames of so many samples (an int or tensor)."""
-        return (samples - self.kernel) // self.stride + 1
+    def num_frames(self, samples: Any) -> Any:
+        """Number of output frames of the encoder for a number of samples (int or Tensor)."""
+        return (samples - self.kernel_size) // self.stride + 1
 
     def forward(
         self,
@@ -64,32 +72,45 @@ class MossFormer2(nn.Module):
         id: list[str] | None = None,
         **_,
     ) -> dict[str, Tensor]:
-        """`estimates` [B, S, T], `masks` [B, S, D, n], and their lengths.
+        """Estimate the signal of each speaker.
 
-        The last few samples, fewer than half a window, belong to no frame and are 0.
+        Args:
+            audio: mixtures, [B, T].
+            audio_length: in samples, [B].
+            id: names of the mixtures, for error messages.
+
+        Returns:
+            `estimates` [B, S, T] with `estimates_length`, and `masks` [B, S, D, N] over N encoded
+            frames with `masks_length`. The last samples of a mixture, fewer than half a kernel,
+            belong to no frame and are 0 in `estimates`.
 
         Raises:
-            ValueError: audio is shorter than the window; names it by `id`.
+            ValueError: a mixture is shorter than the kernel; names it by `id`.
         """
-        own = audio_length.tolist()
-        if min(own) < self.kernel:
-            short = own.index(min(own))
-            name = id[short] if id else f"item {short}"
-            raise ValueError(f"{name}: {own[short]} samples, fewer than a window of {self.kernel}.")
-        encoded = F.relu(self.encoder(audio.unsqueeze(1))).transpose(1, 2)  # [B, n, D]
-        length = self.frames(audio_length)
-        padding = None
-        if min(own) < audio.shape[1]:
-            padding = ~valid(length, encoded.shape[1]).unsqueeze(2)
-        masks = self.mask_net(encoded, padding)  # [B, n, S, D]
-        frames = masks * hide(encoded, padding).unsqueeze(2)
-        samples = self.decoder(frames.permute(0, 2, 3, 1).flatten(0, 1)).unflatten(
-            0, (-1, self.speakers)
-        )
-        estimates = F.pad(samples.squeeze(2), (0, audio.shape[1] - samples.shape[3]))
+        samples = audio_length.tolist()
+        self.check_length(samples, id)
+        encoded = F.relu(self.encoder(audio.unsqueeze(1))).transpose(1, 2)  # [B, N, D]
+        masks_length = self.num_frames(audio_length)
+        padding = None  # spares equally long mixtures the masking
+        if min(samples) < audio.shape[1]:
+            padding = padding_mask(masks_length, encoded.shape[1]).unsqueeze(2)  # [B, N, 1]
+        masks = self.mask_net(encoded, padding)  # [B, N, S, D]
+        masked = masks * mask_padding(encoded, padding).unsqueeze(2)
+        masked = masked.permute(0, 2, 3, 1)  # [B, S, D, N]
+        estimates = self.decoder(masked.flatten(0, 1)).unflatten(0, (-1, self.num_speakers))
+        estimates = F.pad(estimates.squeeze(2), (0, audio.shape[1] - estimates.shape[3]))
         return {
             "estimates": estimates,
             "estimates_length": audio_length,
             "masks": masks.permute(0, 2, 3, 1),
-            "masks_length": length,
+            "masks_length": masks_length,
         }
+
+    def check_length(self, samples: list[int], id: list[str] | None) -> None:
+        """Raise ValueError if a mixture has fewer samples than the kernel."""
+        shortest = samples.index(min(samples))
+        if samples[shortest] < self.kernel_size:
+            name = id[shortest] if id else f"item {shortest}"
+            raise ValueError(
+                f"{name}: {samples[shortest]} samples, fewer than a window of {self.kernel_size}."
+            )

@@ -1,4 +1,4 @@
-"""NEST: self-supervised speech model by masked token prediction (arXiv 2408.13106)."""
+"""NEST: self-supervised pretraining by masked token prediction (arXiv 2408.13106)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,72 +8,73 @@ from torch import Tensor, nn
 from src.models.conformer import ConformerEncoder
 from src.models.layers.nest.block_mask import BlockMask
 from src.models.layers.nest.quantizer import RandomProjectionQuantizer
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_choice, check_sizes, check_whole
 
-POSITIONS = ("before_subsampling", "after_subsampling")
+MASK_POSITIONS = ("before_subsampling", "after_subsampling")
 
 
 class NEST(nn.Module):
-    """Hides blocks of noisy speech and predicts the tokens of the clean speech behind them.
+    """Prediction of the tokens of clean speech from noisy speech with masked blocks.
 
-    1. The quantizer turns the clean spectrogram into tokens.
-    2. Blocks of the noisy spectrogram are replaced by one vector, the mask embedding.
-    3. The encoder sees the rest.
-    4. The decoder names the tokens under the mask, and only those: scores for every frame would be
-       most of the memory of a training step.
+    1. The quantizer computes tokens of the clean spectrogram, the targets.
+    2. Blocks of the noisy spectrogram are replaced by a mask embedding.
+    3. The encoder encodes the masked spectrogram.
+    4. The decoder, a linear layer, predicts the tokens of masked frames, and only these: logits of
+       every frame would take most of the memory of a training step.
 
     Args:
-        encoder: of spectrograms.
-        masking: draws the blocks.
-        classes, books, code_size, distance: of the quantizer.
-        mask_position: `before_subsampling`, on the spectrogram, or `after_subsampling`, on the
-            vectors that enter the first layer. As in NeMo, tokens are then made of these vectors,
-            and the subsampling stays as it is at the start: targets that moved could be chased.
-        mask_threshold: a token is masked if more than this share of its frames is.
-        mask_value: a constant in place of the mask embedding.
+        encoder: encoder of spectrograms.
+        masking: draws the masks.
+        codebook_size: codes of each codebook of the quantizer, from 2.
+        num_codebooks: codebooks of the quantizer; one token of each is predicted for a frame.
+        code_dim: size of a code.
+        distance: of the quantizer, `l2` or `cosine`.
+        mask_position: `before_subsampling`, where frames of the spectrogram are masked, or
+            `after_subsampling`, where the vectors at the input of the first block are masked and
+            tokens are made of these vectors too. The subsampling is frozen then, as in NeMo:
+            trained targets could collapse.
+        mask_threshold: a token is predicted if more than this fraction of its frames is masked.
+        mask_value: constant value of the mask embedding; None for a random vector.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is outside of these values.
     """
 
     def __init__(
         self,
         encoder: ConformerEncoder,
         masking: BlockMask,
-        classes: int = 8192,
-        books: int = 1,
-        code_size: int = 16,
+        codebook_size: int = 8192,
+        num_codebooks: int = 1,
+        code_dim: int = 16,
         distance: str = "l2",
         mask_position: str = "before_subsampling",
         mask_threshold: float = 0.8,
         mask_value: float | None = None,
     ):
         super().__init__()
-        if mask_position not in POSITIONS:
-            raise ValueError(f"NEST: mask_position '{mask_position}' is none of {POSITIONS}.")
-        if classes < 2 or books < 1 or code_size < 1:
-            raise ValueError(
-                f"NEST: {classes} classes in {books} books of codes of {code_size} numbers; at "
-                "least 2, 1 and 1 are needed."
-            )
+        check_sizes("NEST", num_codebooks=num_codebooks, code_dim=code_dim)
+        check_whole("NEST.codebook_size", codebook_size, low=2)
+        check_choice("NEST.mask_position", mask_position, MASK_POSITIONS)
         self.encoder, self.masking = encoder, masking
         self.mask_position, self.mask_threshold = mask_position, mask_threshold
         before = mask_position == "before_subsampling"
-        size = encoder.n_features if before else encoder.width
-        frames = encoder.subsampling.factor if before else 1
+        size = encoder.feat_in if before else encoder.d_model
+        combine_time_steps = encoder.subsampling.factor if before else 1
         self.quantizer = RandomProjectionQuantizer(
-            size, frames, classes, books, code_size, distance
+            size, combine_time_steps, codebook_size, num_codebooks, code_dim, distance
         )
         encoder.subsampling.requires_grad_(before)
         embedding = 0.1 * torch.randn(size)
         if mask_value is not None:
             embedding = torch.full((size,), float(mask_value))
         self.mask_embedding = nn.Parameter(embedding, requires_grad=False)
-        self.decoder = nn.Linear(encoder.output_width, classes * books)
+        self.decoder = nn.Linear(encoder.feat_out, codebook_size * num_codebooks)
         nn.init.xavier_uniform_(self.decoder.weight)
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         return self.encoder.output_length(frames)
 
     def forward(
@@ -82,102 +83,130 @@ class NEST(nn.Module):
         spectrogram_length: Int[Tensor, " B"],
         noisy_spectrogram: Float[Tensor, "B F T"] | None = None,
         seed: Int[Tensor, " B"] | None = None,
-        mask: Bool[Tensor, "B M"] | None = None,
+        ssl_mask: Bool[Tensor, "B M"] | None = None,
         **_,
     ) -> dict[str, Tensor]:
-        """Encoded frames, and tokens with the scores of those under the mask.
+        """Encode masked speech, and compute targets and logits of the masked tokens.
 
         Args:
-            spectrogram: of the clean speech.
-            spectrogram_length: in frames.
-            noisy_spectrogram: what the encoder sees; without it, the clean speech.
-            seed: of each item, from which masks are drawn; without seeds nothing is masked.
-            mask: instead of a drawn one, [B, frames of the masked axis].
+            spectrogram: clean speech, [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+            noisy_spectrogram: input of the encoder, [B, F, T]; None for the clean speech.
+            seed: [B], from which masks are drawn; None for no mask.
+            ssl_mask: mask to use instead of a drawn one, [B, M], True at masked frames; M is the
+                number of frames before or after the subsampling.
 
         Returns:
-            `encoded` [B, D, T'] and `encoded_length` [B]; `tokens` [B, books, T'] with
-            `tokens_length`; `mask` and its `mask_length`; `masked_tokens`, True where a token is
-            to be predicted [B, T']; `logits` [N, classes, books] and `targets` [N, books] of those
-            N tokens, batch by batch in order of time.
+            `encoded` [B, D, T'] and `encoded_length` [B]; `tokens` [B, num_codebooks, T'] and
+            `tokens_length` [B]; `ssl_mask` [B, M] and `ssl_mask_length` [B]; `masked_tokens`
+            [B, T'], True for the N tokens of the batch that are predicted; `logits`
+            [N, codebook_size, num_codebooks] and `targets` [N, num_codebooks] of these tokens,
+            in the order of utterances and time.
         """
         noisy = spectrogram if noisy_spectrogram is None else noisy_spectrogram
-        given = (spectrogram, noisy, spectrogram_length, seed, mask)
-        hide = self.hide_vectors if self.after_subsampling else self.hide_frames
-        tokens, x, length, mask, hidden = hide(*given)
+        after = self.mask_position == "after_subsampling"
+        mask = self.mask_after_subsampling if after else self.mask_before_subsampling
+        tokens, x, length, ssl_mask, masked_tokens = mask(
+            spectrogram, noisy, spectrogram_length, seed, ssl_mask
+        )
         x = self.encoder.encode(x, length)
-        size = tokens.shape[1]  # causal subsampling puts out a frame more
-        tokens_length = length
-        if not self.after_subsampling:
-            tokens_length = -(-spectrogram_length // self.quantizer.frames)
-        hidden = hidden[:, :size] & valid(tokens_length, size)
+        size = tokens.shape[1]  # with causal subsampling x has one frame more
+        tokens_length = (
+            length if after else -(-spectrogram_length // self.encoder.subsampling.factor)
+        )
+        masked_tokens = masked_tokens[:, :size] & ~padding_mask(tokens_length, size)
         return {
             "encoded": x.transpose(1, 2),
             "encoded_length": length,
             "tokens": tokens.transpose(1, 2),
             "tokens_length": tokens_length,
-            "mask": mask,
-            "mask_length": length if self.after_subsampling else spectrogram_length,
-            "masked_tokens": hidden,
-            "logits": self.scores(x[:, :size][hidden]),
-            "targets": tokens[hidden],
+            "ssl_mask": ssl_mask,
+            "ssl_mask_length": length if after else spectrogram_length,
+            "masked_tokens": masked_tokens,
+            "logits": self.logits(x[:, :size][masked_tokens]),
+            "targets": tokens[masked_tokens],
         }
 
-    @property
-    def after_subsampling(self) -> bool:
-        """Where the mask lies."""
-        return self.mask_position == "after_subsampling"
-
-    def hide_frames(
-        self, clean: Tensor, noisy: Tensor, length: Tensor, seed: Tensor | None, mask: Tensor | None
+    def mask_before_subsampling(
+        self,
+        clean: Tensor,
+        noisy: Tensor,
+        length: Tensor,
+        seed: Tensor | None,
+        ssl_mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """Masked before the subsampling.
+        """Mask frames of the spectrogram, and subsample it.
+
+        Args:
+            clean: spectrogram of the clean speech, [B, F, T].
+            noisy: spectrogram to mask, [B, F, T].
+            length: [B], frames of each utterance without padding.
+            seed: [B], from which masks are drawn; None for no mask.
+            ssl_mask: mask to use instead of a drawn one, [B, T].
 
         Returns:
-            Tokens [B, T', books], vectors [B, T', D], their lengths, the mask [B, T] and the masked
-            tokens [B, T'].
+            Tokens [B, T', num_codebooks], vectors [B, T', D] and their lengths [B], the mask
+            [B, T], and masked_tokens [B, T'].
         """
-        frames = self.quantizer.frames
-        tokens = self.quantizer(whole_groups(clean, frames))
-        noisy = whole_groups(noisy, frames)
-        mask = self.draw(seed, length, noisy.shape[2], mask)
+        factor = self.encoder.subsampling.factor
+        tokens = self.quantizer(pad_to_multiple(clean, factor))
+        noisy = pad_to_multiple(noisy, factor)
+        ssl_mask = self.draw_mask(seed, length, noisy.shape[2], ssl_mask)
         embedding = self.mask_embedding[:, None].to(noisy.dtype)
-        x, length = self.encoder.subsampling(
-            torch.where(mask.unsqueeze(1), embedding, noisy), length
-        )
-        share = mask.float().unflatten(1, (-1, frames)).mean(2)
-        return tokens, x, length, mask, share > self.mask_threshold
+        masked = torch.where(ssl_mask.unsqueeze(1), embedding, noisy)
+        x, length = self.encoder.subsampling(masked, length)
+        fraction = ssl_mask.float().unflatten(1, (-1, factor)).mean(2)
+        return tokens, x, length, ssl_mask, fraction > self.mask_threshold
 
     @torch.no_grad()
-    def hide_vectors(
-        self, clean: Tensor, noisy: Tensor, length: Tensor, seed: Tensor | None, mask: Tensor | None
+    def mask_after_subsampling(
+        self,
+        clean: Tensor,
+        noisy: Tensor,
+        length: Tensor,
+        seed: Tensor | None,
+        ssl_mask: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """Masked after the subsampling; returns what `hide_frames` does."""
-        tokens = self.quantizer(self.encoder.subsampling(clean, length)[0].transpose(1, 2))
-        x, length = self.encoder.subsampling(noisy, length)
-        mask = self.draw(seed, length, x.shape[1], mask, self.encoder.subsampling.factor)
-        x = torch.where(mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
-        return tokens, x, length, mask, mask
+        """Subsample the spectrogram, and mask the subsampled vectors.
 
-    def draw(
+        Args:
+            clean: spectrogram of the clean speech, [B, F, T].
+            noisy: spectrogram whose vectors are masked, [B, F, T].
+            length: [B], frames of each utterance without padding.
+            seed: [B], from which masks are drawn; None for no mask.
+            ssl_mask: mask to use instead of a drawn one, [B, T'].
+
+        Returns:
+            Tokens [B, T', num_codebooks], vectors [B, T', D] and their lengths [B], the mask
+            [B, T'], and masked_tokens [B, T'], which equals the mask.
+        """
+        subsampling = self.encoder.subsampling
+        tokens = self.quantizer(subsampling(clean, length)[0].transpose(1, 2))
+        x, length = subsampling(noisy, length)
+        ssl_mask = self.draw_mask(seed, length, x.shape[1], ssl_mask, subsampling.factor)
+        x = torch.where(ssl_mask.unsqueeze(2), self.mask_embedding.to(x.dtype), x)
+        return tokens, x, length, ssl_mask, ssl_mask
+
+    def draw_mask(
         self,
         seed: Tensor | None,
         length: Tensor,
         size: int,
-        mask: Tensor | None,
-        shorten: int = 1,
+        ssl_mask: Tensor | None,
+        subsampling_factor: int = 1,
     ) -> Tensor:
-        """The mask that was given, a drawn one, or an empty one: [B, size]."""
-        if mask is not None:
-            return F.pad(mask, (0, size - mask.shape[1]))
+        """Mask [B, size]: the given one, else one drawn from the seeds, else an empty one."""
+        if ssl_mask is not None:
+            return F.pad(ssl_mask, (0, size - ssl_mask.shape[1]))
         if seed is None:
             return torch.zeros(len(length), size, dtype=torch.bool, device=length.device)
-        return self.masking(seed, length, size, shorten)
+        return self.masking(seed, length, size, subsampling_factor)
 
-    def scores(self, encoded: Tensor) -> Tensor:
-        """Logits [..., classes, books] of encoded frames [..., D]."""
-        return self.decoder(encoded).unflatten(-1, (-1, self.quantizer.books))
+    def logits(self, encoded: Tensor) -> Tensor:
+        """Logits [..., codebook_size, num_codebooks] of encoded frames [..., D]."""
+        return self.decoder(encoded).unflatten(-1, (-1, len(self.quantizer.codebooks)))
 
 
-def whole_groups(spectrogram: Tensor, frames: int) -> Tensor:
-    """The spectrogram [B, F, T] with zeros up to a multiple of `frames`."""
-    return F.pad(spectrogram, (0, -spectrogram.shape[2] % frames))
+def pad_to_multiple(spectrogram: Tensor, factor: int) -> Tensor:
+    """Pad a spectrogram [B, F, T] with zeros to a multiple of factor frames."""
+    return F.pad(spectrogram, (0, -spectrogram.shape[2] % factor))

@@ -7,7 +7,7 @@ from src.interop.clearervoice import load_clearervoice, save_clearervoice, to_cl
 from src.models.mossformer2 import MossFormer2
 from tests.golden import FIXTURES, golden, part
 
-SIZES = {"full": {"width": 512, "layers": 24}, "small": {"width": 384, "layers": 25}}
+SIZES = {"full": {"d_model": 512, "num_layers": 24}, "small": {"d_model": 384, "num_layers": 25}}
 
 
 def reference_weights():
@@ -17,11 +17,11 @@ def reference_weights():
 
 def tiny(**options):
     torch.manual_seed(0)
-    return MossFormer2(**{"width": 8, "layers": 2, "kernel": 4, **options})
+    return MossFormer2(**{"d_model": 8, "num_layers": 2, "kernel_size": 4, **options})
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_table_of_names_and_shapes(size):
+def test_names_and_shapes_of_parameters(size):
     table = json.loads((FIXTURES / f"table_mossformer2_{size}.json").read_text())
     with torch.device("meta"):
         model = MossFormer2(**SIZES[size])
@@ -29,28 +29,30 @@ def test_the_table_of_names_and_shapes(size):
     assert sum(p.numel() for p in parameters) == table["summary"]["total"]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     assert trained == table["summary"]["trainable"]
-    found = {name: list(value.shape) for name, value in to_clearervoice(model.state_dict()).items()}
-    assert found == {row["name"]: row["shape"] for row in table["state"]}
+    shapes = {
+        name: list(value.shape) for name, value in to_clearervoice(model.state_dict()).items()
+    }
+    assert shapes == {row["name"]: row["shape"] for row in table["state"]}
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("whole", [True, False])
-def test_their_layouts(tmp_path, prefix, whole):
+def test_checkpoint_layouts(tmp_path, prefix, whole):
     weights = {prefix + name: value for name, value in reference_weights().items()}
     content = {"model": weights, "optimizer": {"state": {}}, "epoch": 3} if whole else weights
     path = tmp_path / "model.ckpt-3-10.pt"
     torch.save(content, path)
     model = load_clearervoice(path)
-    assert model.options["layers"] == 2 and model.options["width"] == 64
+    assert model.options["num_layers"] == 2 and model.options["d_model"] == 64
     back = to_clearervoice(model.state_dict())
     for name, value in reference_weights().items():
         torch.testing.assert_close(back[name], value)
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"speakers": 3}, {"memory": False}, {"layers": 11}], ids=str
+    "options", [{}, {"num_speakers": 3}, {"use_fsmn": False}, {"num_layers": 11}], ids=str
 )
-def test_there_and_back(tmp_path, options):
+def test_round_trip(tmp_path, options):
     model, path = tiny(**options), tmp_path / "model.pt"
     save_clearervoice(model, path)
     again = load_clearervoice(path)
@@ -76,7 +78,7 @@ def break_kind(weights):
 
 
 def break_ours(weights):
-    weights["mask_net.split.weight"] = torch.zeros(1)
+    weights["mask_net.speaker_proj.weight"] = torch.zeros(1)
 
 
 def break_constant(weights):
@@ -100,17 +102,17 @@ def break_number(weights):
     ("fault", "said"),
     [
         (break_number, "layers.99999999"),
-        (break_ours, "mask_net.split.weight is unexpected"),
+        (break_ours, "mask_net.speaker_proj.weight is unexpected"),
         (break_constant, "inv_freq has shape"),
         (break_twice, "with `module.` and without"),
-        (break_odd, "kernel 3"),
+        (break_odd, "kernel_size is 3"),
         (break_name, "mask_net.surprise is unexpected"),
         (break_shape, "mask_net.norm.weight has shape"),
         (break_absent, "mask_net.value.bias is missing"),
         (break_kind, "no weights of a MossFormer2"),
     ],
 )
-def test_what_does_not_fit_is_an_error(tmp_path, fault, said):
+def test_mismatched_weights_raise(tmp_path, fault, said):
     path = tmp_path / "model.pt"
     weights = to_clearervoice(tiny().state_dict())
     fault(weights)
@@ -125,7 +127,7 @@ class Call:
         return print, ("ran",)
 
 
-def test_a_pickled_call_is_not_run(tmp_path, capsys):
+def test_pickled_code_is_not_executed(tmp_path, capsys):
     path = tmp_path / "model.pt"
     torch.save({"model": {"enc.conv1d.weight": Call()}}, path)
     with pytest.raises(ValueError, match="refused"):
@@ -133,7 +135,7 @@ def test_a_pickled_call_is_not_run(tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
-def test_truncated(tmp_path):
+def test_truncated_file_raises(tmp_path):
     path = tmp_path / "model.pt"
     save_clearervoice(tiny(), path)
     path.write_bytes(path.read_bytes()[:2000])

@@ -1,11 +1,14 @@
 import pytest
 import torch
 
-from src.interop.clearervoice_decode import Decoding, decode, input_level
+from src.interop.clearervoice_decode import DecodingOptions, decode, normalize_level
 from tests.golden import golden
 
 SIZES = [900, 2000, 2600, 3700, 5000, 7777]
-WAYS = {"package": Decoding(2.0, 2.0, True), "trainer": Decoding(1.0, 3.0, False)}
+OPTIONS = {
+    "package": DecodingOptions(2.0, 2.0, match_input_level=True),
+    "trainer": DecodingOptions(1.0, 3.0, match_input_level=False),
+}
 
 
 def stand_in(x):
@@ -14,15 +17,15 @@ def stand_in(x):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("way", WAYS)
-def test_outputs_of_the_reference(way, size):
+@pytest.mark.parametrize("name", OPTIONS)
+def test_equals_reference_outputs(name, size):
     tensors, _ = golden("mossformer2_decode")
-    found = decode(stand_in, tensors[f"in.{size}"][0].double(), 1000, WAYS[way])
-    torch.testing.assert_close(found, tensors[f"out.{way}.{size}"], rtol=0, atol=1e-6)
+    streams = decode(stand_in, tensors[f"in.{size}"][0].double(), 1000, OPTIONS[name])
+    torch.testing.assert_close(streams, tensors[f"out.{name}.{size}"], rtol=0, atol=1e-6)
 
 
-def test_level_of_the_reference():
+def test_equals_reference_level():
     tensors, _ = golden("mossformer2_decode")
-    found, undo = input_level(tensors["in.norm"])
-    torch.testing.assert_close(found, tensors["out.norm"], rtol=0, atol=1e-6)
+    audio, undo = normalize_level(tensors["in.norm"])
+    torch.testing.assert_close(audio, tensors["out.norm"], rtol=0, atol=1e-6)
     assert undo == pytest.approx(tensors["out.norm_scale_back"].item(), rel=1e-6)

@@ -6,7 +6,7 @@ from src.models.baseline import Baseline
 
 
 def test_log_probs_by_hand():
-    model = Baseline(n_features=1, n_tokens=2, width=1, context=3, stride=2)
+    model = Baseline(feat_in=1, vocab_size=2, hidden_size=1, kernel_size=3, stride=2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0)
@@ -20,8 +20,8 @@ def test_log_probs_by_hand():
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_output_length_is_what_comes_out(stride):
-    model = Baseline(4, 3, width=2, context=5, stride=stride)
+def test_output_length_equals_output(stride):
+    model = Baseline(4, 3, hidden_size=2, kernel_size=5, stride=stride)
     for frames in range(1, 12):
         out = model(torch.zeros(1, 4, frames), torch.tensor([frames]))
         wanted = len(range(0, frames, stride))
@@ -29,9 +29,9 @@ def test_output_length_is_what_comes_out(stride):
     assert model.output_length(np.arange(1, 8)).dtype == np.int64
 
 
-def test_learns():
+def test_overfits():
     torch.manual_seed(0)
-    model = Baseline(4, 3, width=8, context=1, stride=1)
+    model = Baseline(4, 3, hidden_size=8, kernel_size=1, stride=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     x, wanted = torch.randn(2, 4, 10), torch.randint(3, (2, 10))
     for _ in range(100):

@@ -13,7 +13,13 @@ from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.models.nest import NEST
 from tests.golden import FIXTURES, golden, part
 
-ENCODER = {"n_features": 16, "layers": 1, "width": 16, "heads": 2, "subsampling_channels": 4}
+ENCODER = {
+    "feat_in": 16,
+    "num_layers": 1,
+    "d_model": 16,
+    "num_heads": 2,
+    "subsampling_conv_channels": 4,
+}
 
 
 def tiny(mask=None, encoder=None, **options):
@@ -34,33 +40,33 @@ def reference():
 
 
 @pytest.mark.parametrize("name", ["eval", "masked"])
-def test_the_reference_model(reference, name):
+def test_equals_reference_model(reference, name):
     model, batch, tensors, _ = reference
     mask = tensors["in.frame_mask"] if name == "masked" else None
     model.eval()
     with torch.no_grad():
-        found = model(**batch, mask=mask)
-        log_probs = model.scores(found["encoded"].transpose(1, 2)).log_softmax(2)
-    assert torch.equal(found["encoded_length"], tensors["out.eval.encoded_len"])
+        outputs = model(**batch, ssl_mask=mask)
+        log_probs = model.logits(outputs["encoded"].transpose(1, 2)).log_softmax(2)
+    assert torch.equal(outputs["encoded_length"], tensors["out.eval.encoded_len"])
     valid = tensors["out.token_valid"].bool()
-    tokens = found["tokens"].transpose(1, 2)
+    tokens = outputs["tokens"].transpose(1, 2)
     assert torch.equal(tokens[valid], tensors["out.eval.tokens"][valid])
-    for i, length in enumerate(found["encoded_length"]):
+    for i, length in enumerate(outputs["encoded_length"]):
         torch.testing.assert_close(
             log_probs[i, :length], tensors[f"out.{name}.log_probs"][i, :length], rtol=0, atol=2e-5
         )
     if mask is not None:
-        assert torch.equal(found["masked_tokens"], tensors["out.masked.token_mask"].bool())
-        loss = MaskedPredictionLoss()(**found)["loss"]
+        assert torch.equal(outputs["masked_tokens"], tensors["out.masked.token_mask"].bool())
+        loss = MaskedPredictionLoss()(**outputs)["loss"]
         torch.testing.assert_close(loss, tensors["out.masked.loss"][0], rtol=0, atol=2e-5)
 
 
-def test_the_reference_gradients(reference):
+def test_equals_reference_gradients(reference):
     model, batch, tensors, about = reference
     model.train()
     model.zero_grad()
     buffers = {k: v.clone() for k, v in model.named_buffers()}
-    loss = MaskedPredictionLoss()(**model(**batch, mask=tensors["in.frame_mask"]))["loss"]
+    loss = MaskedPredictionLoss()(**model(**batch, ssl_mask=tensors["in.frame_mask"]))["loss"]
     loss.backward()
     assert loss.item() == pytest.approx(about["masked_loss_train"], abs=2e-5)
     grads = to_nemo({k: p.grad for k, p in model.named_parameters() if p.grad is not None})
@@ -111,7 +117,11 @@ def test_published_sizes(name, encoder, total):
 
     from tests.demo import CONFIGS
 
-    options = [f"encoder@model.encoder=fastconformer_{name}", "model.classes=8192", "model.books=1"]
+    options = [
+        f"encoder@model.encoder=fastconformer_{name}",
+        "model.codebook_size=8192",
+        "model.num_codebooks=1",
+    ]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("ssl_nest", overrides=options)
     with torch.device("meta"):
@@ -121,7 +131,7 @@ def test_published_sizes(name, encoder, total):
 
 
 @pytest.mark.parametrize("case", ["l2_1", "l2_2", "cosine_1", "cosine_2"])
-def test_the_reference_quantizer(case):
+def test_equals_reference_quantizer(case):
     tensors, about = golden("nest_quantizer")
     config = about["cases"][case]["config"]
     quantizer = RandomProjectionQuantizer(
@@ -129,92 +139,92 @@ def test_the_reference_quantizer(case):
     )
     state = part(tensors, f"state.{case}.")
     quantizer.load_state_dict(
-        {"projection.weight": state["proj.weight"], "codebooks": state["codebooks"]}
+        {"proj.weight": state["proj.weight"], "codebooks": state["codebooks"]}
     )
     tokens = quantizer(tensors[f"in.{case}.features"])
     assert torch.equal(tokens, tensors[f"out.{case}.tokens"])
 
 
-@pytest.mark.parametrize("books", [1, 3])
+@pytest.mark.parametrize("num_codebooks", [1, 3])
 @pytest.mark.parametrize("position", ["before_subsampling", "after_subsampling"])
-def test_scores_under_the_mask_are_those_of_all_frames(books, position):
+def test_masked_logits_equal_logits_of_all_frames(num_codebooks, position):
     """The fast path, which scores masked frames only, against the plain one."""
     torch.manual_seed(0)
-    model = tiny(BlockMask(16, 0.05), books=books, mask_position=position).eval()
+    model = tiny(BlockMask(16, 0.05), num_codebooks=num_codebooks, mask_position=position).eval()
     batch = {
         "spectrogram": torch.randn(3, 16, 90),
         "spectrogram_length": torch.tensor([90, 64, 40]),
     }
-    found = model(**batch, seed=torch.tensor([3, 4, 5]))
-    plain = model.scores(found["encoded"].transpose(1, 2))[:, : found["tokens"].shape[2]]
-    hidden = found["masked_tokens"]
-    assert 0 < hidden.sum() == len(found["logits"])
-    torch.testing.assert_close(found["logits"], plain[hidden])
-    assert torch.equal(found["targets"], found["tokens"].transpose(1, 2)[hidden])
-    log_probs = plain.log_softmax(2)[hidden]  # [N, classes, books]
-    picked = log_probs.gather(1, found["targets"].unsqueeze(1)).squeeze(1)
-    loss = MaskedPredictionLoss()(**found)["loss"]
+    outputs = model(**batch, seed=torch.tensor([3, 4, 5]))
+    plain = model.logits(outputs["encoded"].transpose(1, 2))[:, : outputs["tokens"].shape[2]]
+    masked = outputs["masked_tokens"]
+    assert 0 < masked.sum() == len(outputs["logits"])
+    torch.testing.assert_close(outputs["logits"], plain[masked])
+    assert torch.equal(outputs["targets"], outputs["tokens"].transpose(1, 2)[masked])
+    log_probs = plain.log_softmax(2)[masked]  # [N, codebook_size, num_codebooks]
+    picked = log_probs.gather(1, outputs["targets"].unsqueeze(1)).squeeze(1)
+    loss = MaskedPredictionLoss()(**outputs)["loss"]
     torch.testing.assert_close(loss, -picked.mean(0).mean())
 
 
-def test_the_encoder_sees_nothing_of_what_is_masked():
+def test_encoder_does_not_see_masked_frames():
     torch.manual_seed(0)
     model = tiny().eval()
     spectrogram, length = torch.randn(1, 16, 80), torch.tensor([80])
     mask = torch.zeros(1, 80, dtype=torch.bool)
     mask[:, 16:56] = True
-    first = model(spectrogram=spectrogram, spectrogram_length=length, mask=mask)
+    first = model(spectrogram=spectrogram, spectrogram_length=length, ssl_mask=mask)
     changed = spectrogram.clone()
     changed[..., 16:56] = 99
-    second = model(spectrogram=changed, spectrogram_length=length, mask=mask)
+    second = model(spectrogram=changed, spectrogram_length=length, ssl_mask=mask)
     assert torch.equal(first["encoded"], second["encoded"])
     assert not torch.equal(first["tokens"], second["tokens"])
     assert first["masked_tokens"].int().tolist() == [[0, 0, 1, 1, 1, 1, 1, 0, 0, 0]]
     noisy = torch.randn_like(spectrogram)
     third = model(
-        spectrogram=spectrogram, noisy_spectrogram=noisy, spectrogram_length=length, mask=mask
+        spectrogram=spectrogram, noisy_spectrogram=noisy, spectrogram_length=length, ssl_mask=mask
     )
     assert torch.equal(first["tokens"], third["tokens"])  # of the clean speech
     assert not torch.equal(first["encoded"], third["encoded"])
 
 
-def test_without_seeds_nothing_is_masked_and_the_loss_is_zero():
+def test_without_seeds_no_mask_and_zero_loss():
     model = tiny()
     batch = {"spectrogram": torch.randn(2, 16, 40), "spectrogram_length": torch.tensor([40, 24])}
-    found = model(**batch)
-    assert not found["mask"].any() and len(found["logits"]) == 0
-    loss = MaskedPredictionLoss()(**found)["loss"]
+    outputs = model(**batch)
+    assert not outputs["ssl_mask"].any() and len(outputs["logits"]) == 0
+    loss = MaskedPredictionLoss()(**outputs)["loss"]
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_after_the_subsampling_tokens_are_made_of_its_vectors_and_it_stays():
+def test_mask_after_subsampling_quantizes_subsampled_frames():
     model = tiny(BlockMask(16, 0.05), mask_position="after_subsampling")
     batch = {"spectrogram": torch.randn(2, 16, 90), "spectrogram_length": torch.tensor([90, 50])}
-    found = model(**batch, seed=torch.tensor([1, 2]))
+    outputs = model(**batch, seed=torch.tensor([1, 2]))
     vectors, length = model.encoder.subsampling(batch["spectrogram"], batch["spectrogram_length"])
-    assert torch.equal(found["tokens"].transpose(1, 2), model.quantizer(vectors.transpose(1, 2)))
-    assert torch.equal(found["tokens_length"], length)
-    assert torch.equal(found["mask"], found["masked_tokens"])
-    MaskedPredictionLoss()(**found)["loss"].backward()
+    assert torch.equal(outputs["tokens"].transpose(1, 2), model.quantizer(vectors.transpose(1, 2)))
+    assert torch.equal(outputs["tokens_length"], length)
+    assert torch.equal(outputs["ssl_mask"], outputs["masked_tokens"])
+    MaskedPredictionLoss()(**outputs)["loss"].backward()
     assert all(p.grad is None for p in model.encoder.subsampling.parameters())
     assert all(p.grad is not None for p in model.encoder.layers.parameters())
 
 
-def test_causal_subsampling_puts_out_a_frame_more_than_there_are_tokens():
-    model = tiny(BlockMask(16, 0.05), {"causal_subsampling": True})
+def test_causal_subsampling_has_one_more_frame():
+    model = tiny(BlockMask(16, 0.05), {"causal_downsampling": True})
     batch = {"spectrogram": torch.randn(2, 16, 64), "spectrogram_length": torch.tensor([64, 40])}
-    found = model(**batch, seed=torch.tensor([1, 2]))
-    assert found["encoded"].shape[2] == found["tokens"].shape[2] + 1
-    assert found["tokens_length"].tolist() == [8, 5]
+    outputs = model(**batch, seed=torch.tensor([1, 2]))
+    assert outputs["encoded"].shape[2] == outputs["tokens"].shape[2] + 1
+    assert outputs["tokens_length"].tolist() == [8, 5]
 
 
-def test_a_constant_can_stand_for_the_mask():
+def test_constant_mask_value():
     model = tiny(mask_value=0.25)
     assert model.mask_embedding.tolist() == [0.25] * 16
     assert not model.mask_embedding.requires_grad
-    with pytest.raises(ValueError, match="mask_position 'middle'"):
+    with pytest.raises(ValueError, match="mask_position: 'middle'"):
         tiny(mask_position="middle")
 
 
@@ -223,7 +233,7 @@ import copy
 import torch
 from tests.models.test_nest import BlockMask, tiny
 
-model = tiny(BlockMask(8, 0.1), {"dropout": 0.0, "dropout_input": 0.0, "dropout_attention": 0.0})
+model = tiny(BlockMask(8, 0.1), {"dropout": 0.0, "dropout_pre_encoder": 0.0, "dropout_att": 0.0})
 twin = copy.deepcopy(model)
 batch = {
     "spectrogram": torch.randn(2, 16, 64),
@@ -251,7 +261,7 @@ def test_compiled_equals_plain():
 @pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "group_norm2"])
 def test_half_precision(norm):
     torch.manual_seed(0)
-    model = tiny(BlockMask(8, 0.1), {"norm": norm}).train()
+    model = tiny(BlockMask(8, 0.1), {"conv_norm_type": norm}).train()
     batch = {
         "spectrogram": torch.randn(2, 16, 160),
         "spectrogram_length": torch.tensor([160, 90]),

@@ -9,58 +9,59 @@ import src.models
 from src.models.conformer import ConformerEncoder
 from src.models.layers.nest.block_mask import BlockMask
 
-TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "mask": 1}
+TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "ssl_mask": 1}
 
 CONVOLUTIONS = [
-    [{"channels": 3, "kernel": (5, 5), "stride": (2, 2)}] * 2,
-    [{"channels": 3, "kernel": (5, 3), "stride": (2, 1)}] * 3,
+    [{"out_channels": 3, "kernel_size": (5, 5), "stride": (2, 2)}] * 2,
+    [{"out_channels": 3, "kernel_size": (5, 3), "stride": (2, 1)}] * 3,
 ]
 CELLS = [
-    {"cell": "lstm"},
-    {"cell": "gru", "hidden": [7]},
-    {"cell": "rnn", "bidirectional": False, "lookahead": 4},
+    {"rnn_type": "lstm"},
+    {"rnn_type": "gru", "head_sizes": [7]},
+    {"rnn_type": "rnn", "bidirectional": False, "lookahead_context": 4},
 ]
 ENCODERS = [
     {},
-    {"subsampling": 4, "norm": "layer_norm", "bias": False},
-    {"contexts": [3, 2], "norm": "group_norm2"},
-    {"contexts": [-1, 0], "conv_context": [6, 2], "untie_biases": False},
+    {"subsampling_factor": 4, "conv_norm_type": "layer_norm", "use_bias": False},
+    {"att_context_size": [3, 2], "conv_norm_type": "group_norm2"},
+    {"att_context_size": [-1, 0], "conv_context_size": [6, 2], "untie_biases": False},
     {
-        "contexts": [4, 1],
-        "context_style": "chunked_limited",
-        "causal_subsampling": True,
-        "conv_context": "causal",
-        "output": 5,
+        "att_context_size": [4, 1],
+        "att_context_style": "chunked_limited",
+        "causal_downsampling": True,
+        "conv_context_size": "causal",
+        "feat_out": 5,
     },
 ]
 
 
 def encoder(**options):
-    tiny = {"n_features": 16, "layers": 2, "width": 8, "heads": 2, "subsampling_channels": 3}
+    tiny = {"feat_in": 16, "num_layers": 2, "d_model": 8, "num_heads": 2}
+    tiny["subsampling_conv_channels"] = 3
     return ConformerEncoder(**tiny | options)
 
 
-SIZES = {"n_features": 16, "n_tokens": 6}
+SIZES = {"feat_in": 16, "vocab_size": 6}
 # Class -> arguments of small ones.
 TINY = {
     "DeepSpeech2": [
-        lambda c=c, m=m: {**SIZES, "width": 8, "layers": 2, "convolutions": c, **m}
+        lambda c=c, m=m: {**SIZES, "hidden_size": 8, "num_layers": 2, "convolutions": c, **m}
         for c in CONVOLUTIONS
         for m in CELLS
     ],
     "Baseline": [
-        lambda: {**SIZES, "width": 8, "stride": 2},
-        lambda: {**SIZES, "width": 8, "stride": 3, "context": 5},
+        lambda: {**SIZES, "hidden_size": 8, "stride": 2},
+        lambda: {**SIZES, "hidden_size": 8, "stride": 3, "kernel_size": 5},
     ],
     "ConformerEncoder": [lambda o=o: encoder(**o).options for o in ENCODERS],
-    "ConformerCTC": [lambda o=o: {"encoder": encoder(**o), "n_tokens": 6} for o in ENCODERS],
-    "LayerProbe": [lambda: {"encoder": encoder(), "n_tokens": 6}],
+    "ConformerCTC": [lambda o=o: {"encoder": encoder(**o), "vocab_size": 6} for o in ENCODERS],
+    "LayerProbe": [lambda: {"encoder": encoder(), "vocab_size": 6}],
     "NEST": [
         lambda o=o, m=m: {
             "encoder": encoder(**o),
             "masking": BlockMask(8, 0.1),
-            "classes": 12,
-            "books": 2,
+            "codebook_size": 12,
+            "num_codebooks": 2,
             "mask_position": m,
         }
         for o in ENCODERS
@@ -74,8 +75,8 @@ def models():
     for module in pkgutil.iter_modules(src.models.__path__, "src.models."):
         if module.ispkg:
             continue
-        found = importlib.import_module(module.name)
-        for name, kind in inspect.getmembers(found, inspect.isclass):
+        imported = importlib.import_module(module.name)
+        for name, kind in inspect.getmembers(imported, inspect.isclass):
             if issubclass(kind, torch.nn.Module) and kind.__module__ == module.name:
                 yield name, kind
 
@@ -87,7 +88,7 @@ CASES = [
 ]
 
 
-def test_every_model_has_an_entry_here():
+def test_every_model_is_tested():
     assert {name for name, _ in models()} == set(TINY) | ON_AUDIO, "add tiny options to TINY"
 
 
@@ -95,7 +96,7 @@ def test_every_model_has_an_entry_here():
 @pytest.mark.parametrize(
     "lengths", [[601, 400, 333, 8, 1], [37, 20, 9, 1], [25, 25, 25], [2, 1]], ids=str
 )
-def test_alone_and_beside_others(kind, make, lengths):
+def test_independent_of_batch(kind, make, lengths):
     torch.manual_seed(0)
     model = kind(**make())
     spectrogram = torch.zeros(len(lengths), 16, max(lengths))
@@ -111,7 +112,7 @@ def test_alone_and_beside_others(kind, make, lengths):
     assert timed
     for key in timed:
         assert together[f"{key}_length"].dtype == torch.int64
-    if "mask" not in timed:
+    if "ssl_mask" not in timed:
         assert torch.equal(together[f"{timed[0]}_length"], model.output_length(length))
     for i, own in enumerate(lengths):
         alone = model(

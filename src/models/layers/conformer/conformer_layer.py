@@ -1,148 +1,195 @@
-"""One layer of a Conformer (Gulati et al., arXiv 2005.08100, section 2)."""
+"""Conformer block (Gulati et al., arXiv 2005.08100, section 2)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.conformer.relative_attention import RelativeAttention
+from src.models.layers.conformer.relative_attention import RelPositionMultiHeadAttention
 from src.models.ops.depthwise_conv import DepthwiseConv
 from src.models.ops.dropout import dropout
 from src.models.ops.silu_linear import silu_linear
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with SiLU between them (section 2.3)."""
+    """Feed-forward module: linear, SiLU, dropout, linear (section 2.3).
 
-    def __init__(self, width: int, hidden: int, bias: bool, dropout: float):
+    Args:
+        d_model: size of the input and output.
+        d_ff: size of the hidden layer.
+        use_bias: whether the linear layers have a bias.
+        dropout: dropout probability of the hidden layer.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, use_bias: bool, dropout: float):
         super().__init__()
-        self.expand = nn.Linear(width, hidden, bias)
-        self.project = nn.Linear(hidden, width, bias)
+        self.linear1 = nn.Linear(d_model, d_ff, use_bias)
+        self.linear2 = nn.Linear(d_ff, d_model, use_bias)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]."""
-        return silu_linear(self.expand(x), self.project, self.dropout, self.training)
+        """Map [B, T, D] to [B, T, D]."""
+        return silu_linear(self.linear1(x), self.linear2, self.dropout, self.training)
 
 
-class FrameNorm(nn.Module):
-    """Normalises the channels of [B, T, D] between convolution and activation.
+class ConvNorm(nn.Module):
+    """Normalisation of the channels of [B, T, D] in the convolution module.
 
     Args:
-        kind: `batch_norm`, whose training statistics include padded frames, as in NeMo;
-            `layer_norm`, each frame by itself; `group_norm<N>`, N groups of channels over an
-            utterance's own frames.
-        width: channels.
+        conv_norm_type: `batch_norm`, whose statistics in training include padded frames, as in
+            NeMo; `layer_norm`, over the channels of each frame; or `group_norm<N>`, over N groups
+            of channels and the frames of an utterance without its padding.
+        d_model: number of channels.
 
     Raises:
-        ValueError: another kind.
+        ValueError: conv_norm_type is none of these.
     """
 
-    def __init__(self, kind: str, width: int):
+    def __init__(self, conv_norm_type: str, d_model: int):
         super().__init__()
         self.groups = 0
-        if kind == "batch_norm":
-            self.norm: nn.Module = nn.BatchNorm1d(width)
-        elif kind == "layer_norm":
-            self.norm = nn.LayerNorm(width)
-        elif kind.startswith("group_norm") and kind.removeprefix("group_norm").isdigit():
-            self.groups = int(kind.removeprefix("group_norm"))
-            self.norm = nn.GroupNorm(self.groups, width)
+        if conv_norm_type == "batch_norm":
+            self.norm: nn.Module = nn.BatchNorm1d(d_model)
+        elif conv_norm_type == "layer_norm":
+            self.norm = nn.LayerNorm(d_model)
         else:
-            raise ValueError(
-                f"ConformerEncoder: norm '{kind}' is none of batch_norm, layer_norm, group_norm<N>."
-            )
+            self.groups = group_count(conv_norm_type, d_model)
+            self.norm = nn.GroupNorm(self.groups, d_model)
 
-    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]; padding [B, T, 1] is True beyond the end."""
+    def forward(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Normalise [B, T, D]; padding_mask [B, T, 1] is True beyond the end."""
         if self.groups:
-            return self.group_norm(x, padding)
+            return self.group_norm(x, padding_mask)
         if isinstance(self.norm, nn.BatchNorm1d):
             return self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self.norm(x)
 
-    def group_norm(self, x: Tensor, padding: Tensor) -> Tensor:
-        """Mean 0 and variance 1 of each group of channels over the frames that aren't padding."""
+    def group_norm(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Group normalisation of [B, T, D] with statistics over the frames without padding."""
         grouped = x.float().unflatten(2, (self.groups, -1))  # [B, T, G, D / G]
-        inside = (~padding).unsqueeze(3).float()
-        count = (inside.sum((1, 3), keepdim=True) * grouped.shape[3]).clamp(min=1)
-        mean = (grouped * inside).sum((1, 3), keepdim=True) / count
-        centred = (grouped - mean) * inside
+        weight = (~padding_mask).unsqueeze(3).float()
+        count = (weight.sum((1, 3), keepdim=True) * grouped.shape[3]).clamp(min=1)
+        mean = (grouped * weight).sum((1, 3), keepdim=True) / count
+        centred = (grouped - mean) * weight
         variance = centred.square().sum((1, 3), keepdim=True) / count
         scaled = (centred * torch.rsqrt(variance + self.norm.eps)).flatten(2)
         return (scaled * self.norm.weight + self.norm.bias).to(x.dtype)
 
 
+def group_count(conv_norm_type: str, d_model: int) -> int:
+    """N of `group_norm<N>`.
+
+    Raises:
+        ValueError: another norm, or N does not divide d_model.
+    """
+    number = conv_norm_type.removeprefix("group_norm")
+    if number == conv_norm_type or not number.isdecimal():
+        raise ValueError(
+            f"ConformerEncoder.conv_norm_type: '{conv_norm_type}'; batch_norm, layer_norm or "
+            "group_norm<N>."
+        )
+    if int(number) < 1 or d_model % int(number):
+        raise ValueError(
+            f"ConformerEncoder.conv_norm_type: '{conv_norm_type}'; the number of groups must "
+            f"divide d_model {d_model}."
+        )
+    return int(number)
+
+
 class ConvolutionModule(nn.Module):
-    """Gate, depthwise convolution, norm, SiLU (section 2.2)."""
-
-    def __init__(self, width: int, kernel: int, context: tuple[int, int], norm: str, bias: bool):
-        super().__init__()
-        self.expand = nn.Linear(width, 2 * width, bias)
-        self.depthwise = DepthwiseConv(width, kernel, context, bias)
-        self.norm = FrameNorm(norm, width)
-        self.project = nn.Linear(width, width, bias)
-
-    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]; padding [B, T, 1] is True beyond the end."""
-        x = F.glu(self.expand(x), dim=-1).masked_fill(padding, 0.0)
-        x = self.norm(self.depthwise(x), padding)
-        return silu_linear(x, self.project, 0.0, self.training)
-
-
-class ConformerLayer(nn.Module):
-    """Half a feed-forward step, attention, convolution, half a feed-forward step, norm.
+    """Convolution module: pointwise, GLU, depthwise, norm, SiLU, pointwise (section 2.2).
 
     Args:
-        width: of the vectors.
-        heads: of the attention.
-        hidden: width inside the feed-forward modules.
-        kernel: of the convolution, in frames.
-        conv_context: zeros before and after it.
-        norm: of the convolution, see `FrameNorm`.
-        bias: of all linear maps and convolutions; the layer norms keep theirs.
-        dropout: inside the feed-forward modules and after every module.
-        dropout_attention: on the attention's weights.
+        d_model: number of channels.
+        kernel_size: of the depthwise convolution, in frames.
+        conv_context_size: left and right context of the depthwise convolution, in frames; their
+            sum is kernel_size - 1.
+        conv_norm_type: `batch_norm`, `layer_norm` or `group_norm<N>`.
+        use_bias: whether the convolutions have a bias.
     """
 
     def __init__(
         self,
-        width: int,
-        heads: int,
-        hidden: int,
-        kernel: int,
-        conv_context: tuple[int, int],
-        norm: str,
-        bias: bool,
+        d_model: int,
+        kernel_size: int,
+        conv_context_size: tuple[int, int],
+        conv_norm_type: str,
+        use_bias: bool,
+    ):
+        super().__init__()
+        # A pointwise convolution is a linear map of each frame.
+        self.pointwise_conv1 = nn.Linear(d_model, 2 * d_model, use_bias)
+        self.depthwise_conv = DepthwiseConv(d_model, kernel_size, conv_context_size, use_bias)
+        self.norm = ConvNorm(conv_norm_type, d_model)
+        self.pointwise_conv2 = nn.Linear(d_model, d_model, use_bias)
+
+    def forward(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Map [B, T, D] to [B, T, D]; padding_mask [B, T, 1] is True beyond the end."""
+        x = F.glu(self.pointwise_conv1(x), dim=-1).masked_fill(padding_mask, 0.0)
+        x = self.norm(self.depthwise_conv(x), padding_mask)
+        return silu_linear(x, self.pointwise_conv2, 0.0, self.training)
+
+
+class ConformerLayer(nn.Module):
+    """Conformer block: half feed-forward, self-attention, convolution, half feed-forward, norm.
+
+    Args:
+        d_model: size of the vectors.
+        num_heads: attention heads.
+        d_ff: size of the hidden layer of the feed-forward modules.
+        conv_kernel_size: of the depthwise convolution, in frames.
+        conv_context_size: left and right context of the depthwise convolution, in frames.
+        conv_norm_type: `batch_norm`, `layer_norm` or `group_norm<N>`.
+        use_bias: whether linear layers and convolutions have a bias.
+        dropout: dropout probability in the feed-forward modules and of each residual branch.
+        dropout_att: dropout probability of the attention weights.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        conv_kernel_size: int,
+        conv_context_size: tuple[int, int],
+        conv_norm_type: str,
+        use_bias: bool,
         dropout: float,
-        dropout_attention: float,
+        dropout_att: float,
     ):
         super().__init__()
         self.dropout = dropout
-        self.first_norm = nn.LayerNorm(width)
-        self.first = FeedForward(width, hidden, bias, dropout)
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = RelativeAttention(width, heads, bias, dropout_attention)
-        self.convolution_norm = nn.LayerNorm(width)
-        self.convolution = ConvolutionModule(width, kernel, conv_context, norm, bias)
-        self.second_norm = nn.LayerNorm(width)
-        self.second = FeedForward(width, hidden, bias, dropout)
-        self.norm = nn.LayerNorm(width)
+        self.norm_feed_forward1 = nn.LayerNorm(d_model)
+        self.feed_forward1 = FeedForward(d_model, d_ff, use_bias, dropout)
+        self.norm_self_att = nn.LayerNorm(d_model)
+        self.self_attn = RelPositionMultiHeadAttention(d_model, num_heads, use_bias, dropout_att)
+        self.norm_conv = nn.LayerNorm(d_model)
+        self.conv = ConvolutionModule(
+            d_model, conv_kernel_size, conv_context_size, conv_norm_type, use_bias
+        )
+        self.norm_feed_forward2 = nn.LayerNorm(d_model)
+        self.feed_forward2 = FeedForward(d_model, d_ff, use_bias, dropout)
+        self.norm_out = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor, positions: Tensor, forbidden: Tensor, padding: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D].
+    def forward(
+        self, x: Tensor, pos_emb: Tensor, attention_mask: Tensor, padding_mask: Tensor
+    ) -> Tensor:
+        """Apply the block.
 
         Args:
             x: [B, T, D].
-            positions: [2T - 1, D].
-            forbidden: pairs of frames, from `forbidden_pairs`.
-            padding: [B, T, 1], True beyond the end.
+            pos_emb: relative positional encoding, [2T - 1, D].
+            attention_mask: True where frame i may not attend to frame j, [B, 1, 1 or T, T].
+            padding_mask: True beyond the end, [B, T, 1].
+
+        Returns:
+            [B, T, D].
         """
-        x = x + 0.5 * self.drop(self.first(self.first_norm(x)))
-        x = x + self.drop(self.attention(self.attention_norm(x), positions, forbidden))
-        x = x + self.drop(self.convolution(self.convolution_norm(x), padding))
-        x = x + 0.5 * self.drop(self.second(self.second_norm(x)))
-        return self.norm(x)
+        x = x + 0.5 * self.drop(self.feed_forward1(self.norm_feed_forward1(x)))
+        x = x + self.drop(self.self_attn(self.norm_self_att(x), pos_emb, attention_mask))
+        x = x + self.drop(self.conv(self.norm_conv(x), padding_mask))
+        x = x + 0.5 * self.drop(self.feed_forward2(self.norm_feed_forward2(x)))
+        return self.norm_out(x)
 
     def drop(self, x: Tensor) -> Tensor:
-        """Dropout, in training."""
+        """Apply dropout in training."""
         return dropout(x, self.dropout, self.training)

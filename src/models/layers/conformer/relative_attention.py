@@ -1,4 +1,4 @@
-"""Self-attention with relative positions (Transformer-XL, arXiv 1901.02860, section 3.3)."""
+"""Self-attention with relative positional encoding (Transformer-XL, arXiv 1901.02860)."""
 
 import math
 
@@ -6,143 +6,168 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_choice
 
-FORBIDDEN = -1e4  # added to scores; a weight of zero after the softmax, and fit for half precision
-STYLES = ("regular", "chunked_limited")
+MASKED = -1e4  # finite in float16, and its softmax is zero
+ATT_CONTEXT_STYLES = ("regular", "chunked_limited")
 
 
-def position_table(size: int, width: int, like: Tensor) -> Tensor:
-    """Sines and cosines of the offsets size - 1, ..., 0, ..., -(size - 1): [2 size - 1, width].
+def relative_positions(size: int, d_model: int, like: Tensor) -> Tensor:
+    """Sinusoidal encoding of the relative positions size - 1, ..., 0, ..., -(size - 1).
 
-    Column 2i is sin(offset w), column 2i + 1 cos(offset w), with w = 10000^(-2i / width).
+    Column 2i is sin(p w_i) and column 2i + 1 is cos(p w_i), where w_i = 10000^(-2i / d_model).
+
+    Args:
+        size: T, frames of the sequence.
+        d_model: D, even.
+        like: tensor whose device and dtype are used.
+
+    Returns:
+        [2T - 1, D].
     """
     offsets = torch.arange(size - 1, -size, -1, device=like.device, dtype=torch.float32)
-    columns = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
-    angles = offsets[:, None] * torch.exp(columns * (-math.log(10000.0) / width))
+    columns = torch.arange(0, d_model, 2, device=like.device, dtype=torch.float32)
+    angles = offsets[:, None] * torch.exp(columns * (-math.log(10000.0) / d_model))
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).to(like.dtype)
 
 
-def forbidden_pairs(length: Tensor, size: int, context: tuple[int, int], style: str) -> Tensor:
-    """Which frame may not look at which: True at (i, j) if i must not see j.
+def make_attention_mask(
+    length: Tensor, size: int, att_context_size: tuple[int, int], att_context_style: str
+) -> Tensor:
+    """Mask of the pairs of frames without attention: True at (i, j) if i may not attend to j.
 
-    Frames beyond an utterance's end are seen by nobody; what they themselves see is of no matter.
+    No frame attends to padding. The rows of padded frames are not masked, so that their softmax
+    is defined; their outputs are not used.
 
     Args:
-        length: [B], valid frames.
-        size: frames with padding.
-        context: frames of the past and of the future that are seen, -1 for all of them.
-        style: `regular` counts from each frame. `chunked_limited` cuts time into chunks of
-            future + 1 frames: each sees its own chunk and past / chunk earlier ones.
+        length: [B], frames of each utterance without padding.
+        size: T, frames with padding.
+        att_context_size: left and right context in frames, -1 for unlimited.
+        att_context_style: `regular`, where the context is relative to each frame, or
+            `chunked_limited`, where time is split into chunks of right + 1 frames, and a frame
+            attends to its own chunk and to the left / (right + 1) chunks before it.
 
     Returns:
-        [B, 1, 1, size] if all of the utterance is seen, else [B, 1, size, size].
+        [B, 1, 1, T] for unlimited context, else [B, 1, T, T].
     """
-    padding = ~valid(length, size)[:, None, None, :]
-    left, right = context
+    padded = padding_mask(length, size)[:, None, None, :]
+    left, right = att_context_size
     if left < 0 and right < 0:
-        return padding
+        return padded
     frames = torch.arange(size, device=length.device)
-    if style == "regular":
-        past = frames[:, None] - frames[None, :]
-        far = (past > left) if left >= 0 else torch.zeros_like(past, dtype=torch.bool)
-        if right >= 0:
-            far = far | (past < -right)
-    else:
-        chunk = right + 1
-        past = frames[:, None] // chunk - frames[None, :] // chunk
-        far = past < 0
-        if left >= 0:
-            far = far | (past > left // chunk)
-    return padding | far
+    if att_context_style == "chunked_limited":
+        left, right, frames = left // (right + 1), 0, frames // (right + 1)
+    distance = frames[:, None] - frames[None, :]
+    outside = torch.zeros_like(distance, dtype=torch.bool)
+    if left >= 0:
+        outside |= distance > left
+    if right >= 0:
+        outside |= distance < -right
+    return padded | outside
 
 
-def check_context(context: tuple[int, int], style: str) -> None:
-    """See that a context makes sense.
+def check_att_context(att_context_size: tuple[int, int], att_context_style: str) -> None:
+    """Check a left and right context of attention.
 
     Raises:
-        ValueError: it doesn't; says why.
+        ValueError: the style is unknown, a size is below -1, or chunks of right + 1 frames do not
+            divide the left context.
     """
-    if style not in STYLES:
-        raise ValueError(f"ConformerEncoder: style '{style}' is none of {', '.join(STYLES)}.")
-    left, right = context
+    check_choice("ConformerEncoder.att_context_style", att_context_style, ATT_CONTEXT_STYLES)
+    left, right = att_context_size
+    given = f"ConformerEncoder.att_context_size: {[left, right]}"
     if left < -1 or right < -1:
-        raise ValueError(f"ConformerEncoder: context {list(context)}, frames, or -1 for all.")
-    if style == "chunked_limited" and (right < 0 or (left > 0 and left % (right + 1))):
+        raise ValueError(f"{given}; numbers of frames from 0, or -1 for unlimited.")
+    if att_context_style == "chunked_limited" and right < 0:
+        raise ValueError(f"{given}; chunked_limited needs a right context from 0.")
+    if att_context_style == "chunked_limited" and left > 0 and left % (right + 1):
         raise ValueError(
-            f"ConformerEncoder: context {list(context)}; a chunk of {right + 1} frames must "
-            "divide the past."
+            f"{given}; the left context must be a multiple of {right + 1}, the chunk size."
         )
 
 
-class RelativeAttention(nn.Module):
-    """Heads that weigh by content and by distance.
+class RelPositionMultiHeadAttention(nn.Module):
+    """Multi-head self-attention with relative positional encoding.
 
-    score(i, j) = ((q_i + u) k_j + (q_i + w) r_{i-j}) / sqrt(K), where r is a linear map of the
-    position table and u, w are learnt for each head.
+    The score of frames i and j is ((q_i + u) k_j + (q_i + v) r_{i-j}) / sqrt(d_k), where r is a
+    linear map of the positional encoding and u, v are learnt for each head (Transformer-XL,
+    arXiv 1901.02860, section 3.3; Conformer, arXiv 2005.08100, section 2.1).
 
     Args:
-        width: of the vectors.
-        heads: their number divides the width.
-        bias: whether the linear maps have one; that of the positions never has.
-        dropout: on the weights.
+        d_model: size of the vectors.
+        num_heads: number of heads; divides d_model.
+        use_bias: whether the linear maps have a bias; that of the positions never has.
+        dropout: dropout probability of the attention weights.
     """
 
-    def __init__(self, width: int, heads: int, bias: bool = True, dropout: float = 0.0):
+    def __init__(self, d_model: int, num_heads: int, use_bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width, bias)
-        self.key = nn.Linear(width, width, bias)
-        self.value = nn.Linear(width, width, bias)
-        self.output = nn.Linear(width, width, bias)
-        self.position = nn.Linear(width, width, bias=False)
-        self.content_bias = nn.Parameter(torch.zeros(heads, width // heads))  # u
-        self.position_bias = nn.Parameter(torch.zeros(heads, width // heads))  # w
+        self.num_heads, self.dropout = num_heads, dropout
+        self.linear_q = nn.Linear(d_model, d_model, use_bias)
+        self.linear_k = nn.Linear(d_model, d_model, use_bias)
+        self.linear_v = nn.Linear(d_model, d_model, use_bias)
+        self.linear_out = nn.Linear(d_model, d_model, use_bias)
+        self.linear_pos = nn.Linear(d_model, d_model, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.zeros(num_heads, d_model // num_heads))
+        self.pos_bias_v = nn.Parameter(torch.zeros(num_heads, d_model // num_heads))
 
-    def forward(self, x: Tensor, positions: Tensor, forbidden: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D].
+    def forward(self, x: Tensor, pos_emb: Tensor, attention_mask: Tensor) -> Tensor:
+        """Attend.
 
         Args:
             x: [B, T, D].
-            positions: [2T - 1, D], from `position_table`.
-            forbidden: from `forbidden_pairs`.
+            pos_emb: [2T - 1, D], from `relative_positions`.
+            attention_mask: True where frame i may not attend to frame j, [B, 1, 1 or T, T].
+
+        Returns:
+            [B, T, D].
         """
-        query = self.split(self.query(x))
-        key, value = self.split(self.key(x)), self.split(self.value(x))
-        scores = self.position_scores(query, positions).masked_fill(forbidden, FORBIDDEN)
-        heard = F.scaled_dot_product_attention(
-            query + self.content_bias[:, None].to(query.dtype),
-            key,
-            value,
+        q, k, v = (self.split_heads(f(x)) for f in (self.linear_q, self.linear_k, self.linear_v))
+        scores = self.position_scores(q, pos_emb).masked_fill(attention_mask, MASKED)
+        values = F.scaled_dot_product_attention(
+            q + self.pos_bias_u[:, None].to(q.dtype),
+            k,
+            v,
             attn_mask=scores,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.output(heard.transpose(1, 2).flatten(2))
+        return self.linear_out(values.transpose(1, 2).flatten(2))
 
-    def position_scores(self, query: Tensor, positions: Tensor) -> Tensor:
-        """(q_i + w) r_{i-j} / sqrt(K) for all i and j: [B, H, T, T]."""
-        batch, heads, size, width = query.shape
-        distances = self.position(positions).unflatten(1, (heads, width)).permute(1, 2, 0)
-        place = (query + self.position_bias[:, None].to(query.dtype)) * width**-0.5
-        # All utterances in one product a head, so that the distances need no copy for each.
-        scores = place.transpose(0, 1).reshape(heads, batch * size, width) @ distances
-        return skew(scores.unflatten(1, (batch, size)).transpose(0, 1))
+    def position_scores(self, q: Tensor, pos_emb: Tensor) -> Tensor:
+        """Position term of the scores, (q_i + v) r_{i-j} / sqrt(d_k).
 
-    def split(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, H, T, K]."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        Args:
+            q: [B, H, T, d_k].
+            pos_emb: [2T - 1, D].
+
+        Returns:
+            [B, H, T, T].
+        """
+        batch, heads, size, d_k = q.shape
+        r = self.linear_pos(pos_emb).unflatten(1, (heads, d_k)).permute(1, 2, 0)
+        q = (q + self.pos_bias_v[:, None].to(q.dtype)) * d_k**-0.5
+        # One matrix product a head for the whole batch, so that r need not be copied B times.
+        scores = q.transpose(0, 1).reshape(heads, batch * size, d_k) @ r
+        return rel_shift(scores.unflatten(1, (batch, size)).transpose(0, 1))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Split [B, T, D] into heads, [B, H, T, d_k]."""
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
-def skew(scores: Tensor) -> Tensor:
-    """Scores by distance to scores by pair.
+def rel_shift(scores: Tensor) -> Tensor:
+    """Reorder scores from relative positions to pairs (Transformer-XL, appendix B).
+
+    Column j of row i of the result is column T - 1 - i + j of row i of the input. A zero before
+    every row shifts each row by one more when the same memory is read with T columns.
 
     Args:
-        scores: [B, H, T, 2T - 1]; column c of row i is for the distance T - 1 - c.
+        scores: [B, H, T, 2T - 1]; column c belongs to the relative position T - 1 - c.
 
     Returns:
-        [B, H, T, T]; column j of row i is for the distance i - j, which was column T - 1 - i + j.
-        A zero before every row moves each row by one more when they are read with another width.
+        [B, H, T, T]; column j of row i belongs to the relative position i - j.
     """
     *batch, size, columns = scores.shape
-    moved = F.pad(scores, (1, 0)).reshape(*batch, columns + 1, size)[..., 1:, :]
-    return moved.reshape(*batch, size, columns)[..., :size]
+    shifted = F.pad(scores, (1, 0)).reshape(*batch, columns + 1, size)[..., 1:, :]
+    return shifted.reshape(*batch, size, columns)[..., :size]

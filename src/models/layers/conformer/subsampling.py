@@ -1,4 +1,4 @@
-"""Shortening time by strided, separable convolutions (FastConformer, arXiv 2305.05084)."""
+"""Depthwise-separable convolutional subsampling (FastConformer, arXiv 2305.05084, section 2.1)."""
 
 from typing import Any
 
@@ -7,94 +7,102 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
 
-KERNEL, STRIDE = 3, 2
+KERNEL_SIZE, STRIDE = 3, 2
 
 
 class Subsampling(nn.Module):
-    """A spectrogram, as an image of one channel, to vectors at a fourth or an eighth of the rate.
+    """Vectors at 1/4 or 1/8 of the spectrogram's frame rate.
 
-    The first convolution is a full one, each further one depthwise and then pointwise. Frames
-    beyond an utterance's end are zero before every strided convolution, as they would be if the
-    utterance stood alone.
+    The spectrogram is an image of one channel. Each stage halves time and frequency: the first is
+    a full convolution, each further one a depthwise and a pointwise convolution. Frames beyond the
+    end of an utterance are set to zero before every strided convolution, so that the result does
+    not depend on the amount of padding.
 
     Args:
-        n_features: bins of the spectrogram.
-        width: of the vectors.
-        channels: of the convolutions.
-        factor: 8 or 4, or another power of two.
-        causal: pad the start of both axes only, two before and one after, so that a frame sees
-            little of the future.
+        feat_in: frequency bins of the spectrogram.
+        d_model: size of the output vectors.
+        conv_channels: channels of the convolutions.
+        factor: subsampling factor, a power of two; 8 or 4 in published models.
+        causal: pad both axes with two zeros before and one after, as NeMo's streaming models do.
 
     Raises:
-        ValueError: the factor is no power of two.
+        ValueError: the factor is not a power of two from 2.
     """
 
     def __init__(
-        self, n_features: int, width: int, channels: int, factor: int = 8, causal: bool = False
+        self, feat_in: int, d_model: int, conv_channels: int, factor: int = 8, causal: bool = False
     ):
         super().__init__()
         if factor < 2 or factor & (factor - 1):
-            raise ValueError(f"Subsampling: factor {factor} is no power of two.")
+            raise ValueError(
+                f"ConformerEncoder.subsampling_factor: {factor}; a power of two from 2."
+            )
         self.factor, self.causal = factor, causal
         stages = factor.bit_length() - 1
-        self.first = nn.Conv2d(1, channels, KERNEL, STRIDE)
+        self.conv = nn.Conv2d(1, conv_channels, KERNEL_SIZE, STRIDE)
         self.depthwise = nn.ModuleList(
-            nn.Conv2d(channels, channels, KERNEL, STRIDE, groups=channels)
+            nn.Conv2d(conv_channels, conv_channels, KERNEL_SIZE, STRIDE, groups=conv_channels)
             for _ in range(stages - 1)
         )
-        self.pointwise = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(stages - 1))
-        self.output = nn.Linear(channels * self.output_length(n_features), width)
+        self.pointwise = nn.ModuleList(
+            nn.Conv2d(conv_channels, conv_channels, 1) for _ in range(stages - 1)
+        )
+        self.out = nn.Linear(conv_channels * self.output_length(feat_in), d_model)
 
     @property
     def padding(self) -> tuple[int, int]:
         """Zeros before and after, on both axes."""
-        return (KERNEL - 1, STRIDE - 1) if self.causal else (1, 1)
+        return (KERNEL_SIZE - 1, STRIDE - 1) if self.causal else (1, 1)
 
     def next_length(self, length):
-        """Frames (or bins) after one strided convolution (an int, array or tensor)."""
-        return (length + sum(self.padding) - KERNEL) // STRIDE + 1
+        """Frames (or bins) after one strided convolution (int, array or tensor)."""
+        return (length + sum(self.padding) - KERNEL_SIZE) // STRIDE + 1
 
     def output_length(self, frames):
-        """Frames that come out for so many going in (an int, array or tensor)."""
+        """Number of output frames for a number of input frames (int, array or tensor)."""
         for _ in range(self.factor.bit_length() - 1):
             frames = self.next_length(frames)
         return frames
 
     def forward(self, spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors [B, T', width] and their number [B].
+        """Subsample a batch.
 
         Args:
             spectrogram: [B, F, T].
-            length: [B].
+            length: [B], frames of each utterance without padding.
+
+        Returns:
+            Vectors [B, T', D] and their number in each utterance [B].
         """
         x = spectrogram.transpose(1, 2).unsqueeze(1)  # [B, 1, T, F]
-        x = x * inside(x, length)
-        # Channels last in memory, for which the depthwise convolutions are several times faster.
+        x = x * frame_mask(x, length)
+        # With channels last in memory the depthwise convolutions are several times faster.
         x = x.to(memory_format=torch.channels_last)
         if torch.is_grad_enabled():
-            x, length = self.convolve_frugally(x, length)
+            x, length = self.checkpointed_stages(x, length)
         else:
-            x, length = self.convolve(x, length)
-        return self.output(x.transpose(1, 2).flatten(2)), length
+            x, length = self.stages(x, length)
+        return self.out(x.transpose(1, 2).flatten(2)), length
 
-    def convolve(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """All stages: [B, 1, T, F] and [B] to [B, C, T', F'] and [B]."""
-        x, length = self.stage(self.first, None, x, length)
+    def stages(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply all stages: [B, 1, T, F] and [B] to [B, C, T', F'] and [B]."""
+        x, length = self.stage(self.conv, None, x, length)
         for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
             x, length = self.stage(depthwise, pointwise, x, length)
         return x, length
 
-    def convolve_frugally(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, computed again on the way back, which takes a twentieth more time.
+    def checkpointed_stages(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply all stages with activation checkpointing: [B, 1, T, F] to [B, C, T', F'].
 
-        The images of the first stages would be a fifth of all memory. On a CPU, which gains nothing
-        from a batch here, there is one item of them at a time.
+        The activations of the first stages would be a fifth of the memory of a training step;
+        recomputing them in the backward pass costs a twentieth of its time. On a CPU utterances are
+        processed one by one, which is as fast and needs the memory of one.
         """
         size = 1 if x.device.type == "cpu" else len(x)
         parts = [
-            checkpoint(self.convolve, *part, use_reentrant=False)
+            checkpoint(self.stages, *part, use_reentrant=False)
             for part in zip(x.split(size), length.split(size), strict=True)
         ]
         return tuple(torch.cat(both) for both in zip(*parts, strict=True))  # type: ignore
@@ -102,28 +110,39 @@ class Subsampling(nn.Module):
     def stage(
         self, strided: Any, pointwise: Any, x: Tensor, length: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Half of the frames and bins: [B, C, T, F] and [B] to the same."""
+        """Halve time and frequency: [B, C, T, F] and [B] to [B, C, T / 2, F / 2] and [B].
+
+        Args:
+            strided: convolution of stride 2.
+            pointwise: convolution of kernel size 1 after it, or None.
+            x: [B, C, T, F], zero beyond the end of each utterance.
+            length: [B], frames of each utterance without padding.
+
+        Returns:
+            The new x, zero beyond the end of each utterance, and the new lengths.
+        """
         before, after = self.padding
         if before != after:
             x, before = F.pad(x, (before, after, before, after)), 0
         x = F.conv2d(x, strided.weight, strided.bias, STRIDE, before, groups=strided.groups)
         length = self.next_length(length)
         if pointwise is None:
-            return relu_inside(x, inside(x, length)), length
-        own = inside(x, length).permute(0, 2, 3, 1)
+            return masked_relu(x, frame_mask(x, length)), length
+        mask = frame_mask(x, length).permute(0, 2, 3, 1)
         x = F.linear(x.permute(0, 2, 3, 1), pointwise.weight.flatten(1), pointwise.bias)
-        return relu_inside(x, own).permute(0, 3, 1, 2), length
+        return masked_relu(x, mask).permute(0, 3, 1, 2), length
 
 
-def relu_inside(x: Tensor, own: Tensor) -> Tensor:
-    """ReLU where `own` is one and zero elsewhere, in place.
+def masked_relu(x: Tensor, mask: Tensor) -> Tensor:
+    """ReLU of x times a mask of ones and zeros, in place.
 
-    Where the result is zero ReLU passes no gradient on, so the mask needs none of its own.
+    The product is hidden from autograd, which saves its memory: ReLU has no gradient where its
+    result is zero, so neither have the masked elements.
     """
-    x.detach().mul_(own)
+    x.detach().mul_(mask)
     return x.relu_()
 
 
-def inside(x: Tensor, length: Tensor) -> Tensor:
-    """One at an item's own frames of x [B, C, T, F], zero beyond: [B, 1, T, 1]."""
-    return valid(length, x.shape[2]).to(x.dtype)[:, None, :, None]
+def frame_mask(x: Tensor, length: Tensor) -> Tensor:
+    """Factor [B, 1, T, 1] for x [B, C, T, F]: one for frames before the end, zero for padding."""
+    return (~padding_mask(length, x.shape[2])).to(x.dtype)[:, None, :, None]

@@ -1,31 +1,26 @@
-"""Lookahead convolution: a glimpse of the future for one-way recurrent layers."""
+"""Lookahead convolution of unidirectional models (Wang et al., 2016)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Lookahead(nn.Module):
-    """r_t = sum over j = 0..future of W_j * h_(t+j), each feature by itself.
+    """Row convolution: r_t = sum over j = 0..context of w_j * h_{t+j}, for each feature by itself.
 
-    Row convolution of Deep Speech 2 (arXiv 1512.02595, section 3.7); zeros past the end.
+    Deep Speech 2 (arXiv 1512.02595, section 3.7). The sequence is padded with zeros at the end.
 
     Args:
-        width: features.
-        future: frames ahead that are seen.
+        num_features: D, size of the vectors.
+        context: number of future frames.
     """
 
-    def __init__(self, width: int, future: int):
+    def __init__(self, num_features: int, context: int):
         super().__init__()
-        self.future = future
-        self.conv = nn.Conv1d(width, width, future + 1, groups=width, bias=False)
+        self.context = context
+        self.conv = nn.Conv1d(
+            num_features, num_features, context + 1, groups=num_features, bias=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix each frame with its future.
-
-        Args:
-            x: [B, T, width], zero beyond the lengths.
-
-        Returns:
-            [B, T, width].
-        """
-        return self.conv(F.pad(x.transpose(1, 2), (0, self.future))).transpose(1, 2)
+        """Convolve [B, T, D], zero beyond the end of each utterance, to [B, T, D]."""
+        return self.conv(F.pad(x.transpose(1, 2), (0, self.context))).transpose(1, 2)

@@ -1,74 +1,84 @@
-"""Batch normalisation that leaves padding out."""
+"""Batch normalisation of padded batches."""
 
 import torch
 from torch import Tensor, nn
 
 
 class MaskedBatchNorm(nn.Module):
-    """Sequence-wise batch normalisation: statistics over all valid frames of all items.
+    """Batch normalisation with statistics over all frames of a batch except padding.
 
-    The formula of Deep Speech 2 (arXiv 1512.02595, section 3.2) for its recurrent layers, used
-    for the convolutions too. Running averages serve in evaluation, with torch's conventions
-    (momentum 0.1, unbiased variance). With several processes each has its own statistics.
+    Sequence-wise normalisation of Deep Speech 2 (arXiv 1512.02595, section 3.2). Running
+    statistics, which evaluation uses, follow torch's BatchNorm1d: momentum 0.1 and unbiased
+    variance. In distributed training each process has its own statistics.
 
     Args:
-        channels: features normalised each for itself.
+        num_features: C, the channels.
         eps: added to the variance.
-        momentum: of the running averages.
+        momentum: weight of a batch in the running statistics.
     """
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise.
+    def forward(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Normalise a batch.
 
         Args:
-            x: [B, C, ...], zero wherever the mask is.
-            mask: 1 at valid places and 0 elsewhere; broadcasts against x over B and time.
+            x: [B, C, ..., T], zero where padding_mask is True.
+            padding_mask: [B, 1, ..., T], bool, True beyond the end; broadcasts to x.
 
         Returns:
-            Like x; zero wherever the mask is.
+            [B, C, ..., T], zero where padding_mask is True.
         """
-        mean, variance = self.statistics(x, mask) if self.training else self.running()
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            mean, variance = self.batch_statistics(x, padding_mask)
         shape = [1, -1] + [1] * (x.ndim - 2)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return (x * scale.reshape(shape) + shift.reshape(shape)) * mask
+        return zero_padding(x * scale.reshape(shape) + shift.reshape(shape), padding_mask)
 
-    def running(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance for evaluation."""
-        return self.running_mean, self.running_var
+    def batch_statistics(self, x: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [C] of x without padding; updates the running statistics.
 
-    def statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance over the valid places of this batch; updates the running ones."""
+        Args:
+            x: [B, C, ..., T], zero where padding_mask is True.
+            padding_mask: [B, 1, ..., T], bool, True beyond the end.
+        """
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        places = x.numel() // x.shape[1]
-        # In float32: half precision can't count that far.
-        count = mask.float().sum() * (places // mask.numel())
-        # Both sums in one pass, of values shifted by the running mean: no cancellation, and
-        # places of padding add a known amount that is taken off again.
+        size = x.numel() // x.shape[1]
+        count = (~padding_mask).float().sum() * (size // padding_mask.numel())
+        # Both sums are of values shifted by the running mean, which avoids cancellation. Padding is
+        # zero, so each padded element adds -pivot and pivot^2, which is taken off again.
         pivot = self.running_mean.clone()
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        shifted = x - pivot.reshape(shape)
-        padded = places - count
+        shifted = x - pivot.reshape([1, -1] + [1] * (x.ndim - 2))
+        padded = size - count
         mean = (shifted.sum(axes) + padded * pivot) / count
         square = (shifted.square().sum(axes) - padded * pivot.square()) / count
         variance = (square - mean.square()).clamp(min=0)
         mean = mean + pivot
-        self.update(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+        self.update_running_statistics(mean.detach(), unbiased)
         return mean, variance
 
     @torch.no_grad()
-    def update(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running averages."""
+    def update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running mean and variance towards those of a batch, [C]."""
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+
+
+def zero_padding(x: Tensor, padding_mask: Tensor) -> Tensor:
+    """Copy of x with zeros where padding_mask is True.
+
+    A product, which takes half as long as `masked_fill` and its gradient on a CPU.
+    """
+    return x * (~padding_mask).to(x.dtype)

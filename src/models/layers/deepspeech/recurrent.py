@@ -1,17 +1,22 @@
-"""Recurrent layers over padded batches, exact for every length."""
+"""Recurrent layers for padded batches."""
 
 import torch
 from torch import Tensor, nn
 
-CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+from src.utils.options import check_choice
+
+RNN_TYPES = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 def flip(x: Tensor, length: Tensor) -> Tensor:
-    """Each item's own frames in reverse order, its padding left at the end.
+    """Reverse the frames of each utterance; padding stays at the end.
 
     Args:
         x: [B, T, D].
-        length: [B].
+        length: [B], frames of each utterance without padding.
+
+    Returns:
+        [B, T, D].
     """
     frames = torch.arange(x.shape[1], device=x.device)
     index = length.unsqueeze(1) - 1 - frames
@@ -19,51 +24,55 @@ def flip(x: Tensor, length: Tensor) -> Tensor:
     return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
-def run(cell: nn.RNNBase, x: Tensor) -> Tensor:
-    """A cell's states for x [B, T, D].
+def rnn_states(rnn: nn.RNNBase, x: Tensor) -> Tensor:
+    """States [B, T, hidden_size] of an RNN for x [B, T, D].
 
-    On a CPU in the precision of the weights: most have no LSTM in half precision, and torch fails.
+    On a CPU they are computed in the dtype of the weights, as torch has no LSTM in half precision
+    on most of them and raises an error.
     """
     if x.device.type != "cpu":
-        return cell(x)[0]
+        return rnn(x)[0]
     with torch.autocast("cpu", enabled=False):
-        return cell(x.to(next(cell.parameters()).dtype))[0]
+        return rnn(x.to(next(rnn.parameters()).dtype))[0]
 
 
 class Recurrent(nn.Module):
-    """One recurrent layer, one-way or in both directions with the two states added.
+    """Recurrent layer, unidirectional or bidirectional with the states of both directions added.
 
-    The backward direction is a one-way cell on each item's own reversed frames, so that nothing
-    has to be packed; on a CPU that is faster than a packed sequence, and as exact.
+    The backward direction is an RNN over the reversed frames of each utterance, which needs no
+    packed sequences and is faster than these on a CPU.
 
     Args:
-        cell: rnn (with ReLU), gru or lstm.
-        inputs: features coming in.
-        width: of the state.
-        bidirectional: both directions, added as in Deep Speech 2.
+        rnn_type: `rnn` (with ReLU), `gru` or `lstm`.
+        input_size: size of the input vectors.
+        hidden_size: size of the state.
+        bidirectional: add the states of an RNN in the backward direction, as in Deep Speech 2.
+
+    Raises:
+        ValueError: another rnn_type.
     """
 
-    def __init__(self, cell: str, inputs: int, width: int, bidirectional: bool):
+    def __init__(self, rnn_type: str, input_size: int, hidden_size: int, bidirectional: bool):
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"recurrent cell '{cell}' is none of {', '.join(CELLS)}.")
-        options = {"nonlinearity": "relu"} if cell == "rnn" else {}
-        self.forwards = CELLS[cell](inputs, width, batch_first=True, **options)
-        self.backwards = (
-            CELLS[cell](inputs, width, batch_first=True, **options) if bidirectional else None
-        )
+        check_choice("DeepSpeech2.rnn_type", rnn_type, tuple(RNN_TYPES))
+        rnn = RNN_TYPES[rnn_type]
+        options = {"nonlinearity": "relu"} if rnn_type == "rnn" else {}
+        self.forward_rnn = rnn(input_size, hidden_size, batch_first=True, **options)
+        self.backward_rnn = None
+        if bidirectional:
+            self.backward_rnn = rnn(input_size, hidden_size, batch_first=True, **options)
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        """States for every frame.
+        """Compute the states of a batch.
 
         Args:
-            x: [B, T, inputs].
-            length: [B].
+            x: [B, T, input_size].
+            length: [B], frames of each utterance without padding.
 
         Returns:
-            [B, T, width]; beyond the lengths anything.
+            [B, T, hidden_size]; values beyond the end of an utterance are undefined.
         """
-        states = run(self.forwards, x)
-        if self.backwards is not None:
-            states = states + flip(run(self.backwards, flip(x, length)), length)
+        states = rnn_states(self.forward_rnn, x)
+        if self.backward_rnn is not None:
+            states = states + flip(rnn_states(self.backward_rnn, flip(x, length)), length)
         return states

@@ -1,143 +1,119 @@
-"""The module of which the blocks of MossFormer2 are made (arXiv 2312.11825, figure 2)."""
+"""ConvM, the module of which the blocks of MossFormer2 are made (arXiv 2312.11825, figure 2)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.models.layers.mossformer.masked_norm import hide
-from src.models.ops.depthwise_conv import depthwise, depthwise_gradients
-from src.models.ops.dropout import STEPS, draw_kept, drop, dropout, scale_of
-from src.models.ops.eager import eager_on_cpu
-from src.models.ops.strips import in_strips
+from src.models.ops.linear_silu_conv import linear_silu_conv
 
-KERNEL = 17  # frames
+KERNEL_SIZE = 17  # frames
 
 
 class ScaleNorm(nn.Module):
-    """Vectors brought to one length, which is learnt (arXiv 1910.05895).
+    """Scale each vector to one learned length (Nguyen and Salazar, arXiv 1910.05895)."""
 
-    What is learnt is not applied here but becomes part of the linear map that follows, see `into`:
-    several maps then share the same vectors.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, d_model: int):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
-        self.factor = width**-0.5
+        self.factor = d_model**-0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], of length scale * sqrt(D)."""
+        return self.scale * self.normalize(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D], of length sqrt(D)."""
         wide = torch.promote_types(x.dtype, torch.float32)  # in half precision 1 / 1e-5 is infinite
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         return (x * (length * self.factor).clamp(min=1e-5).reciprocal()).to(x.dtype)
 
-    def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the map with what is learnt here in front."""
+    def fold_into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight and bias that map `normalize(x)` as `linear` maps `forward(x)`."""
         return self.scale * linear.weight, linear.bias
 
 
-class CentredNorm(nn.LayerNorm):
-    """Vectors of mean 0 and variance 1, then factors and a bias, applied as in `ScaleNorm`."""
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose weight and bias can be folded into the linear map after it."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D], without factors and bias."""
+    def normalize(self, x: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], of mean 0 and variance 1 over D."""
         return F.layer_norm(x, self.normalized_shape, eps=self.eps)
 
-    def into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the map with what is learnt here in front."""
+    def fold_into(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight and bias that map `normalize(x)` as `linear` maps `forward(x)`."""
         return linear.weight * self.weight, linear.bias + linear.weight @ self.bias
 
 
 class ConvModule(nn.Module):
-    """Norm, linear map, SiLU, and a convolution of each channel around a residual.
+    """Norm, linear map, SiLU, residual depthwise convolution over time, dropout.
 
     Args:
-        width, output: channels in and out.
-        norm: of the vectors that come in.
-        dropout: share of the outputs that training leaves out.
+        d_in, d_out: channels of input and output.
+        norm: over the d_in channels of each frame.
+        dropout: probability of an output to be zeroed in training.
     """
 
-    def __init__(self, width: int, output: int, norm: ScaleNorm | CentredNorm, dropout: float):
+    def __init__(self, d_in: int, d_out: int, norm: ScaleNorm | LayerNorm, dropout: float):
         super().__init__()
         self.dropout = dropout
-        self.norm, self.linear = norm, nn.Linear(width, output)
-        self.weight = nn.Conv1d(output, output, KERNEL, groups=output, bias=False).weight
+        self.norm, self.linear = norm, nn.Linear(d_in, d_out)
+        self.kernel = nn.Conv1d(d_out, d_out, KERNEL_SIZE, groups=d_out, bias=False).weight
 
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """[B, T, width] to [B, T, output]."""
-        return together([self], x, padding)
+    def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """[B, T, d_in] to [B, T, d_out].
+
+        Args:
+            x: [B, T, d_in].
+            padding_mask: bool, [B, T, 1], True beyond the end; None: there is no padding.
+        """
+        return apply_concatenated([self], x, padding_mask)
 
 
-def together(modules: Sequence[ConvModule], x: Tensor, padding: Tensor | None) -> Tensor:
-    """What several modules make of the same vectors, in one go.
+def apply_parallel(
+    modules: Sequence[ConvModule], x: Tensor, padding_mask: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Apply several modules to the same frames, as fast as a single one with all their outputs.
+
+    Equal to `[module(x, padding_mask) for module in modules]`, except for the random numbers of
+    dropout. The frames are normalised once, and one large matrix product and convolution take less
+    time than several small ones.
 
     Args:
         modules: with the same kind of norm and the same dropout.
-        x: [B, T, width].
-        padding: [B, T, 1] or None.
+        x: [B, T, d_in].
+        padding_mask: bool, [B, T, 1], True beyond the end; None: there is no padding.
 
     Returns:
-        [B, T, outputs], one module's after the other's.
+        The output of each module, [B, T, d_out].
     """
-    weights, biases = zip(*(module.norm.into(module.linear) for module in modules), strict=True)
-    weight, bias = torch.cat(weights), torch.cat(biases)
-    # The residual is one more weight in the middle of the kernel.
-    kernels = torch.cat([module.weight for module in modules])
-    kernels = kernels + F.pad(kernels.new_ones(1), (KERNEL // 2, KERNEL // 2))
+    y = apply_concatenated(modules, x, padding_mask)
+    return y.split([module.linear.out_features for module in modules], dim=-1)
+
+
+def apply_concatenated(
+    modules: Sequence[ConvModule], x: Tensor, padding_mask: Tensor | None
+) -> Tensor:
+    """Outputs of several modules side by side, from their concatenated parameters.
+
+    Args:
+        modules: with the same kind of norm and the same dropout.
+        x: [B, T, d_in].
+        padding_mask: bool, [B, T, 1], True beyond the end; None: there is no padding.
+
+    Returns:
+        [B, T, sum of d_out].
+    """
     first = modules[0]
-    dropped = round(first.dropout * STEPS) if first.training else 0
-    mixed = torch.is_autocast_enabled("cpu") or x.dtype != weight.dtype
-    if x.requires_grad and padding is None and eager_on_cpu(x) and not mixed and dropped < STEPS:
-        return LeanModule.apply(x, weight, bias, kernels, first.norm, dropped)
-
-    def function(x: Tensor, padding: Tensor | None) -> Tensor:
-        x = F.linear(first.norm(x), weight, bias)
-        x = F.silu(x, inplace=not x.requires_grad)
-        return depthwise(hide(x, padding), kernels)
-
-    found = in_strips(function, x, padding, KERNEL // 2)
-    return dropout(found, first.dropout, first.training)
-
-
-class LeanModule(torch.autograd.Function):
-    """What `together` says, of which the inputs, what goes into SiLU and a byte an output are kept.
-
-    The rest, which is as large again, is quick to compute once more on the way back.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        kernels: Tensor,
-        norm: nn.Module,
-        dropped: int,
-    ) -> Tensor:
-        """[B, T, width] to [B, T, outputs], of which `dropped` of STEPS are left out."""
-        kernels = kernels * scale_of(dropped)
-        inner = F.linear(norm(x), weight, bias)
-        found = depthwise(F.silu(inner), kernels)
-        keep = draw_kept(found, dropped)
-        ctx.save_for_backward(x, weight, kernels, inner, keep)
-        ctx.norm, ctx.scale = norm, scale_of(dropped)
-        return drop(found, keep)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, the map's weight and bias, and the kernels."""
-        x, weight, kernels, inner, keep = ctx.saved_tensors
-        grad = grads[0] if keep is None else grads[0] * keep
-        grad, grad_kernels = depthwise_gradients(grad, F.silu(inner), kernels)
-        torch.ops.aten.silu_backward.grad_input(grad, inner, grad_input=grad)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            normed = ctx.norm(x)
-        rows = grad.flatten(0, 1)
-        grad_weight = rows.T @ normed.detach().flatten(0, 1)
-        (grad_x,) = torch.autograd.grad(normed, x, grad @ weight)
-        return grad_x, grad_weight, rows.sum(0), grad_kernels.mul_(ctx.scale), None, None
+    weights, biases = zip(*(m.norm.fold_into(m.linear) for m in modules), strict=True)
+    return linear_silu_conv(
+        x,
+        first.norm.normalize,
+        torch.cat(weights),
+        torch.cat(biases),
+        torch.cat([module.kernel for module in modules]),
+        padding_mask,
+        first.dropout,
+        first.training,
+    )

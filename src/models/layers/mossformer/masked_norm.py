@@ -1,36 +1,42 @@
-"""Normalisation over time that looks at an item's own frames only."""
+"""Normalisation over time from the frames before an item's end only."""
 
 import torch
 from torch import Tensor, nn
 
-
-def hide(x: Tensor, padding: Tensor | None) -> Tensor:
-    """Zeros where `padding` [B, T, 1] is True; None: nothing is padding."""
-    return x if padding is None else x.masked_fill(padding, 0.0)
+from src.models.ops.masking import mask_padding
 
 
 class MaskedNorm(nn.Module):
-    """Mean 0 and variance 1 over some axes of [B, T, D], then a factor and a bias for each channel.
+    """Mean 0 and variance 1 over some axes of [B, T, D], then a weight and a bias for each channel.
 
     Args:
-        width: channels.
-        axes: (1, 2) for all numbers of an item, as GroupNorm with one group; (1,) for each channel
-            over time, as InstanceNorm without running statistics.
+        channels: D.
+        axes: (1, 2) for statistics of each item, as in GroupNorm with one group; (1,) for those of
+            each channel of an item, as in InstanceNorm.
         eps: added to the variance.
     """
 
-    def __init__(self, width: int, axes: tuple[int, ...], eps: float):
+    def __init__(self, channels: int, axes: tuple[int, ...], eps: float):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
         self.axes, self.eps = axes, eps
 
-    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
-        """[B, T, D] to [B, T, D]; what is padding comes out as anything."""
+    def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """[B, T, D] to [B, T, D], with arbitrary values in the padding.
+
+        Args:
+            x: [B, T, D].
+            padding_mask: bool, [B, T, 1], True beyond the end; None: there is no padding.
+        """
         dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
-        share = 1.0 if padding is None else x.shape[1] / (~padding).sum(1, keepdim=True)
+        # Means are taken over all T frames, with zeros in the padding, and corrected by T / length.
+        correction: Tensor | float = 1.0
+        if padding_mask is not None:
+            correction = x.shape[1] / (~padding_mask).sum(1, keepdim=True)
         # Two plain means: on a CPU torch.var_mean takes five times as long over time.
-        mean = hide(x, padding).mean(self.axes, keepdim=True) * share
-        centred = hide(x - mean, padding)
-        variance = centred.square().mean(self.axes, keepdim=True) * share
+        mean = mask_padding(x, padding_mask).mean(self.axes, keepdim=True) * correction
+        centred = mask_padding(x - mean, padding_mask)
+        variance = centred.square().mean(self.axes, keepdim=True) * correction
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return torch.addcmul(self.bias, centred, scale).to(dtype)

@@ -1,66 +1,78 @@
-"""Speech to tokens by a random projection (BEST-RQ, Chiu et al., arXiv 2202.01855)."""
+"""Random-projection quantizer of speech (BEST-RQ, Chiu et al., arXiv 2202.01855, section 3.1)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.utils.options import check_choice, check_sizes
+
 
 class RandomProjectionQuantizer(nn.Module):
-    """The nearest of random unit vectors to a random projection of some frames; never trained.
+    """Tokens of a spectrogram: the code that is nearest to a random projection of stacked frames.
+
+    Projection and codes are random and never trained. Codes are unit vectors.
 
     Args:
-        n_features: bins of a frame.
-        frames: consecutive frames that become one token.
-        classes: codes of a codebook.
-        books: codebooks, each with its own part of the projection.
-        code_size: of a code.
-        distance: `l2` or `cosine`. Codes have length one, so both choose alike.
+        feat_in: frequency bins of a frame.
+        combine_time_steps: consecutive frames that are stacked for one token.
+        codebook_size: codes of a codebook.
+        num_codebooks: number of codebooks, each with its projection.
+        code_dim: size of a code.
+        distance: `l2` or `cosine`; both choose the same code, up to rounding.
 
     Raises:
-        ValueError: another distance.
+        ValueError: a size is not a whole number from 1, or another distance.
     """
 
     def __init__(
         self,
-        n_features: int = 80,
-        frames: int = 8,
-        classes: int = 8192,
-        books: int = 1,
-        code_size: int = 16,
+        feat_in: int = 80,
+        combine_time_steps: int = 8,
+        codebook_size: int = 8192,
+        num_codebooks: int = 1,
+        code_dim: int = 16,
         distance: str = "l2",
     ):
         super().__init__()
-        if distance not in ("l2", "cosine"):
-            raise ValueError(f"quantizer: distance '{distance}' is neither l2 nor cosine.")
-        self.frames, self.books, self.distance = frames, books, distance
-        self.projection = nn.Linear(n_features * frames, books * code_size, bias=False)
-        nn.init.xavier_normal_(self.projection.weight)
-        # In double precision, as NeMo keeps them, so that a checkpoint comes back unchanged.
-        codes = F.normalize(torch.randn(books, classes, code_size, dtype=torch.float64), dim=-1)
-        self.codebooks = nn.Parameter(codes)
+        check_sizes(
+            "RandomProjectionQuantizer",
+            combine_time_steps=combine_time_steps,
+            codebook_size=codebook_size,
+            num_codebooks=num_codebooks,
+            code_dim=code_dim,
+        )
+        check_choice("RandomProjectionQuantizer.distance", distance, ("l2", "cosine"))
+        self.combine_time_steps, self.distance = combine_time_steps, distance
+        self.proj = nn.Linear(feat_in * combine_time_steps, num_codebooks * code_dim, bias=False)
+        nn.init.xavier_normal_(self.proj.weight)
+        # Double precision as in NeMo, so that its checkpoints are exported unchanged.
+        codes = torch.randn(num_codebooks, codebook_size, code_dim, dtype=torch.float64)
+        self.codebooks = nn.Parameter(F.normalize(codes, dim=-1))
         self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor) -> Tensor:
-        """Tokens [B, T / frames, books] of a spectrogram [B, F, T]; T is a multiple of frames."""
-        with torch.autocast(spectrogram.device.type, enabled=False):
-            groups = spectrogram.transpose(1, 2).float().unflatten(1, (-1, self.frames))
-            vectors = self.projection(groups.flatten(2)).unflatten(2, (self.books, -1))
-            vectors = F.normalize(vectors, dim=-1, eps=1e-12)
-            return torch.stack(
-                [
-                    self.nearest(vectors[:, :, book], self.codebooks[book].float())
-                    for book in range(self.books)
-                ],
-                dim=2,
-            )
+        """Quantize a batch.
 
-    def nearest(self, vectors: Tensor, codes: Tensor) -> Tensor:
-        """The index of the code nearest to each of vectors [B, T, C]: [B, T].
+        Args:
+            spectrogram: [B, F, T]; T is a multiple of combine_time_steps.
 
-        |v - c|^2 is |v|^2 - 2 v c + |c|^2, of which the first term is the same for all codes.
+        Returns:
+            Indices of codes [B, T / combine_time_steps, num_codebooks], int64.
         """
-        closeness = vectors @ codes.T
+        with torch.autocast(spectrogram.device.type, enabled=False):
+            x = spectrogram.transpose(1, 2).float().unflatten(1, (-1, self.combine_time_steps))
+            x = self.proj(x.flatten(2)).unflatten(2, (len(self.codebooks), -1))
+            x = F.normalize(x, dim=-1, eps=1e-12)  # [B, T', num_codebooks, code_dim]
+            tokens = [self.nearest(x[:, :, i], c.float()) for i, c in enumerate(self.codebooks)]
+            return torch.stack(tokens, dim=2)
+
+    def nearest(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Index of the code [N, C] nearest to each vector of x [B, T, C]: [B, T].
+
+        |x - c|^2 = |x|^2 - 2 x c + |c|^2, of which |x|^2 is the same for all codes.
+        """
+        similarity = x @ codes.T
         if self.distance == "l2":
-            closeness -= 0.5 * codes.square().sum(dim=1)
-        return closeness.argmax(dim=2)
+            similarity -= 0.5 * codes.square().sum(dim=1)
+        return similarity.argmax(dim=2)

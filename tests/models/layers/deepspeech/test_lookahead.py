@@ -17,5 +17,5 @@ def test_features_do_not_mix():
     assert y[..., 1].any() and not y[..., [0, 2]].any()
 
 
-def test_parameters_are_width_times_present_and_future():
+def test_number_of_parameters():
     assert [p.numel() for p in Lookahead(7, 19).parameters()] == [7 * 20]

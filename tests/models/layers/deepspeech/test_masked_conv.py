@@ -14,7 +14,7 @@ def test_output_size_is_that_of_the_convolution(kernel, stride):
         assert length.tolist() == [y.shape[3]]
 
 
-def test_padding_is_as_if_it_were_not_there():
+def test_independent_of_padding():
     torch.manual_seed(0)
     layer = MaskedConv(2, 3, (5, 7), (2, 2)).eval()
     x, lengths = torch.zeros(3, 2, 8, 21), [21, 10, 1]
@@ -36,6 +36,6 @@ def test_values_are_clipped_at_0_and_20():
     torch.testing.assert_close(y.flatten(), torch.tensor([0.0, 3.0, 20.0]), rtol=1e-4, atol=0)
 
 
-def test_even_kernels_are_refused():
+def test_even_kernel_size_raises():
     with pytest.raises(ValueError, match=r"\(4, 3\).*odd"):
         MaskedConv(1, 1, (4, 3), (1, 1))

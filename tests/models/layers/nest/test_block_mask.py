@@ -18,7 +18,7 @@ def runs(mask):
 
 
 @pytest.mark.parametrize("algorithm", ["nemo_2", "nemo_3"])
-def test_statistics_of_the_reference(algorithm):
+def test_equals_reference_statistics(algorithm):
     name = next(
         k for k in STATISTICS if k.startswith(algorithm) and isinstance(STATISTICS[k], list)
     )
@@ -26,9 +26,9 @@ def test_statistics_of_the_reference(algorithm):
         length = row["length"]
         lengths = torch.full((DRAWS,), length)
         mask = BlockMask(algorithm=algorithm)(torch.arange(DRAWS), lengths, length + 16)
-        share = mask.float().sum(1) / length
+        fraction = mask.float().sum(1) / length
         noise = 5 * max(row["std_fraction"], 0.01) / DRAWS**0.5 * 2**0.5
-        assert share.mean().item() == pytest.approx(row["mean_fraction"], abs=noise)
+        assert fraction.mean().item() == pytest.approx(row["mean_fraction"], abs=noise)
         assert (~mask.any(1)).float().mean().item() == pytest.approx(row["p_no_mask"], abs=0.035)
         assert not mask[:, length:].any()
         if mask.any():
@@ -36,7 +36,7 @@ def test_statistics_of_the_reference(algorithm):
             assert min(b - a for own in mask for a, b in runs(own)) >= row["shortest_run"]
 
 
-def test_a_mask_depends_on_its_seed_alone():
+def test_mask_depends_only_on_seed():
     mask = BlockMask()
     seeds, lengths = torch.tensor([5, 6, 7]), torch.tensor([400, 300, 200])
     together = mask(seeds, lengths, 416)
@@ -48,12 +48,12 @@ def test_a_mask_depends_on_its_seed_alone():
 
 @pytest.mark.parametrize("length", [20, 60, 100, 400, 1000])
 def test_blocks_without_overlap(length):
-    block, probability = 40, 0.3
+    block, mask_prob = 40, 0.3
     lengths = torch.full((200,), length)
-    mask = BlockMask(block, probability, overlap=False, algorithm="nemo_3")(
+    mask = BlockMask(block, mask_prob, allow_overlap=False, algorithm="nemo_3")(
         torch.arange(200), lengths, length + 8
     )
-    number = -(-length * probability // block)
+    number = -(-length * mask_prob // block)
     own = block if (number + 1) * block <= length else length // (number + 1)
     wanted = min(number, length // own - 1) * own
     assert set(mask.sum(1).tolist()) == {wanted}
@@ -65,13 +65,13 @@ def test_blocks_without_overlap(length):
 
 
 def test_blocks_are_shorter_on_subsampled_frames():
-    mask = BlockMask(40, 0.02)(torch.arange(50), torch.full((50,), 200), 200, shorten=8)
+    mask = BlockMask(40, 0.02)(torch.arange(50), torch.full((50,), 200), 200, subsampling_factor=8)
     assert min(b - a for row in mask for a, b in runs(row)) >= 5
     assert min(b - a for row in mask for a, b in runs(row)) < 40
 
 
-def test_what_makes_no_sense_is_refused():
+def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="nemo_9"):
         BlockMask(algorithm="nemo_9")
-    with pytest.raises(ValueError, match="probability 2"):
-        BlockMask(probability=2.0)
+    with pytest.raises(ValueError, match="mask_prob: 2"):
+        BlockMask(mask_prob=2.0)
