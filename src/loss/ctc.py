@@ -8,14 +8,16 @@ BLANK = 0
 
 
 class CTCLoss(nn.Module):
-    """Negative log-likelihood of the labels over all their alignments, the mean over utterances.
+    """CTC loss: mean over utterances of -ln p(tokens | audio), summed over all alignments.
+
+    Equations 3 and 12 of Graves et al., "Connectionist Temporal Classification: Labelling
+    Unsegmented Sequence Data with Recurrent Neural Networks" (2006); token 0 is the blank. An
+    utterance that has fewer frames than tokens and repetitions, and so no alignment, has a loss of
+    zero and no gradient.
 
     Args:
-        per_label: divide each utterance's loss by its number of labels first, so that a long
-            utterance weighs no more than a short one.
-
-    Impossible alignments (fewer frames than labels and repeats) count 0 and give no gradient;
-    the dataset's filter drops such rows beforehand and says so.
+        per_label: divide the loss of each utterance by its number of tokens before the mean, so
+            that long utterances weigh no more than short ones.
     """
 
     def __init__(self, per_label: bool = True):
@@ -30,7 +32,17 @@ class CTCLoss(nn.Module):
         tokens_length: Int[Tensor, " B"],
         **_,
     ) -> dict[str, Tensor]:
-        """The loss of a batch, as `ctc` and as `loss`."""
+        """CTC loss of a batch.
+
+        Args:
+            log_probs: log-probabilities of the tokens in each frame [B, T, V].
+            log_probs_length: [B], in frames.
+            tokens: targets [B, L], without blanks.
+            tokens_length: [B].
+
+        Returns:
+            `loss`, and `ctc`, the same value detached.
+        """
         losses = F.ctc_loss(
             log_probs.float().transpose(0, 1),
             tokens,

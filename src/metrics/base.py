@@ -1,4 +1,4 @@
-"""What every metric is: sums and counts over a whole split, never a mean of means."""
+"""The interface of a metric: exact sums over an evaluation, never means of batch means."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,13 +6,19 @@ from collections import defaultdict
 
 
 class Metric(ABC):
-    """Adds up terms batch by batch and gives its figures once for all of them.
+    """A score for each utterance and a value over all utterances of an evaluation.
 
-    The terms are kept and added with `math.fsum`, which rounds once: the figure depends neither
-    on the size or order of the batches nor on how many processes shared them.
+    The terms of each sum are kept and added with `math.fsum`, which rounds once, so the value
+    depends neither on the size or order of the batches nor on the number of processes.
+
+    Attributes:
+        values: suffixes of the keys of `compute()`; "" is the main value.
+        higher_is_better: whether a larger main value is better; None if the metric can't choose
+            the best checkpoint.
     """
 
-    figures: tuple[str, ...] = ("",)  # suffixes of what compute() gives; "" is the metric itself
+    values: tuple[str, ...] = ("",)
+    higher_is_better: bool | None = None
 
     def __init__(self) -> None:
         self.terms: dict[str, list[float]] = defaultdict(list)
@@ -22,29 +28,41 @@ class Metric(ABC):
         self.terms.clear()
 
     def add(self, name: str, value: float) -> None:
-        """Note one term of the sum called `name`."""
+        """Add a term to the sum called `name`."""
         self.terms[name].append(float(value))
 
     def total(self, name: str) -> float:
-        """The sum called `name`, rounded once."""
-        return math.fsum(self.terms[name])
+        """The sum called `name`, rounded once; infinite or NaN if its terms are."""
+        terms = self.terms[name]
+        try:
+            return math.fsum(terms)
+        except (OverflowError, ValueError):  # beyond the range of a float; inf - inf
+            return sum(terms)
 
     def merge(self, terms: dict[str, list[float]]) -> None:
-        """Add another process's terms."""
+        """Add the terms of another process."""
         for name, values in terms.items():
             self.terms[name].extend(values)
 
     @abstractmethod
-    def update(self, **batch) -> None:
-        """Add the terms of one batch."""
+    def update(self, **batch) -> list[float | None] | None:
+        """Add a batch.
+
+        Args:
+            batch: each metric names the keys that it needs and ignores the others.
+
+        Returns:
+            The score of each utterance, None where it is undefined; or None if the metric has no
+            scores of single utterances.
+        """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The figures over all that was added: suffix -> value, with the keys of `figures`."""
+        """The value over all batches since the last reset, by suffix: the keys are `values`."""
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """A share, where nothing out of nothing is nothing."""
+    """numerator / denominator, where 0 / 0 is 0 and any other number over 0 is infinite."""
     if denominator == 0:
         return 0.0 if numerator == 0 else math.inf
     return numerator / denominator

@@ -6,8 +6,8 @@ from src.metrics.error_rate import ErrorRate
 
 
 class CER(ErrorRate):
-    """Character errors over reference characters (spaces count), for the whole corpus."""
+    """Character errors over reference characters, spaces included."""
 
-    def process(self, text: list[str], prediction: list[str]) -> jiwer.CharacterOutput:
-        """jiwer's alignment by characters."""
-        return jiwer.process_characters(text, prediction)
+    def align(self, reference: str, hypothesis: str) -> jiwer.CharacterOutput:
+        """Character alignment of an utterance, by jiwer."""
+        return jiwer.process_characters([reference], [hypothesis])

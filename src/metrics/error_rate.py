@@ -1,40 +1,72 @@
-"""The edit distance that WER and CER share, counted by jiwer."""
+"""Error rates by edit distance: the common part of WER and CER."""
+
+from abc import abstractmethod
+
+import jiwer
 
 from src.metrics.base import Metric, ratio
 
+ERRORS = ("substitutions", "deletions", "insertions")
+
 
 class ErrorRate(Metric):
-    """(substitutions + deletions + insertions) / reference length, over the corpus.
+    """(substitutions + deletions + insertions) / reference length.
+
+    The value over a corpus is all errors over the whole reference length, not a mean of the
+    utterances' rates. The rate is 0 where both texts are empty, and infinite for insertions into
+    an empty reference.
 
     Args:
-        prediction: the batch key that holds the hypotheses, so that several decoders can be
-            scored side by side.
+        prediction: batch key of the hypotheses, so that several decoders can be scored side by
+            side.
     """
 
-    figures = ("", "substitutions", "deletions", "insertions", "reference_length")
+    values = ("", *ERRORS, "reference_length")
+    higher_is_better = False
 
     def __init__(self, prediction: str = "prediction"):
         super().__init__()
         self.prediction = prediction
 
-    def process(self, text: list[str], prediction: list[str]):
-        """jiwer's alignment of the texts, by words or by characters."""
-        raise NotImplementedError
+    @abstractmethod
+    def align(self, reference: str, hypothesis: str) -> jiwer.WordOutput | jiwer.CharacterOutput:
+        """Alignment of an utterance, by words or by characters."""
 
-    def update(self, text: list[str], **batch) -> None:
-        """Add the edits of one batch.
+    def update(self, text: list[str], **batch) -> list[float | None]:
+        """Add a batch.
 
         Args:
-            text: the references.
+            text: references.
             batch: holds the hypotheses under the key given at construction.
+
+        Returns:
+            The error rate of each utterance.
+
+        Raises:
+            ValueError: the batch lacks that key.
         """
-        counts = self.process(list(text), list(batch[self.prediction]))
-        for kind in self.figures[1:4]:
-            self.add(kind, getattr(counts, kind))
-        self.add("reference_length", counts.hits + counts.substitutions + counts.deletions)
+        if self.prediction not in batch:
+            available = ", ".join(key for key in batch if key.startswith("prediction"))
+            raise ValueError(
+                f"{type(self).__name__}: prediction '{self.prediction}' is not in the batch, which "
+                f"has {available or 'no predictions'}."
+            )
+        return [
+            self.score(self.align(reference, hypothesis))
+            for reference, hypothesis in zip(text, batch[self.prediction], strict=True)
+        ]
+
+    def score(self, alignment: jiwer.WordOutput | jiwer.CharacterOutput) -> float:
+        """The error rate of an utterance, whose counts are added to those of the corpus."""
+        counts = {kind: getattr(alignment, kind) for kind in ERRORS}
+        length = alignment.hits + alignment.substitutions + alignment.deletions
+        for kind, count in counts.items():
+            self.add(kind, count)
+        self.add("reference_length", length)
+        return ratio(sum(counts.values()), length)
 
     def compute(self) -> dict[str, float]:
-        """The rate, and what it is made of."""
-        counts = {kind: self.total(kind) for kind in self.figures[1:]}
-        errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
+        """The error rate of the corpus and the counts that it is made of."""
+        counts = {kind: self.total(kind) for kind in self.values[1:]}
+        errors = sum(counts[kind] for kind in ERRORS)
         return {"": ratio(errors, counts["reference_length"]), **counts}

@@ -1,137 +1,193 @@
-"""How well masked tokens are predicted, and whether the tokens are worth predicting."""
+"""Metrics of masked token prediction: accuracy, loss, masked fraction, use of the codebooks."""
 
 import logging
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from src.metrics.base import Metric, ratio
+from src.utils.options import check_number, check_whole
 
 logger = logging.getLogger(__name__)
 
 
 class MaskedAccuracy(Metric):
-    """Share of masked tokens whose best class is right; `majority` is what blind guessing gives.
+    """Fraction of masked tokens that are predicted correctly.
 
-    The majority's figure is the share of the most frequent class of each codebook among the masked
-    tokens: a model that only learnt which tokens are frequent has no more than that.
+    The further value `majority` is the accuracy of always predicting the most frequent token of
+    each codebook among the masked ones, as a baseline.
     """
 
-    figures = ("", "majority")
+    values = ("", "majority")
+    higher_is_better = True
 
-    def update(self, logits: Tensor, targets: Tensor, **batch) -> None:
+    def update(
+        self, logits: Tensor, targets: Tensor, masked_tokens: Tensor, **_
+    ) -> list[float | None]:
         """Add a batch.
 
         Args:
-            logits: [N, classes, books].
-            targets: [N, books].
-            batch: swallowed.
+            logits: [N, codebook_size, num_codebooks], of the N masked tokens.
+            targets: [N, num_codebooks].
+            masked_tokens: [B, T'], True at the N masked tokens.
+
+        Returns:
+            The accuracy of each utterance, None where no token is masked.
         """
-        self.add("right", float((logits.argmax(1) == targets).sum()))
-        self.add("all", targets.numel())
-        for book in range(targets.shape[1]):
-            add_counts(self, f"book {book}", targets[:, book])
+        for codebook in range(targets.shape[1]):
+            add_counts(self, f"codebook {codebook}", targets[:, codebook])
+        correct = (logits.argmax(1) == targets).double()
+        return add_means(self, correct, masked_tokens)
 
     def compute(self) -> dict[str, float]:
-        """Both shares."""
-        books = {name.split(",")[0] for name in self.terms if name.startswith("book")}
-        best = sum(max(counts(self, book).values()) for book in books)
-        count = self.total("all")
-        return {"": ratio(self.total("right"), count), "majority": ratio(best, count)}
+        """The accuracy and that of the majority baseline."""
+        codebooks = {name.split(",")[0] for name in self.terms if name.startswith("codebook")}
+        majority = sum(max(counts(self, codebook)) for codebook in codebooks)
+        tokens = self.total("tokens")
+        return {"": ratio(self.total("sum"), tokens), "majority": ratio(majority, tokens)}
 
 
 class MaskedLoss(Metric):
-    """Mean negative log-likelihood of all masked tokens of a split, in nats."""
+    """Mean negative log-likelihood of the masked tokens, in nats."""
 
-    def update(self, masked_prediction: Tensor, targets: Tensor, **batch) -> None:
-        """Add a batch's mean, as often as it has tokens."""
-        self.add("sum", float(masked_prediction) * targets.numel())
-        self.add("tokens", targets.numel())
+    higher_is_better = False
 
-    def compute(self) -> dict[str, float]:
-        """The mean."""
-        return {"": ratio(self.total("sum"), self.total("tokens"))}
-
-
-class MaskedShare(Metric):
-    """Share of the valid frames that are masked."""
-
-    def update(self, mask: Tensor, mask_length: Tensor, **batch) -> None:
-        """Add a batch."""
-        self.add("masked", float(mask.sum()))
-        self.add("all", float(mask_length.sum()))
-
-    def compute(self) -> dict[str, float]:
-        """The share."""
-        return {"": ratio(self.total("masked"), self.total("all"))}
-
-
-class CodebookUse(Metric):
-    """How many codes the quantizer uses, and how evenly: over all valid tokens of a split.
-
-    `coverage` is the share of codes that are used at all, `perplexity` exp(entropy), the number of
-    codes that would be used if all used ones were as frequent. Both are means over the codebooks.
-
-    Args:
-        classes: codes of a codebook.
-        collapsed_below: a perplexity below this share of the classes, or of the tokens where these
-            are fewer, is warned of.
-    """
-
-    figures = ("coverage", "perplexity")
-
-    def __init__(self, classes: int, collapsed_below: float = 0.01):
-        super().__init__()
-        self.classes, self.collapsed_below = classes, collapsed_below
-
-    def update(self, tokens: Tensor, tokens_length: Tensor, **batch) -> None:
+    def update(
+        self, logits: Tensor, targets: Tensor, masked_tokens: Tensor, **_
+    ) -> list[float | None]:
         """Add a batch.
 
         Args:
-            tokens: [B, books, T].
-            tokens_length: [B].
-            batch: swallowed.
+            logits: [N, codebook_size, num_codebooks], of the N masked tokens.
+            targets: [N, num_codebooks].
+            masked_tokens: [B, T'], True at the N masked tokens.
+
+        Returns:
+            The mean over the tokens of each utterance, None where no token is masked.
         """
-        for item, length in zip(tokens, tokens_length.tolist(), strict=True):
-            for book, own in enumerate(item):
-                add_counts(self, f"book {book}", own[:length])
+        losses = F.cross_entropy(logits.float(), targets, reduction="none")
+        return add_means(self, losses.double(), masked_tokens)
 
     def compute(self) -> dict[str, float]:
-        """Coverage and perplexity; logs a warning if the codebook has collapsed."""
-        books = sorted({name.split(",")[0] for name in self.terms})
-        found = [list(counts(self, book).values()) for book in books]
-        coverage = mean([len(own) / self.classes for own in found])
-        perplexity = mean([math.exp(entropy(own)) for own in found])
-        most = min([self.classes, *(sum(own) for own in found)])  # that can be reached
-        if most > 2 and perplexity < max(2.0, self.collapsed_below * most):
+        """The mean over all masked tokens."""
+        return {"": ratio(self.total("sum"), self.total("tokens"))}
+
+
+class MaskedFraction(Metric):
+    """Fraction of the frames that are masked, without padding."""
+
+    def update(self, ssl_mask: Tensor, ssl_mask_length: Tensor, **_) -> list[float | None]:
+        """Add a batch.
+
+        Args:
+            ssl_mask: [B, T], True at masked frames.
+            ssl_mask_length: [B], in frames.
+
+        Returns:
+            The masked fraction of each utterance, None for one without frames.
+        """
+        scores: list[float | None] = []
+        masked = ssl_mask.sum(1).tolist()
+        for count, length in zip(masked, ssl_mask_length.tolist(), strict=True):
+            self.add("masked", count)
+            self.add("frames", length)
+            scores.append(count / length if length else None)
+        return scores
+
+    def compute(self) -> dict[str, float]:
+        """The masked fraction of all frames."""
+        return {"": ratio(self.total("masked"), self.total("frames"))}
+
+
+class CodebookUse(Metric):
+    """How many codes the quantizer uses, and how evenly, over all tokens of an evaluation.
+
+    `coverage` is the fraction of codes that are used at all. `perplexity` is exp(entropy), the
+    number of codes that would give the same entropy if all were equally frequent. Both are means
+    over the codebooks.
+
+    Args:
+        codebook_size: number of codes in a codebook.
+        collapsed_below: fraction of the codebook size, or of the number of tokens where that is
+            smaller; a perplexity below it is logged as a collapse.
+    """
+
+    values = ("coverage", "perplexity")
+
+    def __init__(self, codebook_size: int, collapsed_below: float = 0.01):
+        super().__init__()
+        check_whole("CodebookUse.codebook_size", codebook_size, low=2)
+        check_number("CodebookUse.collapsed_below", collapsed_below, 0, 1, inclusive=True)
+        self.codebook_size, self.collapsed_below = codebook_size, collapsed_below
+
+    def update(self, tokens: Tensor, tokens_length: Tensor, **_) -> None:
+        """Add a batch; a codebook is used by a corpus, so utterances have no scores.
+
+        Args:
+            tokens: [B, num_codebooks, T'].
+            tokens_length: [B].
+        """
+        for item, length in zip(tokens, tokens_length.tolist(), strict=True):
+            for codebook, codes in enumerate(item):
+                add_counts(self, f"codebook {codebook}", codes[:length])
+
+    def compute(self) -> dict[str, float]:
+        """Coverage and perplexity; logs a warning if the codebooks have collapsed."""
+        codebooks = sorted({name.split(",")[0] for name in self.terms})
+        used = [counts(self, codebook) for codebook in codebooks]
+        coverage = mean([len(own) / self.codebook_size for own in used])
+        perplexity = mean([math.exp(entropy(own)) for own in used])
+        highest = min([self.codebook_size, *(sum(own) for own in used)])
+        if highest > 2 and perplexity < max(2.0, self.collapsed_below * highest):
             logger.warning(
-                "The codebook has collapsed: a perplexity of %.1f of %d codes. Tokens say little "
-                "about the speech; look at the features.",
+                "The codebook has collapsed: a perplexity of %.1f of %d codes. The tokens carry "
+                "little information about the speech; check the features.",
                 perplexity,
-                self.classes,
+                self.codebook_size,
             )
         return {"coverage": coverage, "perplexity": perplexity}
 
 
+def add_means(metric: Metric, values: Tensor, masked_tokens: Tensor) -> list[float | None]:
+    """Add values of masked tokens to a metric's `sum` and `tokens`.
+
+    Args:
+        metric: gets one term of each sum for every utterance.
+        values: [N, num_codebooks], of the N masked tokens, utterance by utterance.
+        masked_tokens: [B, T'], True at the N masked tokens.
+
+    Returns:
+        The mean of each utterance, None where no token is masked.
+    """
+    scores: list[float | None] = []
+    for own in values.split(masked_tokens.sum(1).tolist()):
+        total = float(own.sum())
+        metric.add("sum", total)
+        metric.add("tokens", own.numel())
+        scores.append(total / own.numel() if own.numel() else None)
+    return scores
+
+
 def add_counts(metric: Metric, name: str, tokens: Tensor) -> None:
-    """Note how often each class stands in tokens [N]."""
-    classes, found = torch.unique(tokens, return_counts=True)
-    for token, count in zip(classes.tolist(), found.tolist(), strict=True):
-        metric.add(f"{name},{token}", count)
+    """Add how often each code occurs in tokens [N] to a metric's sums `<name>,<code>`."""
+    codes, numbers = torch.unique(tokens, return_counts=True)
+    for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
+        metric.add(f"{name},{code}", number)
 
 
-def counts(metric: Metric, name: str) -> dict[str, float]:
-    """Class -> how often it was noted under a name."""
-    return {key: metric.total(key) for key in metric.terms if key.startswith(f"{name},")}
+def counts(metric: Metric, name: str) -> list[float]:
+    """How often each code that occurs was added under a name by `add_counts`."""
+    return [metric.total(key) for key in metric.terms if key.startswith(f"{name},")]
 
 
 def entropy(values: list[float]) -> float:
-    """Of a distribution given by counts, in nats."""
+    """Entropy in nats of a distribution given by counts."""
     total = sum(values)
     return -math.fsum(value / total * math.log(value / total) for value in values)
 
 
 def mean(values: list[float]) -> float:
-    """The mean, 0 of nothing."""
+    """Mean of a list; 0 if it is empty."""
     return math.fsum(values) / len(values) if values else 0.0

@@ -1,7 +1,9 @@
-"""Measures of separated signals: means over utterances, as the papers report them."""
+"""Metrics of source separation: means over utterances, as reported in papers."""
 
 import logging
 from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 
 import torch
@@ -9,190 +11,265 @@ from torch import Tensor
 from torchmetrics.functional.audio import signal_distortion_ratio
 
 from src.metrics.base import Metric, ratio
-from src.utils.si_sdr import ALIKE, si_sdr
+from src.utils.si_sdr import IDENTICAL_DB, si_sdr
 
 logger = logging.getLogger(__name__)
 
-BEST = 100.0  # dB, beyond which SDR is a matter of rounding
-SILENT = -80.0  # dB, of an estimate in which there is nothing
+MAX_SDR = 100.0  # dB, above which SDR measures only rounding errors
+MIN_SDR = -80.0  # dB, of a silent estimate
+
+
+@dataclass
+class Separated:
+    """The signals of a batch, with the SI-SDR that its task has computed already, if any.
+
+    Attributes:
+        estimates: [B, S, T], in the order of the sources.
+        sources: references [B, S, T].
+        audio: mixtures [B, 1, T].
+        length: [B], in samples.
+        given: `estimates_si_sdr` and `mixture_si_sdr`, both [B, S]; what is missing is computed.
+    """
+
+    estimates: Tensor
+    sources: Tensor
+    audio: Tensor
+    length: Tensor
+    given: dict[str, Tensor]
+
+    @cached_property
+    def estimates_si_sdr(self) -> Tensor:
+        """SI-SDR of each estimate in dB: [B, S]."""
+        if "estimates_si_sdr" in self.given:
+            return self.given["estimates_si_sdr"]
+        return si_sdr(self.estimates, self.sources, self.length)
+
+    @cached_property
+    def mixture_si_sdr(self) -> Tensor:
+        """SI-SDR of the mixture for each source in dB: [B, S]."""
+        if "mixture_si_sdr" in self.given:
+            return self.given["mixture_si_sdr"]
+        return si_sdr(self.audio, self.sources, self.length)
 
 
 class UtteranceMean(Metric):
-    """Mean over utterances of the mean over an utterance's speakers.
+    """Mean over utterances of the mean over the sources of an utterance.
 
-    Silent sources, for which no measure is defined, are left out, and so are utterances shorter
-    than the measure needs.
+    Sources for which the measure is undefined are left out: silent ones, and those of utterances
+    that are shorter than `min_length`. An utterance without any other source has no score.
+
+    Attributes:
+        min_length: number of samples that the measure needs.
     """
 
-    shortest = 1  # sample
+    higher_is_better = True
+    min_length = 1
 
     @abstractmethod
-    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """A value of each estimate.
-
-        Args:
-            estimates, sources: [B, S, T], in the same order.
-            audio: mixtures [B, 1, T].
-            length: [B].
-
-        Returns:
-            [B, S].
-        """
+    def measure(self, signals: Separated) -> Tensor:
+        """Value of each estimate: [B, S]."""
 
     def update(
         self, estimates: Tensor, sources: Tensor, sources_length: Tensor, audio: Tensor, **batch
-    ) -> None:
-        """Add a batch whose estimates are in the order of their sources."""
-        given = (estimates.float(), sources.float(), audio.float().unsqueeze(1), sources_length)
-        values, counted = self.measure(*given).cpu(), self.counted(*given[1:]).cpu()
-        for own, there in zip(values, counted, strict=True):
-            if there.any():
-                self.add("sum", float(own[there].double().mean()))
-                self.add("utterances", 1)
+    ) -> list[float | None]:
+        """Add a batch.
 
-    def counted(self, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """Which values count, [B, S]."""
-        return (sources.abs().amax(-1) > 0) & (length >= self.shortest).unsqueeze(1)
+        Args:
+            estimates: [B, S, T], in the order of the sources.
+            sources: references [B, S, T].
+            sources_length: [B], in samples.
+            audio: mixtures [B, T].
+            batch: `estimates_si_sdr` and `mixture_si_sdr` [B, S] in dB, if the task has computed
+                them.
+
+        Returns:
+            The mean over the sources of each utterance, None where none of them counts.
+        """
+        audio = audio.float().unsqueeze(1)
+        signals = Separated(estimates.float(), sources.float(), audio, sources_length, batch)
+        values, defined = self.measure(signals).cpu(), self.defined(signals).cpu()
+        scores: list[float | None] = []
+        for own, counted in zip(values, defined, strict=True):
+            scores.append(float(own[counted].double().mean()) if counted.any() else None)
+        for score in scores:
+            if score is not None:
+                self.add("sum", score)
+                self.add("utterances", 1)
+        return scores
+
+    def defined(self, signals: Separated) -> Tensor:
+        """Which sources count: bool [B, S]."""
+        long_enough = (signals.length >= self.min_length).unsqueeze(1)
+        return (signals.sources.abs().amax(-1) > 0) & long_enough
 
     def compute(self) -> dict[str, float]:
-        """The mean."""
+        """The mean over all utterances that have a score."""
         return {"": ratio(self.total("sum"), self.total("utterances"))}
 
 
 class SiSdr(UtteranceMean):
-    """Scale-invariant SDR in dB."""
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., arXiv 1811.02508)."""
 
-    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """[B, S]."""
-        return si_sdr(estimates, sources, length)
+    def measure(self, signals: Separated) -> Tensor:
+        """SI-SDR of each estimate in dB: [B, S]."""
+        return signals.estimates_si_sdr
 
 
 class Improvement(UtteranceMean):
-    """How much better an estimate is than the mixture, where that isn't the source already."""
+    """Value of an estimate minus that of the mixture.
 
-    def counted(self, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """[B, S]."""
-        return super().counted(sources, audio, length) & (si_sdr(audio, sources, length) < ALIKE)
+    Sources that equal their mixture are ignored: they can't be improved.
+    """
+
+    def defined(self, signals: Separated) -> Tensor:
+        """Which sources count: bool [B, S]."""
+        return super().defined(signals) & ~(signals.mixture_si_sdr >= IDENTICAL_DB)
 
 
 class SiSdrImprovement(Improvement):
-    """SI-SDRi: how much better the estimate is than the mixture, in dB."""
+    """SI-SDRi in dB: SI-SDR of the estimate minus SI-SDR of the mixture."""
 
-    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """[B, S]."""
-        return si_sdr(estimates, sources, length) - si_sdr(audio, sources, length)
+    def measure(self, signals: Separated) -> Tensor:
+        """SI-SDRi of each estimate in dB: [B, S]."""
+        return signals.estimates_si_sdr - signals.mixture_si_sdr
 
 
 class SdrImprovement(Improvement):
-    """SDRi: the same of BSS-eval's SDR, which forgives a filter of 512 taps (Vincent et al., 2006).
+    """SDRi in dB: BSS-eval's SDR of the estimate minus SDR of the mixture.
 
-    Computed by torchmetrics.
+    This SDR allows for a distortion by a filter of 512 taps (Vincent et al., "Performance
+    Measurement in Blind Audio Source Separation", 2006). Computed by torchmetrics.
     """
 
-    shortest = 512  # samples: the filter itself
+    min_length = 512  # taps of the filter
 
-    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """[B, S], each at its own length."""
-        values = torch.zeros(estimates.shape[:2])
-        for i, size in enumerate(length.tolist()):
-            heard = sources[i].any(-1)  # the filter for a silent source does not exist
-            own = sources[i, heard, :size].double()
-            if heard.any():
-                found = distortion_ratios(estimates[i, heard, :size], own)
-                before = distortion_ratios(audio[i, :, :size].expand_as(own), own)
-                # Not a number: an estimate like its source, to the last bits, or a silent one.
-                found, before = (v.nan_to_num(BEST).clamp(SILENT, BEST) for v in (found, before))
-                found[~estimates[i, heard, :size].any(-1)] = SILENT
-                values[i, heard.cpu()] = (found - before).float().cpu()
+    def measure(self, signals: Separated) -> Tensor:
+        """SDRi of each estimate in dB, each over the length of its utterance: [B, S]."""
+        values = torch.zeros(signals.estimates.shape[:2])
+        for i, size in enumerate(signals.length.tolist()):
+            active = signals.sources[i].any(-1)  # there is no filter for a silent source
+            if active.any():
+                references = signals.sources[i, active, :size].double()
+                own = signals.estimates[i, active, :size]
+                mixture = signals.audio[i, :, :size].expand_as(references)
+                gain = bounded_sdr(own, references) - bounded_sdr(mixture, references)
+                values[i, active.cpu()] = gain.float().cpu()
         return values
 
 
-def distortion_ratios(signals: Tensor, sources: Tensor) -> Tensor:
-    """SDR in dB of each of several signals [S, T].
+def bounded_sdr(signals: Tensor, references: Tensor) -> Tensor:
+    """BSS-eval's SDR of each signal, between MIN_SDR and MAX_SDR.
 
-    One by one: where several threads solve a batch of such systems, MKL has been seen to fail.
+    The signals are scored one by one: MKL has been seen to fail where several threads solve a batch
+    of such systems.
+
+    Args:
+        signals, references: [S, T].
+
+    Returns:
+        [S], in dB.
     """
-    pairs = zip(signals.double(), sources.double(), strict=True)
-    return torch.stack([signal_distortion_ratio(signal, source) for signal, source in pairs])
+    pairs = zip(signals.double(), references.double(), strict=True)
+    sdr = torch.stack([signal_distortion_ratio(*pair) for pair in pairs])
+    # NaN for a signal that equals its reference up to rounding, and for a silent one.
+    sdr = sdr.nan_to_num(MAX_SDR).clamp(MIN_SDR, MAX_SDR)
+    return sdr.masked_fill(~signals.any(-1), MIN_SDR)
 
 
-class FromPackage(UtteranceMean):
-    """A measure of torchmetrics that needs a package of its own; without it there is no figure.
+class PackageMetric(UtteranceMean):
+    """A metric of torchmetrics that needs a further package, without which it has no values.
 
     Args:
         sample_rate: of the signals, in Hz.
 
     Attributes:
-        missing: why there is no figure; empty if there is one.
+        package: name of the package.
+        sample_rates: supported sample rates in Hz; empty if all are.
+        unavailable: why the metric can't be computed; empty if it can.
     """
 
     package = ""
-    rates: tuple[int, ...] = ()  # Hz; empty: all
+    sample_rates: tuple[int, ...] = ()
 
     def __init__(self, sample_rate: int):
         super().__init__()
-        name, self.sample_rate, self.missing = type(self).__name__, sample_rate, ""
-        if self.rates and sample_rate not in self.rates:
-            self.missing = (
-                f"{name} knows {' and '.join(map(str, self.rates))} Hz, not {sample_rate}."
-            )
+        self.sample_rate, self.unavailable = sample_rate, ""
+        name = type(self).__name__
+        if self.sample_rates and sample_rate not in self.sample_rates:
+            supported = " or ".join(map(str, self.sample_rates))
+            self.unavailable = f"{name}: sample_rate {sample_rate} Hz, not {supported} Hz."
         elif find_spec(self.package) is None:
-            self.missing = f"No {name}: pip install {self.package} for it."
-        if self.missing:
-            self.figures = ()
-            logger.info(self.missing)
+            self.unavailable = f"{name}: needs `pip install {self.package}`."
+        if self.unavailable:
+            self.values = ()
+            logger.info("%s It is left out.", self.unavailable)
 
-    def update(self, **batch) -> None:
-        """Add a batch, if the package is there."""
-        if not self.missing:
-            super().update(**batch)
+    def update(self, **batch) -> list[float | None] | None:
+        """Add a batch, if the metric is available.
+
+        Args:
+            batch: `estimates` and `sources` [B, S, T] in the same order, `sources_length` [B], and
+                the mixtures `audio` [B, T].
+
+        Returns:
+            The mean over the sources of each utterance, None where none of them counts; None if
+            the metric is unavailable.
+        """
+        return None if self.unavailable else super().update(**batch)
 
     def compute(self) -> dict[str, float]:
-        """The mean, if the package is there."""
-        return {} if self.missing else super().compute()
+        """The mean over all utterances; empty if the metric is unavailable."""
+        return {} if self.unavailable else super().compute()
 
-    def measure(self, estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor) -> Tensor:
-        """[B, S], each at its own length."""
+    def measure(self, signals: Separated) -> Tensor:
+        """Value of each estimate, each over the length of its utterance: [B, S]."""
+        estimates, sources = signals.estimates.cpu(), signals.sources.cpu()
         values = torch.zeros(estimates.shape[:2])
-        for i, size in enumerate(length.tolist()):
-            for k in range(estimates.shape[1]):
-                if sources[i, k].any():
-                    values[i, k] = self.score(estimates[i, k, :size], sources[i, k, :size])
+        for i, size in enumerate(signals.length.tolist()):
+            for k, source in enumerate(sources[i]):
+                if source.any():
+                    values[i, k] = self.measure_signal(estimates[i, k, :size], source[:size])
         return values
 
     @abstractmethod
-    def score(self, estimate: Tensor, source: Tensor) -> float:
-        """Of two signals [T]."""
+    def measure_signal(self, estimate: Tensor, source: Tensor) -> float:
+        """Value of one estimate [T] for its source [T]."""
 
 
-class Pesq(FromPackage):
-    """Perceptual evaluation of speech quality, wide band at 16 kHz and narrow at 8 kHz."""
+class Pesq(PackageMetric):
+    """PESQ (ITU-T P.862): MOS-LQO, wide band at 16 kHz and narrow band at 8 kHz.
+
+    Args:
+        sample_rate: 8000 or 16000 Hz; the metric is unavailable at others.
+    """
 
     package = "pesq"
-    rates = (8000, 16000)
+    sample_rates = (8000, 16000)
 
-    def score(self, estimate: Tensor, source: Tensor) -> float:
-        """Of two signals [T]; of estimates in which it hears nothing, the lowest."""
-        from torchmetrics.functional.audio.pesq import (
-            perceptual_evaluation_speech_quality as perceived,
-        )
+    def measure_signal(self, estimate: Tensor, source: Tensor) -> float:
+        """PESQ of one estimate [T]; 1, the lowest, if the package detects no speech in it."""
+        from torchmetrics.functional.audio.pesq import perceptual_evaluation_speech_quality as pesq
 
         mode = "wb" if self.sample_rate == 16000 else "nb"
         try:
-            return float(perceived(estimate.cpu(), source.cpu(), self.sample_rate, mode))
-        except Exception as error:  # the package's own kinds: no utterance, less than 1/4 second
+            return float(pesq(estimate, source, self.sample_rate, mode))
+        except Exception as error:  # the package's own classes: no utterance, less than 1/4 second
             if not any(word in str(error).lower() for word in ("utterance", "second long")):
                 raise
             return 1.0
 
 
-class Stoi(FromPackage):
-    """Short-time objective intelligibility."""
+class Stoi(PackageMetric):
+    """Short-time objective intelligibility, at most 1 (Taal et al., 2011).
+
+    Args:
+        sample_rate: of the signals, in Hz.
+    """
 
     package = "pystoi"
 
-    def score(self, estimate: Tensor, source: Tensor) -> float:
-        """Of two signals [T]."""
-        from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility as heard
+    def measure_signal(self, estimate: Tensor, source: Tensor) -> float:
+        """STOI of one estimate [T]."""
+        from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility as stoi
 
-        return float(heard(estimate.cpu(), source.cpu(), self.sample_rate))
+        return float(stoi(estimate, source, self.sample_rate))

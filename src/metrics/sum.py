@@ -1,13 +1,13 @@
-"""The sum of a number that a batch holds, as the count of skipped files."""
+"""The sum of a number of each batch, such as the count of skipped files."""
 
 from src.metrics.base import Metric
 
 
 class BatchSum(Metric):
-    """Sum over the batches of a plain number.
+    """Sum over the batches of a number that each of them holds.
 
     Args:
-        key: the batch key; a batch without it adds nothing.
+        key: batch key of the number; batches without it add nothing.
     """
 
     def __init__(self, key: str):
@@ -15,7 +15,7 @@ class BatchSum(Metric):
         self.key = key
 
     def update(self, **batch) -> None:
-        """Add one batch's number."""
+        """Add a batch; the number belongs to no single utterance, so there are no scores."""
         self.add("sum", float(batch.get(self.key, 0)))
 
     def compute(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""All the metrics of one split, updated and computed together."""
+"""The metrics of one evaluation, updated and computed together."""
 
 from collections.abc import Callable
 
@@ -9,42 +9,73 @@ SKIPPED = "skipped_files"
 
 
 class MetricTracker:
-    """Named metrics that see the same batches.
+    """Named metrics that are updated with the same batches.
 
-    Files that the dataset was allowed to skip are counted too, and reported if there are any.
+    Files that the dataset was allowed to skip are counted as well, and the count is part of
+    `compute()` if it isn't 0. Values that are infinite or NaN are passed on as they are.
 
     Args:
-        metrics: name -> metric; a metric's further figures are called `<name>_<figure>`.
+        metrics: name -> metric. A further value of a metric is called `<name>_<suffix>`.
     """
 
     def __init__(self, metrics: dict[str, Metric]):
         self.metrics = {**metrics, SKIPPED: BatchSum("skipped")}
 
     def names(self) -> list[str]:
-        """What compute() gives for certain."""
+        """Keys that `compute()` is certain to return."""
         return [
-            figure_name(name, figure)
+            value_name(name, suffix)
             for name, metric in self.metrics.items()
-            for figure in metric.figures
+            for suffix in metric.values
             if name != SKIPPED
         ]
 
+    def higher_is_better(self, name: str) -> bool | None:
+        """Whether a larger value is better.
+
+        Args:
+            name: a key of `compute()`.
+
+        Returns:
+            None for values that can't choose the best checkpoint: the further values of a metric,
+            and metrics without a direction.
+        """
+        return self.metrics[name].higher_is_better if name in self.metrics else None
+
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all batches."""
         for metric in self.metrics.values():
             metric.reset()
 
-    def update(self, **batch) -> None:
-        """Show one batch to every metric; of one with no item left, only the skipped count."""
+    def update(self, **batch) -> list[dict[str, float]]:
+        """Add a batch to every metric; of an empty batch only the skipped files are counted.
+
+        Returns:
+            The scores of each utterance of `batch["id"]`, metric name -> score, without those that
+            are undefined.
+
+        Raises:
+            ValueError: a metric returns more or fewer scores than there are utterances.
+        """
+        rows: list[dict[str, float]] = [{} for _ in batch["id"]]
         for name, metric in self.metrics.items():
-            if batch["id"] or name == SKIPPED:
-                metric.update(**batch)
+            if not rows and name != SKIPPED:
+                continue
+            scores = metric.update(**batch)
+            if scores is None:
+                continue
+            if len(scores) != len(rows):
+                raise ValueError(f"metric {name}: {len(scores)} scores, {len(rows)} utterances.")
+            for row, score in zip(rows, scores, strict=True):
+                if score is not None:
+                    row[name] = score
+        return rows
 
     def share(self, gather: Callable[[list], list]) -> None:
-        """Make every process hold the terms of all.
+        """Give every process the terms of all processes.
 
         Args:
-            gather: takes a list in each process and returns all the lists joined.
+            gather: called with a list in each process; returns all the lists joined.
         """
         for metric in self.metrics.values():
             parts = gather([dict(metric.terms)])
@@ -53,17 +84,17 @@ class MetricTracker:
                 metric.merge(terms)
 
     def compute(self) -> dict[str, float]:
-        """Name -> figure over all batches since the last reset."""
-        figures = {
-            figure_name(name, figure): value
+        """Name -> value over all batches since the last reset."""
+        values = {
+            value_name(name, suffix): value
             for name, metric in self.metrics.items()
-            for figure, value in metric.compute().items()
+            for suffix, value in metric.compute().items()
         }
-        if not figures[SKIPPED]:
-            del figures[SKIPPED]
-        return figures
+        if not values[SKIPPED]:
+            del values[SKIPPED]
+        return values
 
 
-def figure_name(metric: str, figure: str) -> str:
-    """`WER`, `WER_substitutions`."""
-    return f"{metric}_{figure}" if figure else metric
+def value_name(metric: str, suffix: str) -> str:
+    """Full name of a value: `WER`, or `WER_substitutions` with a suffix."""
+    return f"{metric}_{suffix}" if suffix else metric

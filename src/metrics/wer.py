@@ -6,8 +6,8 @@ from src.metrics.error_rate import ErrorRate
 
 
 class WER(ErrorRate):
-    """Word errors over reference words, for the whole corpus."""
+    """Word errors over reference words."""
 
-    def process(self, text: list[str], prediction: list[str]) -> jiwer.WordOutput:
-        """jiwer's alignment by words."""
-        return jiwer.process_words(text, prediction)
+    def align(self, reference: str, hypothesis: str) -> jiwer.WordOutput:
+        """Word alignment of an utterance, by jiwer."""
+        return jiwer.process_words([reference], [hypothesis])

@@ -1,4 +1,4 @@
-"""What a task adds to the frame: five methods and two names."""
+"""The interface of a task: what to do with the batches of an evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,34 +8,65 @@ import numpy as np
 
 
 class Task:
-    """Does with a finished batch what only the task knows; every method may be left as it is.
+    """Decodes, postprocesses, shows and saves batches; by default as little as possible.
 
     Attributes:
-        output: the batch key that a user of a finished run wants, e.g. the transcripts.
-        worst_first: the column by which the table of utterances is sorted, largest first;
-            with a minus in front, smallest first.
+        name: of the task, which `for_task` of an inference config refers to.
+        output: batch key of the result that `System(audio)` returns, e.g. the transcripts.
+        sort_by: name of the metric by whose scores the table of utterances is sorted, the worst
+            first; empty to sort by id.
     """
 
+    name: str = ""
     output: str = ""
-    worst_first: str = ""
+    sort_by: str = ""
 
-    def run(self, model: Callable[..., dict[str, Any]], **batch) -> dict[str, Any]:
-        """What the model says of a batch of an evaluation."""
+    def decode(self, model: Callable[..., dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
+        """Outputs of the model for a batch, with all that needs the model itself, such as search.
+
+        Args:
+            model: in evaluation mode; called with the keys of a batch.
+            batch: after the transforms of inference.
+
+        Returns:
+            Keys to add to the batch.
+        """
         return model(**batch)
 
     def postprocess(self, **batch) -> dict[str, Any]:
-        """Keys to add once a batch of an evaluation went through model and loss.
+        """Keys to add to a decoded batch.
 
-        `rows`, if given, is a list of one dict an utterance: its line in the tables.
+        Args:
+            batch: after `decode`, and after the loss if there are targets.
+
+        Returns:
+            Keys that the batch doesn't have yet. `rows`, if given, is a list with one dict of
+            descriptive columns for each utterance, without its id and scores.
         """
         return {}
 
-    def log_batch(self, writer, step: int, name: str, **batch) -> None:
-        """Show a batch to a person through the writer; `name` is the split."""
+    def show(self, writer: Any, step: int, name: str, **batch) -> None:
+        """Log a batch to a writer.
+
+        Args:
+            writer: experiment tracker.
+            step: optimisation step.
+            name: of the evaluation, as the prefix of the names that are logged.
+            batch: after `postprocess`; `rows` holds the id and scores of each utterance too.
+        """
 
     def picture(self, rows: list[dict]) -> np.ndarray | None:
-        """All utterances of a split at a glance, uint8 [height, width, 3], from their rows."""
+        """Plot of all utterances of an evaluation: uint8 [height, width, 3], or None.
+
+        Args:
+            rows: the table of utterances, with their ids, scores and descriptive columns.
+        """
         return None
 
-    def save_batch(self, directory: Path, **batch) -> None:
-        """Write one file for each utterance, named by its id."""
+    def save(self, directory: Path, **batch) -> None:
+        """Write the results of each utterance into files named by its id.
+
+        Args:
+            directory: an existing folder.
+            batch: after `postprocess`.
+        """

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from src.tasks.base import Task
@@ -13,55 +12,55 @@ from src.utils.plots import masked_tokens_image
 
 
 class PretrainingTask(Task):
-    """Shows what is hidden and how much of it was guessed; its output are encoded frames."""
+    """Shows and saves the tokens, the masked ones among them and their predictions.
 
+    The result for a user is the sequence of encoded frames.
+    """
+
+    name = "pretraining"
     output = "encoded"
-    worst_first = "loss"
+    sort_by = "loss"
 
-    def postprocess(
-        self, logits: Tensor, targets: Tensor, masked_tokens: Tensor, id: list[str], **batch
-    ) -> dict[str, Any]:
-        """A row for each utterance: masked tokens, share that was right, mean loss.
+    def postprocess(self, masked_tokens: Tensor, **_) -> dict[str, Any]:
+        """`rows` with the column `masked`, the number of masked tokens.
 
         Args:
-            logits: [N, classes, books].
-            targets: [N, books].
-            masked_tokens: [B, T'], N times True.
-            id: names.
-            batch: swallowed.
+            masked_tokens: [B, T'], True at the tokens to predict.
         """
-        losses = F.cross_entropy(logits.float(), targets, reduction="none")  # [N, books]
-        right = (logits.argmax(1) == targets).float()
-        sizes = masked_tokens.sum(1).tolist()
-        rows = []
-        for name, own, hits in zip(id, losses.split(sizes), right.split(sizes), strict=True):
-            row: dict[str, Any] = {"id": name, "masked": len(own), "accuracy": 0.0, "loss": 0.0}
-            if len(own):
-                row |= {"accuracy": round(float(hits.mean()), 4)}
-                row |= {"loss": round(float(own.mean()), 4)}
-            rows.append(row)
-        return {"rows": rows}
+        return {"rows": [{"masked": count} for count in masked_tokens.sum(1).tolist()]}
 
-    def log_batch(self, writer, step: int, name: str, **batch) -> None:
-        """The longest utterance: spectrogram, what was masked, its tokens, those guessed right."""
+    def show(self, writer: Any, step: int, name: str, **batch) -> None:
+        """Log a picture of the longest utterance: spectrogram, mask, tokens and predictions.
+
+        Args:
+            writer: experiment tracker.
+            step: optimisation step.
+            name: of the evaluation.
+            batch: after `postprocess`.
+        """
         item = int(batch["spectrogram_length"].argmax())
         frames, size = int(batch["spectrogram_length"][item]), int(batch["tokens_length"][item])
         noisy = batch.get("noisy_spectrogram", batch["spectrogram"])
-        before = int(batch["masked_tokens"][:item].sum())
-        hidden = batch["masked_tokens"][item, :size].cpu()
-        guesses = batch["logits"][before : before + int(hidden.sum()), :, 0].argmax(1).cpu()
-        mask = batch["mask"][item, : int(batch["mask_length"][item])].cpu()
+        masked = batch["masked_tokens"][item, :size].cpu()
+        start = int(batch["masked_tokens"][:item].sum())  # logits hold the items' masked tokens
+        logits = batch["logits"][start : start + int(masked.sum()), :, 0]
         picture = masked_tokens_image(
             noisy[item, :, :frames].cpu(),
-            mask,
+            batch["ssl_mask"][item, : int(batch["ssl_mask_length"][item])].cpu(),
             batch["tokens"][item, 0, :size].cpu(),
-            hidden,
-            guesses,
+            masked,
+            logits.argmax(1).cpu(),
         )
         writer.image(f"{name}/masked_tokens", picture, step)
 
-    def save_batch(self, directory: Path, id: list[str], **batch) -> None:
-        """`<id>.json` with the tokens of each codebook and where they were masked."""
+    def save(self, directory: Path, id: list[str], **batch) -> None:
+        """Write the tokens of each codebook and which are masked to `<id>.json`.
+
+        Args:
+            directory: an existing folder.
+            id: names of the utterances.
+            batch: `tokens` [B, num_codebooks, T'], `tokens_length` [B], `masked_tokens` [B, T'].
+        """
         for i, name in enumerate(id):
             size = int(batch["tokens_length"][i])
             content = {

@@ -1,79 +1,125 @@
-"""Speech recognition: frames to text."""
+"""Speech recognition: from the outputs of a model to transcripts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from src.tasks.base import Task
-from src.utils.edit_distance import character_error_rate, word_error_rate
 from src.utils.files import write_beside
+from src.utils.options import check_whole
 
 
 class RecognitionTask(Task):
-    """Decodes log-probabilities to text.
+    """Decodes the outputs of a model to text.
+
+    Subclasses override `search` for models whose decoding needs the model itself, e.g. transducers.
 
     Args:
         text_encoder: turns token ids into text.
-        decoders: name -> decoder. The first gives `prediction`, any other
-            `prediction_<name>`.
-        rows_logged: lines of the table of utterances that the writer gets.
+        decoders: name -> decoder. The first one's hypotheses are `prediction`, those of any other
+            `prediction_<name>`. A decoder with a method `set_text_encoder` is given the encoder.
+        rows_logged: number of utterances in the table that the writer gets.
+
+    Raises:
+        ValueError: there is no decoder, or rows_logged is below 0.
     """
 
+    name = "recognition"
     output = "prediction"
-    worst_first = "WER"
+    sort_by = "WER"
 
-    def __init__(self, text_encoder, decoders: dict[str, Any], rows_logged: int = 10):
+    def __init__(self, text_encoder, decoders: dict[str, Callable], rows_logged: int = 10):
+        check_whole("task.rows_logged", rows_logged, low=0)
         if not decoders:
             raise ValueError("task.decoders is empty: name at least one decoder, e.g. greedy.")
         for decoder in decoders.values():
-            decoder.set_text_encoder(text_encoder)
-        self.text_encoder = text_encoder
-        self.decoders = decoders
+            if hasattr(decoder, "set_text_encoder"):
+                decoder.set_text_encoder(text_encoder)
+        self.text_encoder, self.decoders = text_encoder, decoders
         self.rows_logged = rows_logged
 
-    def postprocess(
-        self, log_probs: Tensor, log_probs_length: Tensor, text: list[str] | None = None, **batch
-    ) -> dict[str, Any]:
-        """Transcripts by every decoder, and a row for each utterance.
+    def decode(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Outputs of the model, and the hypotheses of every decoder.
 
         Args:
-            log_probs: [B, T, V].
-            log_probs_length: [B], frames.
-            text: the references, where there are any.
-            batch: `id` names the utterances.
+            model: in evaluation mode.
+            batch: after the transforms of inference.
+
+        Returns:
+            The outputs, `prediction`, and `prediction_<name>` of each further decoder: a list of
+            transcripts.
         """
-        found = {}
+        outputs = model(**batch)
+        predictions = {}
         for i, (name, decoder) in enumerate(self.decoders.items()):
-            key = "prediction" if i == 0 else f"prediction_{name}"
-            ids = decoder(log_probs.float().cpu(), log_probs_length.cpu())
-            found[key] = [self.text_encoder.decode(tokens) for tokens in ids]
-        return found | {"rows": table_rows(batch["id"], text, found)}
+            tokens = self.search(decoder, model, outputs)
+            key = f"prediction_{name}" if i else "prediction"
+            predictions[key] = [self.text_encoder.decode(ids) for ids in tokens]
+        return outputs | predictions
 
-    def log_batch(self, writer, step: int, name: str, rows: list[dict], **_) -> None:
-        """A table of utterances with target, prediction, WER and CER."""
+    def search(self, decoder: Any, model: Any, outputs: dict[str, Any]) -> list[list[int]]:
+        """Token ids of each utterance by one decoder; here, by a CTC decoder.
+
+        Args:
+            decoder: one of `decoders`.
+            model: not used by CTC.
+            outputs: of the model: `log_probs` [B, T, V] and `log_probs_length` [B].
+        """
+        return decoder(outputs["log_probs"].float().cpu(), outputs["log_probs_length"].cpu())
+
+    def postprocess(self, text: list[str] | None = None, **batch) -> dict[str, Any]:
+        """`rows` with the columns `target`, if there is one, and the hypotheses.
+
+        Args:
+            text: references.
+            batch: holds the hypotheses.
+        """
+        columns = {} if text is None else {"target": text}
+        columns |= predictions_of(batch)
+        return {
+            "rows": [
+                dict(zip(columns, values, strict=True))
+                for values in zip(*columns.values(), strict=True)
+            ]
+        }
+
+    def show(self, writer: Any, step: int, name: str, rows: list[dict], **_) -> None:
+        """Log a table of the first utterances.
+
+        Args:
+            writer: experiment tracker.
+            step: optimisation step.
+            name: of the evaluation.
+            rows: ids, scores, references and hypotheses.
+        """
         rows = rows[: self.rows_logged]
-        columns = list(rows[0])
-        writer.table(f"{name}/utterances", columns, [[r[c] for c in columns] for r in rows], step)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        values = [[rounded(row.get(column, "")) for column in columns] for row in rows]
+        writer.table(f"{name}/utterances", columns, values, step)
 
-    def save_batch(self, directory: Path, id: list[str], **batch) -> None:
-        """`<id>.txt` with the transcript by the last decoder, the most thorough one."""
-        keys = [key for key in batch if key.startswith("prediction")]
-        for name, transcript in zip(id, batch[keys[-1]], strict=True):
+    def save(self, directory: Path, id: list[str], **batch) -> None:
+        """Write each transcript of the last decoder, usually the best one, to `<id>.txt`.
+
+        Args:
+            directory: an existing folder.
+            id: names of the utterances.
+            batch: holds the hypotheses.
+        """
+        transcripts = list(predictions_of(batch).values())[-1]
+        for name, transcript in zip(id, transcripts, strict=True):
             with write_beside(directory / f"{name}.txt") as path:
                 path.write_text(transcript + "\n", encoding="utf-8")
 
 
-def table_rows(ids: list[str], text: list[str] | None, found: dict[str, list[str]]) -> list[dict]:
-    """One row an utterance: id, errors of the first decoder, target, predictions."""
-    rows = []
-    for i, name in enumerate(ids):
-        predictions = {key: values[i] for key, values in found.items()}
-        row: dict[str, Any] = {"id": name}
-        if text is not None:
-            first = next(iter(predictions.values()))
-            row["WER"] = round(word_error_rate(text[i], first), 4)
-            row["CER"] = round(character_error_rate(text[i], first), 4)
-            row["target"] = text[i]
-        rows.append(row | predictions)
-    return rows
+def predictions_of(batch: dict[str, Any]) -> dict[str, list[str]]:
+    """The hypotheses of every decoder in a batch, by key."""
+    return {
+        key: value
+        for key, value in batch.items()
+        if key == "prediction" or key.startswith("prediction_")
+    }
+
+
+def rounded(value: Any) -> Any:
+    """A number with four decimals; anything else as it is."""
+    return round(value, 4) if isinstance(value, float) else value

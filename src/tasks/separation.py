@@ -1,4 +1,4 @@
-"""Speech separation: a mixture to its speakers."""
+"""Source separation: from a mixture to its speakers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,41 +8,46 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from src.loss.pit import best_order, in_order, pairwise_loss
+from src.loss.pit import (
+    apply_permutation,
+    best_permutation,
+    diagonal,
+    negative_si_sdr,
+    pairwise_si_sdr,
+)
 from src.tasks.base import Task
-from src.tasks.chunks import Separate, separate_in_chunks
-from src.tasks.separated import PEAK, Separated, activity
+from src.tasks.levels import LEVELS, apply_level, limit_peak
+from src.tasks.separated_recording import SeparatedRecording, activity
+from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import audio_info, write_audio
-from src.utils.plots import magnitudes, scatter_image, signals_image
+from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample
-from src.utils.si_sdr import ALIKE, si_sdr
+from src.utils.si_sdr import si_sdr
 from src.utils.streams import read_blocks, resampled
-
-LEVELS = ("mixture", "peak", "model")
 
 
 class SeparationTask(Task):
-    """Puts estimates in the order and at the level that people want, and scores them.
+    """Separates mixtures of any length and writes the speakers at a chosen level.
 
-    What is longer than a window is heard in windows that overlap. Recordings without references
-    are read and written bit by bit, at their own rate; those with references are held in memory,
-    since they are scored as a whole.
+    Mixtures longer than a window are separated in overlapping windows. Recordings without
+    references are processed block by block at their own sample rate, in constant memory; mixtures
+    with references are held in memory.
 
     Args:
-        sample_rate: of the signals, in Hz.
-        window: seconds that the model hears at once.
-        overlap: seconds that two windows have in common.
-        output_level: of what is written: `mixture`, so that the streams add up to the mixture as
-            well as they can; `peak`, each to a peak of 0.9; `model`, as it comes, but at the level
-            of the mixture where windows are joined, which would not fit each other otherwise, and
-            in recordings.
+        sample_rate: of the model, in Hz.
+        window: duration of a window in seconds.
+        overlap: of neighbouring windows, in seconds.
+        output_level: of the written estimates. `mixture`: they add up to the mixture as well as
+            possible; `peak`: each has a peak of 0.9; `model`: as the model returns them, except
+            that windows are always joined at the level of the mixture.
 
     Raises:
-        ValueError: another level, or an overlap that is not shorter than the window.
+        ValueError: another output level, or an overlap that is not between 0 and the window.
     """
 
-    output = "estimates"
-    worst_first = "-SI-SDRi"
+    name = "separation"
+    output = "estimates_written"
+    sort_by = "SI-SDRi"
 
     def __init__(
         self,
@@ -52,202 +57,225 @@ class SeparationTask(Task):
         output_level: str = "mixture",
     ):
         if not 0 < overlap < window:
-            raise ValueError(f"task: overlap {overlap} of windows of {window} seconds.")
+            raise ValueError(
+                f"task.overlap: {overlap} seconds; it must be above 0 and below task.window, "
+                f"{window} seconds."
+            )
         if output_level not in LEVELS:
-            raise ValueError(f"task.output_level '{output_level}' is none of {', '.join(LEVELS)}.")
+            raise ValueError(f"task.output_level: '{output_level}' is none of {', '.join(LEVELS)}.")
         self.sample_rate, self.output_level = sample_rate, output_level
         self.window, self.overlap = round(window * sample_rate), round(overlap * sample_rate)
 
-    def run(self, model: Any, **batch: Any) -> dict[str, Any]:
-        """Estimates of a batch with `audio` [B, T], or of whole recordings, given by paths."""
+    def decode(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Estimates of each mixture, in the order of the sources where these are known.
+
+        Args:
+            model: in evaluation mode.
+            batch: `audio` [B, T] and `audio_length`, with `sources` [B, S, T] where they are
+                known; or `recording`, the paths of recordings.
+
+        Returns:
+            `estimates` [B, S, T] with `estimates_length`, and `masks` where the model returns them
+            for whole mixtures. With sources also `permutation` [B, S], the index of the model's
+            estimate that belongs to each source, and in dB `estimates_si_sdr` and
+            `mixture_si_sdr`, both [B, S], which loss and metrics share. For recordings,
+            `separated` instead, a list of `SeparatedRecording`.
+        """
         if "recording" in batch:
             paths = map(Path, batch["recording"])
             return {"separated": [self.separate_file(model, path) for path in paths]}
         if batch["audio"].shape[1] <= self.window:
-            return model(**batch)
+            outputs = model(**batch)
+        else:
+            outputs = self.separate_long(model, batch)
+        return permuted(outputs, batch) if "sources" in batch else outputs
+
+    def separate_long(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Estimates of a batch with mixtures longer than a window.
+
+        The mixtures are separated one by one, so that they don't depend on the length of the batch.
+        """
         sizes = batch["audio_length"].tolist()
-        found = [
-            self.separate_item(model, audio[:size], name)
+        estimates = [
+            self.separate_item(model, audio[:size], name).T
             for audio, size, name in zip(batch["audio"], sizes, batch["id"], strict=True)
         ]
-        return {"estimates": pad_sequence([one.T for one in found], True).transpose(1, 2)}
+        padded = pad_sequence(estimates, batch_first=True).transpose(1, 2)
+        return {"estimates": padded, "estimates_length": batch["audio_length"]}
 
     def separate_item(self, model: Any, audio: Tensor, name: str) -> Tensor:
-        """Estimates [S, T] of one mixture [T], so that its figures don't depend on its batch."""
+        """Estimates [S, T] of one mixture [T], in windows if it is longer than one."""
         if len(audio) <= self.window:
-            size = torch.tensor([len(audio)], device=audio.device)
-            return model(audio=audio[None], audio_length=size, id=[name])["estimates"][0]
-        separate = self.separator(model, name)
-        chunks = separate_in_chunks([audio], separate, self.window, self.overlap)
-        return torch.cat(list(chunks), 1)
+            return separate_alone(model, audio, name)
+        separate = self.window_separator(model, name)
+        parts = separate_in_windows([audio], separate, self.window, self.overlap)
+        return torch.cat(list(parts), 1)
 
-    def separator(self, model: Any, name: str) -> Separate:
-        """The model as a function of one mixture [T], at the level of the mixture."""
+    def window_separator(self, model: Any, name: str) -> Separate:
+        """A function from a window [T] to its estimates [S, T] at the level of the mixture."""
 
-        def separate(mixture: Tensor) -> Tensor:
-            size = torch.tensor([len(mixture)], device=mixture.device)
-            found = model(audio=mixture[None], audio_length=size, id=[name])["estimates"]
-            return levelled(found.float(), mixture[None], "mixture")[0]
+        def separate(audio: Tensor) -> Tensor:
+            estimates = separate_alone(model, audio, name).float()
+            return apply_level(estimates[None], audio[None], "mixture")[0]
 
         return separate
 
-    def separate_file(self, model: Any, path: Path) -> Separated:
-        """The streams of a recording, at its own rate, in a file that is gone when they are."""
-        rate = audio_info(path).rate
+    def separate_file(self, model: Any, path: Path) -> SeparatedRecording:
+        """Estimates of a recording at its own sample rate, in a temporary file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it isn't readable as audio.
+        """
+        sample_rate = audio_info(path).sample_rate
         device = next(model.parameters()).device
-        found = Separated(rate)
-        blocks = resampled(found.note_mixture(read_blocks(path)), rate, self.sample_rate)
-        chunks = separate_in_chunks(
+        recording = SeparatedRecording(sample_rate)
+        mixture = recording.measure_mixture(read_blocks(path))
+        blocks = resampled(mixture, sample_rate, self.sample_rate)
+        parts = separate_in_windows(
             (block.to(device) for block in blocks),
-            self.separator(model, path.name),
+            self.window_separator(model, path.name),
             self.window,
             self.overlap,
         )
-        for streams in resampled((chunk.cpu() for chunk in chunks), self.sample_rate, rate):
-            found.write(streams)
-        return found
+        parts_on_cpu = (part.cpu() for part in parts)
+        for estimates in resampled(parts_on_cpu, self.sample_rate, sample_rate):
+            recording.write(estimates)
+        return recording
 
-    def postprocess(self, id: list[str], **batch: Any) -> dict[str, Any]:
-        """Estimates in the order of their sources, at the output level, and a row for each.
+    def postprocess(self, **batch: Any) -> dict[str, Any]:
+        """The estimates at the output level, and the activity of each of them.
 
         Args:
-            id: names.
-            batch: with `separated`, or what `finish` takes.
+            batch: `estimates` [B, S, T], the mixtures `audio` [B, T] and `audio_length`; or
+                `separated`, a list of `SeparatedRecording`.
+
+        Returns:
+            `rows` with the columns `energy_1` (RMS level at the mixture's level, in dBFS),
+            `active_1` (0 or 1), `energy_2`, ...; and unless the batch holds recordings,
+            `estimates_written` [B, S, T] with `estimates_written_length`.
         """
         if "separated" in batch:
-            found = zip(id, batch["separated"], strict=True)
-            return {"rows": [{"id": name} | one.activity() for name, one in found]}
-        return self.finish(id, **batch)
+            return {"rows": [recording.activity() for recording in batch["separated"]]}
+        estimates, audio = batch["estimates"].float(), batch["audio"].float()
+        at_mixture = apply_level(estimates, audio, "mixture")
+        written = at_mixture
+        if self.output_level != "mixture":
+            written = apply_level(estimates, audio, self.output_level)
+        return {
+            "estimates_written": written,
+            "estimates_written_length": batch["audio_length"],
+            "rows": activity_rows(at_mixture, audio, batch["audio_length"]),
+        }
 
-    def finish(
-        self,
-        id: list[str],
-        estimates: Tensor,
-        audio: Tensor,
-        audio_length: Tensor,
-        sources: Tensor | None = None,
-        **batch: Any,
-    ) -> dict[str, Any]:
-        """The same for a batch in memory.
+    def show(self, writer: Any, step: int, name: str, **batch: Any) -> None:
+        """Log the first item: audio and spectrograms of mixture, estimates and references.
+
+        The estimates are those that would be written; recordings on disk are not logged.
 
         Args:
-            id: names.
-            estimates: [B, S, T].
-            audio: mixtures [B, T].
-            audio_length: [B].
-            sources: [B, S, T], where they are known.
-            batch: swallowed.
+            writer: experiment tracker.
+            step: optimisation step.
+            name: of the evaluation.
+            batch: after `postprocess`.
         """
-        found = {}
-        if sources is not None:
-            order = best_order(pairwise_loss(estimates, sources, audio, audio_length))
-            estimates = in_order(estimates, order)
-            if "masks" in batch:
-                found["masks"] = in_order(batch["masks"], order)
-        rows = [{"id": name} for name in id]
-        if sources is not None:
-            add_scores(rows, estimates.float(), sources, audio, audio_length)
-        at_mixture = levelled(estimates.float(), audio.float(), "mixture")
-        add_activity(rows, at_mixture, audio, audio_length)
-        if self.output_level == "mixture":
-            estimates = at_mixture
-        else:
-            estimates = levelled(estimates.float(), audio.float(), self.output_level)
-        return found | {"estimates": estimates, "rows": rows}
-
-    def log_batch(self, writer: Any, step: int, name: str, **batch: Any) -> None:
-        """The first item: to be heard and seen, mixture, estimates and references."""
         if "separated" in batch:
             return
-        size = int(batch["audio_length"][0])
-        signals = {"mixture": batch["audio"][0]}
-        for kind, key in (("estimate", "estimates"), ("reference", "sources")):
-            for k, signal in enumerate(batch[key][0] if key in batch else []):
-                signals[f"{kind}_{k + 1}"] = signal
-        signals = {title: signal[:size].float().cpu() for title, signal in signals.items()}
+        signals = first_signals(batch)
         for title, signal in signals.items():
-            peak = signal.abs().max().clamp(min=1.0)
-            writer.audio(f"{name}/{title}", signal / peak, self.sample_rate, step)
-        pictures = {title: magnitudes(signal) for title, signal in signals.items()}
-        for k, mask in enumerate(batch["masks"][0] if "masks" in batch else []):
+            writer.audio(f"{name}/{title}", limit_peak(signal), self.sample_rate, step)
+        images = {title: power_spectrogram(signal) for title, signal in signals.items()}
+        for k, mask in enumerate(batch["masks"][0] if "masks" in batch else [], 1):
             frames = int(batch["masks_length"][0])
-            pictures[f"mask_{k + 1}"] = mask[:, :frames].float().cpu()
-        writer.image(f"{name}/signals", signals_image(pictures), step)
+            images[f"mask_{k}"] = mask[:, :frames].float().cpu()
+        writer.image(f"{name}/signals", signals_image(images), step)
 
     def picture(self, rows: list[dict]) -> np.ndarray | None:
-        """SI-SDRi of every utterance over the mixture's SI-SDR, and how it is distributed."""
-        scored = [row for row in rows if "SI-SDRi" in row]
+        """Scatter plot of SI-SDRi over the mixture's SI-SDR, with the distribution of SI-SDRi.
+
+        Args:
+            rows: the table of utterances; those without both scores are ignored.
+
+        Returns:
+            uint8 [height, width, 3]; None if no utterance has both scores.
+        """
+        scored = [row for row in rows if "SI-SDR" in row and "SI-SDRi" in row]
         if not scored:
             return None
-        before = [row["SI-SDR"] - row["SI-SDRi"] for row in scored]
-        return scatter_image(
-            before, [row["SI-SDRi"] for row in scored], "SI-SDR of the mixture, dB", "SI-SDRi, dB"
-        )
+        improvement = [row["SI-SDRi"] for row in scored]
+        mixture = [row["SI-SDR"] - row["SI-SDRi"] for row in scored]
+        return scatter_image(mixture, improvement, "SI-SDR of the mixture, dB", "SI-SDRi, dB")
 
-    def save_batch(self, directory: Path, id: list[str], **batch: Any) -> None:
-        """`s1/<id>.wav`, `s2/<id>.wav`, ...; those of files as they have rate and length."""
+    def save(self, directory: Path, id: list[str], **batch: Any) -> None:
+        """Write `s1/<id>.wav`, `s2/<id>.wav`, ... with 16 bits.
+
+        Args:
+            directory: an existing folder.
+            id: names of the mixtures.
+            batch: after `postprocess`; with `file_rate` (Hz) and `file_frames`, both [B], the
+                files get the sample rate and length of the mixtures' own files.
+        """
         if "separated" in batch:
-            for name, one in zip(id, batch["separated"], strict=True):
-                one.save(directory, name, self.output_level)
+            for name, recording in zip(id, batch["separated"], strict=True):
+                recording.save(directory, name, self.output_level)
             return
         sizes = batch["audio_length"].tolist()
-        rates = batch.get("file_rate", torch.full((len(id),), self.sample_rate)).tolist()
+        own_rate = torch.full((len(id),), self.sample_rate)
+        sample_rates = batch.get("file_rate", own_rate).tolist()
         frames = batch.get("file_frames", batch["audio_length"]).tolist()
         for i, name in enumerate(id):
-            streams = batch["estimates"][i, :, : sizes[i]].float().cpu()
-            streams = resample(streams, self.sample_rate, rates[i])[:, : frames[i]]
-            for k, stream in enumerate(within(streams)):
-                folder = directory / f"s{k + 1}"
+            estimates = batch["estimates_written"][i, :, : sizes[i]].float().cpu()
+            estimates = resample(estimates, self.sample_rate, sample_rates[i])[:, : frames[i]]
+            for k, signal in enumerate(limit_peak(estimates), 1):
+                folder = directory / f"s{k}"
                 folder.mkdir(exist_ok=True)
-                write_audio(folder / f"{name}.wav", stream, rates[i])
+                write_audio(folder / f"{name}.wav", signal, sample_rates[i])
 
 
-def add_scores(
-    rows: list[dict], estimates: Tensor, sources: Tensor, audio: Tensor, length: Tensor
-) -> None:
-    """SI-SDR and SI-SDRi of each utterance (means over its speakers that aren't silent)."""
-    after = si_sdr(estimates, sources, length)
-    before = si_sdr(audio.unsqueeze(1), sources, length)
-    heard = sources.abs().amax(-1) > 0
-    scores = zip(rows, after, after - before, heard, heard & (before < ALIKE), strict=True)
-    for row, own, gain, there, mixed in scores:
-        if there.any():
-            row["SI-SDR"] = round(float(own[there].mean()), 3)
-        if mixed.any():
-            row["SI-SDRi"] = round(float(gain[mixed].mean()), 3)
+def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+    """Outputs of a model with `estimates` and `masks` in the order of the sources.
 
+    Args:
+        outputs: `estimates` [B, S, T], and `masks` [B, S, F, T'] if the model returns them.
+        batch: `sources` [B, S, T], the mixtures `audio` [B, T] and `audio_length`.
 
-def add_activity(rows: list[dict], estimates: Tensor, audio: Tensor, length: Tensor) -> None:
-    """Level of each stream in dBFS (RMS), and whether there is something in it."""
-    whole = (audio.float().square().sum(-1) / length).tolist()
-    levels = (estimates.square().sum(-1) / length.unsqueeze(1)).tolist()
-    for row, mixture, streams in zip(rows, whole, levels, strict=True):
-        row |= activity(streams, mixture)
-
-
-def levelled(estimates: Tensor, audio: Tensor, level: str) -> Tensor:
-    """Estimates [B, S, T] at an output level; silence stays silence.
-
-    At the level of the mixture the gains are those of least squares, held by a trace of ridge to
-    one common gain: two streams that are alike would get any gains otherwise.
+    Returns:
+        The outputs with `permutation`, `estimates_si_sdr` and `mixture_si_sdr`, all [B, S].
     """
-    if level == "model":
-        return estimates
-    if level == "peak":
-        peak = estimates.abs().amax(-1, keepdim=True)
-        return estimates * torch.where(peak > 0, PEAK / peak.clamp(min=1e-30), 0.0)
-    # Streams that came upside down are turned first, or they might cancel each other.
-    wanted = estimates @ audio.unsqueeze(2)  # [B, S, 1]
-    estimates = torch.where(wanted < 0, -estimates, estimates)
-    wanted = wanted.abs().double()
-    products = (estimates @ estimates.transpose(1, 2)).double()  # [B, S, S]
-    total = products.sum((1, 2), keepdim=True)
-    common = torch.where(total > 0, wanted.sum(1, keepdim=True) / total.clamp(min=1e-30), 0.0)
-    ridge = torch.diag_embed(1e-2 * products.diagonal(dim1=1, dim2=2) + 1e-30)
-    more = torch.linalg.solve(products + ridge, wanted - products @ common.expand_as(wanted))
-    return estimates * (common + more).float()
+    estimates, sources = outputs["estimates"], batch["sources"]
+    audio, length = batch["audio"], batch["audio_length"]
+    pairs = pairwise_si_sdr(estimates, sources, length)
+    permutation = best_permutation(negative_si_sdr(pairs, estimates, sources, audio, length))
+    scores = {
+        "estimates_si_sdr": diagonal(apply_permutation(pairs, permutation)),
+        "mixture_si_sdr": si_sdr(audio.unsqueeze(1), sources, length),
+    }
+    in_source_order = {
+        key: apply_permutation(outputs[key], permutation)
+        for key in ("estimates", "masks")
+        if key in outputs
+    }
+    return outputs | in_source_order | scores | {"permutation": permutation}
 
 
-def within(audio: Tensor) -> Tensor:
-    """Streams that fit a file: all scaled down by as much where a peak lies beyond 1."""
-    return audio / audio.abs().max().clamp(min=1.0)
+def separate_alone(model: Any, audio: Tensor, name: str) -> Tensor:
+    """Estimates [S, T] of one mixture [T]; the name is for the model's error messages."""
+    length = torch.tensor([len(audio)], device=audio.device)
+    return model(audio=audio[None], audio_length=length, id=[name])["estimates"][0]
+
+
+def activity_rows(estimates: Tensor, audio: Tensor, length: Tensor) -> list[dict]:
+    """Level and activity of the estimates [B, S, T] of each mixture [B, T], with lengths [B]."""
+    mixture_power = (audio.square().sum(-1) / length).tolist()
+    powers = (estimates.square().sum(-1) / length.unsqueeze(1)).tolist()
+    return [activity(own, mixture) for own, mixture in zip(powers, mixture_power, strict=True)]
+
+
+def first_signals(batch: dict[str, Any]) -> dict[str, Tensor]:
+    """The first item's mixture, estimates and references without padding: title -> [T]."""
+    signals = {"mixture": batch["audio"][0]}
+    for kind, key in (("estimate", "estimates_written"), ("reference", "sources")):
+        for k, signal in enumerate(batch[key][0] if key in batch else [], 1):
+            signals[f"{kind}_{k}"] = signal
+    size = int(batch["audio_length"][0])
+    return {title: signal[:size].float().cpu() for title, signal in signals.items()}

@@ -7,7 +7,14 @@ from torchmetrics.functional.audio import (
     scale_invariant_signal_distortion_ratio,
 )
 
-from src.loss.pit import PermutationInvariantSiSdr, best_order, in_order, pairwise_loss
+from src.loss.pit import (
+    PermutationInvariantSiSdr,
+    apply_permutation,
+    best_permutation,
+    diagonal,
+    pairwise_loss,
+    pairwise_si_sdr,
+)
 from src.utils.si_sdr import si_sdr
 from tests.golden import golden
 
@@ -27,76 +34,76 @@ def batch_of(estimates, sources, length=None):
     }
 
 
-def test_ratios_are_those_of_torchmetrics():
+def test_si_sdr_equals_torchmetrics():
     estimate, target = signals(3, 2, 4000), signals(3, 2, 4000, seed=1)
     estimate = target + 0.3 * estimate + 0.1
     length = torch.tensor([4000] * 3)
-    wanted = scale_invariant_signal_distortion_ratio(estimate, target, zero_mean=True)
-    torch.testing.assert_close(si_sdr(estimate, target, length), wanted, rtol=0, atol=1e-5)
+    expected = scale_invariant_signal_distortion_ratio(estimate, target, zero_mean=True)
+    torch.testing.assert_close(si_sdr(estimate, target, length), expected, rtol=0, atol=1e-5)
 
 
-def test_padding_counts_nothing():
+def test_independent_of_padding():
     estimate, target = signals(2, 1, 900), signals(2, 1, 900, seed=1)
     together = si_sdr(estimate, target, torch.tensor([900, 500]))
     alone = si_sdr(estimate[1:, :, :500], target[1:, :, :500], torch.tensor([500]))
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-5)
 
 
-def test_the_loss_is_that_of_torchmetrics():
+def test_loss_equals_torchmetrics():
     sources = signals(4, 2, 2000)
     estimates = sources.flip(1) + 0.5 * signals(4, 2, 2000, seed=1)
     estimates[0] = estimates[0].flip(0)
-    wanted, _ = permutation_invariant_training(
+    expected, _ = permutation_invariant_training(
         estimates, sources, scale_invariant_signal_distortion_ratio, zero_mean=True
     )
     loss = PermutationInvariantSiSdr()(**batch_of(estimates, sources))["loss"]
-    torch.testing.assert_close(loss, -wanted.mean(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loss, -expected.mean(), rtol=0, atol=1e-5)
 
 
-def test_the_reference_loss():
+def test_loss_equals_clearervoice():
     tensors, _ = golden("mossformer2_base")
     sources = tensors["in.sources"].transpose(1, 2)
     near = tensors["in.near_estimates"].transpose(1, 2)
-    for estimates, wanted in (
+    for estimates, expected in (
         (tensors["out.estimates"].transpose(1, 2), tensors["out.loss_per_item"]),
         (near, tensors["out.near_loss_per_item"]),
     ):
         loss = PermutationInvariantSiSdr()(**batch_of(estimates, sources))["loss"]
-        torch.testing.assert_close(loss, wanted.mean(), rtol=0, atol=5e-5)
+        torch.testing.assert_close(loss, expected.mean(), rtol=0, atol=5e-5)
         swapped = PermutationInvariantSiSdr()(**batch_of(estimates, sources.flip(1)))["loss"]
-        torch.testing.assert_close(swapped, wanted.mean(), rtol=0, atol=5e-5)
+        torch.testing.assert_close(swapped, expected.mean(), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("speakers", [2, 3, 4, 5])
-def test_every_order_is_found(speakers):
-    orders = list(permutations(range(speakers)))
-    sources = signals(1, speakers, 300).expand(len(orders), -1, -1)
-    estimates = torch.stack([sources[0][list(order)] for order in orders])
+def test_every_permutation_is_undone(speakers):
+    candidates = list(permutations(range(speakers)))
+    sources = signals(1, speakers, 300).expand(len(candidates), -1, -1)
+    estimates = torch.stack([sources[0][list(candidate)] for candidate in candidates])
     estimates = estimates + 0.01 * signals(*estimates.shape, seed=1)
     batch = batch_of(estimates, sources)
     pairs = pairwise_loss(estimates, sources, batch["audio"], batch["sources_length"])
-    found = best_order(pairs)
-    for order, own in zip(orders, found.tolist(), strict=True):
-        assert [order[k] for k in own] == list(range(speakers))
-    ordered = in_order(estimates, found)
-    assert si_sdr(ordered, sources, batch["sources_length"]).min() > 35
+    best = best_permutation(pairs)
+    for candidate, own in zip(candidates, best.tolist(), strict=True):
+        assert [candidate[k] for k in own] == list(range(speakers))
+    permuted = apply_permutation(estimates, best)
+    assert si_sdr(permuted, sources, batch["sources_length"]).min() > 35
 
 
 @pytest.mark.parametrize("speakers", [3, 4, 5])
-def test_the_best_order_is_that_of_trying_all(speakers):
+def test_best_permutation_equals_brute_force(speakers):
     losses = signals(20, speakers, speakers)
-    found = best_order(losses)
-    for item, own in zip(losses, found.tolist(), strict=True):
+    best = best_permutation(losses)
+    for item, own in zip(losses, best.tolist(), strict=True):
         sums = {
-            order: sum(item[i, j].item() for j, i in enumerate(order))
-            for order in permutations(range(speakers))
+            candidate: sum(item[i, j].item() for j, i in enumerate(candidate))
+            for candidate in permutations(range(speakers))
         }
         assert tuple(own) == min(sums, key=sums.get)
 
 
 @pytest.mark.parametrize("estimate", ["random", "silent", "equal"])
 @pytest.mark.parametrize("mixture", ["speech", "silence"])
-def test_a_silent_target_has_a_finite_loss_and_gradient(estimate, mixture):
+def test_silent_target_has_a_finite_loss_and_gradient(estimate, mixture):
     sources = signals(2, 2, 500)
     sources[0, 1] = 0
     if mixture == "silence":
@@ -113,21 +120,21 @@ def test_a_silent_target_has_a_finite_loss_and_gradient(estimate, mixture):
         assert estimates.grad[0].abs().sum() > 0
 
 
-def test_less_of_a_silent_speaker_is_better():
+def test_leakage_into_silent_source_increases_loss():
     sources = signals(1, 2, 500)
     sources[0, 1] = 0
-    found = []
+    losses = []
     for leak in (1.0, 0.1, 0.0):
         estimates = torch.stack(
             [sources[0, 0] + 0.1 * signals(500, seed=2), leak * signals(500, seed=5)]
         )
-        found.append(
+        losses.append(
             float(PermutationInvariantSiSdr()(**batch_of(estimates[None], sources))["loss"])
         )
-    assert found[0] > found[1] > found[2]
+    assert losses[0] > losses[1] > losses[2]
 
 
-def test_very_good_items_can_be_left_out():
+def test_items_above_the_threshold_are_ignored():
     sources = signals(2, 2, 500)
     estimates = sources.clone()
     estimates[1] += signals(2, 500, seed=1)
@@ -139,11 +146,50 @@ def test_very_good_items_can_be_left_out():
     assert PermutationInvariantSiSdr(threshold=30.0)(**done)["loss"] == 0
 
 
-def test_another_number_of_speakers_is_an_error():
+def test_wrong_number_of_speakers_raises():
     with pytest.raises(ValueError, match="separates 2 speakers .*the data have 3"):
         pairwise_loss(signals(1, 2, 50), signals(1, 3, 50), signals(1, 50), torch.tensor([50]))
 
 
-def test_what_is_not_finite_is_left_to_the_trainer():
+def test_non_finite_losses_give_a_permutation():
     losses = torch.full((1, 4, 4), torch.nan)
-    assert sorted(best_order(losses)[0].tolist()) == [0, 1, 2, 3]
+    assert sorted(best_permutation(losses)[0].tolist()) == [0, 1, 2, 3]
+
+
+def test_level_of_a_silent_source_by_hand():
+    sources = signals(1, 2, 500)
+    sources[0, 1] = 0
+    estimates = torch.stack([sources[0, 0], 0.1 * sources[0, 0]])[None]
+    pairs = pairwise_loss(estimates, sources, sources[:, 0], torch.tensor([500]))
+    # energies of 0 dB and -20 dB relative to the mixture, with a floor of -30 dB
+    expected = 10 * torch.tensor([1 + 1e-3, 1e-2 + 1e-3]).log10()
+    torch.testing.assert_close(pairs[0, :, 1], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("speakers", [2, 3, 4])
+def test_permuted_estimates_have_the_same_loss_to_the_bit(speakers):
+    sources, loss = signals(3, speakers, 500), PermutationInvariantSiSdr(threshold=30.0)
+    estimates = sources.flip(1) + 0.5 * signals(3, speakers, 500, seed=1)
+    batch = batch_of(estimates, sources)
+    pairs = pairwise_loss(estimates, sources, batch["audio"], batch["sources_length"])
+    permuted = {**batch, "estimates": apply_permutation(estimates, best_permutation(pairs))}
+    assert loss(**permuted)["loss"] == loss(**batch)["loss"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_loss_of_a_known_permutation_is_the_same_to_the_bit(given, monkeypatch):
+    sources, loss = signals(3, 2, 500), PermutationInvariantSiSdr(threshold=30.0, floor=20.0)
+    sources[0, 1] = 0
+    estimates = sources.flip(1) + 0.5 * signals(3, 2, 500, seed=1)
+    batch = batch_of(estimates, sources)
+    expected = loss(**batch)["loss"]
+    pairs = pairwise_si_sdr(estimates, sources, batch["sources_length"])
+    permutation = best_permutation(
+        pairwise_loss(estimates, sources, batch["audio"], batch["sources_length"], 20.0)
+    )
+    batch["permutation"] = permutation
+    batch["estimates"] = apply_permutation(estimates, permutation)
+    if given:
+        batch["estimates_si_sdr"] = diagonal(apply_permutation(pairs, permutation))
+        monkeypatch.setattr("src.loss.pit.si_sdr", None)
+    assert loss(**batch)["loss"] == expected

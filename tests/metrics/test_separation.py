@@ -8,6 +8,9 @@ from torchmetrics.functional.audio import (
 
 from src.metrics.separation import Pesq, SdrImprovement, SiSdr, SiSdrImprovement, Stoi
 from src.metrics.tracker import MetricTracker
+from src.utils.si_sdr import si_sdr
+
+KINDS = (SiSdr, SiSdrImprovement, SdrImprovement)
 
 
 def batch_of(items, seed=0):
@@ -16,7 +19,6 @@ def batch_of(items, seed=0):
     noise = torch.randn(items, 2, 3000, generator=draw)
     return {
         "id": [str(i) for i in range(items)],
-        "skipped": 0,
         "estimates": sources + torch.linspace(0.1, 1, items)[:, None, None] * noise,
         "sources": sources,
         "sources_length": torch.full((items,), 3000),
@@ -25,103 +27,106 @@ def batch_of(items, seed=0):
 
 
 def part(batch, rows):
-    return {k: v[rows] if isinstance(v, list | torch.Tensor) else v for k, v in batch.items()}
+    return {key: value[rows] for key, value in batch.items()}
 
 
-def test_means_of_utterances_whatever_the_batches():
+def test_scores_and_means_for_any_batch_size():
     batch = batch_of(5)
-    names = {"a": SiSdr(), "b": SiSdrImprovement(), "c": SdrImprovement()}
-    tracker = MetricTracker(names)
-    for rows in (slice(0, 1), slice(1, 5)):
-        tracker.update(**part(batch, rows))
-    found = tracker.compute()
+    tracker = MetricTracker({"a": SiSdr(), "b": SiSdrImprovement(), "c": SdrImprovement()})
+    rows = tracker.update(**part(batch, slice(0, 1))) + tracker.update(**part(batch, slice(1, 5)))
+    values = tracker.compute()
     mixture = batch["audio"].unsqueeze(1).expand(-1, 2, -1)
-    given = (batch["estimates"], batch["sources"])
-    after = scale_invariant_signal_distortion_ratio(*given, zero_mean=True)
+    signals = (batch["estimates"], batch["sources"])
+    after = scale_invariant_signal_distortion_ratio(*signals, zero_mean=True)
     before = scale_invariant_signal_distortion_ratio(mixture, batch["sources"], zero_mean=True)
-    assert found["a"] == pytest.approx(after.mean().item(), abs=1e-4)
-    assert found["b"] == pytest.approx((after - before).mean().item(), abs=1e-4)
-    plain = signal_distortion_ratio(*given) - signal_distortion_ratio(mixture, batch["sources"])
-    assert found["c"] == pytest.approx(plain.mean().item(), abs=1e-3)
+    sdr = signal_distortion_ratio(*signals) - signal_distortion_ratio(mixture, batch["sources"])
+    for name, expected in (("a", after), ("b", after - before), ("c", sdr)):
+        assert values[name] == pytest.approx(expected.mean().item(), abs=1e-3)
+        scores = [row[name] for row in rows]
+        assert scores == pytest.approx(expected.mean(1).tolist(), abs=1e-3)
+        assert np.mean(scores) == pytest.approx(values[name], rel=1e-12)
 
 
-def test_padding_and_silent_sources_count_nothing():
-    batch = batch_of(2)
-    alone = SiSdr()
-    alone.update(**{k: v[:1, ..., :2000] if k in KEYS else v for k, v in short(batch).items()})
-    batch["sources"][0, :, 2000:] = 0
-    batch["sources_length"][0] = 2000
+@pytest.mark.parametrize("kind", KINDS)
+def test_utterance_score_equals_metric_of_single_utterance(kind):
+    batch = batch_of(3)
+    batch["sources"][1, :, 2000:] = 0
+    batch["sources_length"][1] = 2000
+    scores = kind().update(**batch)
+    for i, size in enumerate(batch["sources_length"].tolist()):
+        alone, own = kind(), part(batch, slice(i, i + 1))
+        for key in ("estimates", "sources", "audio"):
+            own[key] = own[key][..., :size]
+        alone.update(**own)
+        assert alone.compute()[""] == pytest.approx(scores[i], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_silent_sources_are_ignored(kind):
+    batch = batch_of(3)
+    batch["sources"][0, 1] = 0
     batch["sources"][1] = 0
-    padded = SiSdr()
-    padded.update(**batch)
-    assert padded.compute()[""] == pytest.approx(alone.compute()[""], abs=1e-4)
+    metric = kind()
+    scores = metric.update(**batch)
+    assert scores[1] is None and np.isfinite([scores[0], scores[2]]).all()
+    assert metric.compute()[""] == pytest.approx((scores[0] + scores[2]) / 2)
+    one_source = {**part(batch, slice(0, 1))}
+    for key in ("estimates", "sources"):
+        one_source[key] = one_source[key][:, :1]
+    assert kind().update(**one_source) == pytest.approx(scores[:1], abs=1e-5)
+    batch["sources"][:] = 0
+    nothing = kind()
+    assert nothing.update(**batch) == [None] * 3 and nothing.compute() == {"": 0.0}
 
 
-KEYS = ("estimates", "sources", "audio")
-
-
-def short(batch):
-    return {**batch, "sources_length": torch.tensor([2000])}
+@pytest.mark.parametrize("kind", KINDS)
+def test_silent_estimates_have_a_finite_score(kind):
+    batch = batch_of(2)
+    batch["estimates"][1, 0] = 0
+    assert np.isfinite(kind().update(**batch)).all()
 
 
 @pytest.mark.parametrize("kind", [Pesq, Stoi])
-def test_without_its_package_there_is_no_figure(kind, monkeypatch):
+def test_missing_package_gives_no_value(kind, monkeypatch):
     monkeypatch.setattr("src.metrics.separation.find_spec", lambda name: None)
     metric = kind(16000)
-    metric.update(**batch_of(1))
-    assert metric.compute() == {} and metric.figures == ()
+    assert metric.update(**batch_of(1)) is None
+    assert metric.compute() == {} and metric.values == ()
+    assert f"pip install {kind.package}" in metric.unavailable
 
 
-def test_silence_has_figures_where_some_source_is_heard():
-    batch = batch_of(2)
-    batch["sources"][0, 1] = 0
-    batch["estimates"][1, 0] = 0
-    for metric in (SiSdr(), SiSdrImprovement(), SdrImprovement()):
-        metric.update(**batch)
-        assert np.isfinite(metric.compute()[""])
-    batch["sources"][:] = 0
-    nothing = SdrImprovement()
-    nothing.update(**batch)
-    assert nothing.total("utterances") == 0
-
-
-def test_sdr_by_two_threads():
+def test_sdr_with_two_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        metric = SdrImprovement()
-        metric.update(**batch_of(2))
-        assert np.isfinite(metric.compute()[""])
+        assert np.isfinite(SdrImprovement().update(**batch_of(2))).all()
     finally:
         torch.set_num_threads(threads)
 
 
-def test_a_perfect_estimate_has_the_best_sdr():
+def test_perfect_estimate_has_the_highest_sdr():
     batch = batch_of(2)
     batch["estimates"] = batch["sources"].clone()
-    metric = SdrImprovement()
-    metric.update(**batch)
-    assert metric.compute()[""] > 70
+    assert min(SdrImprovement().update(**batch)) > 70
 
 
 @pytest.mark.parametrize("kind", [SiSdrImprovement, SdrImprovement])
-def test_a_mixture_that_is_its_source_cannot_improve(kind):
+def test_mixture_identical_with_its_source_has_no_improvement(kind):
     batch, metric = batch_of(2), kind()
     metric.update(**batch)
-    wanted = metric.compute()[""]
+    expected = metric.compute()[""]
     alone = {**batch, "sources": batch["sources"].clone()}
     alone["sources"][:, 1:] = 0
     alone["audio"] = alone["sources"][:, 0]
-    metric.update(**alone)
-    assert metric.compute()[""] == wanted
+    assert metric.update(**alone) == [None, None]
+    assert metric.compute()[""] == expected
 
 
-def test_an_utterance_shorter_than_the_filter_has_no_sdr():
+def test_utterance_shorter_than_the_filter_has_no_sdr():
     metric, batch = SdrImprovement(), batch_of(2)
-    metric.update(**batch)
-    wanted = metric.compute()[""]
-    metric.update(**{**batch, "sources_length": torch.tensor([16, 100])})
-    assert metric.compute()[""] == wanted
+    scores = metric.update(**{**batch, "sources_length": torch.tensor([511, 512])})
+    assert scores[0] is None and np.isfinite(scores[1])
+    assert metric.compute()[""] == scores[1]
 
 
 @pytest.mark.parametrize(("kind", "best"), [(Stoi, 1.0), (Pesq, 4.5)])
@@ -133,11 +138,38 @@ def test_stoi_and_pesq_are_those_of_their_packages(kind, best):
     voice = (0.1 * voice + 0.01 * torch.randn(16000))[None, None]
     noisy = voice + 0.05 * torch.randn(1, 1, 16000)
     batch = {"sources": voice, "sources_length": torch.tensor([16000]), "audio": noisy[:, 0]}
-    same, worse = kind(8000), kind(8000)
-    same.update(estimates=voice, **batch)
-    worse.update(estimates=noisy, **batch)
-    assert worse.compute()[""] < same.compute()[""] == pytest.approx(best, abs=0.1)
+    (same,), (worse,) = (kind(8000).update(estimates=e, **batch) for e in (voice, noisy))
+    assert worse < same == pytest.approx(best, abs=0.1)
 
 
-def test_pesq_knows_two_rates():
-    assert "not 44100" in Pesq(44100).missing and Pesq(44100).compute() == {}
+def test_pesq_supports_two_sample_rates():
+    metric = Pesq(44100)
+    assert metric.unavailable == "Pesq: sample_rate 44100 Hz, not 8000 or 16000 Hz."
+    assert metric.compute() == {}
+
+
+def test_higher_is_better():
+    assert all(kind.higher_is_better for kind in (*KINDS, Pesq, Stoi))
+
+
+def test_si_sdr_given_by_the_task_is_not_computed_again(monkeypatch):
+    batch = batch_of(3)
+    expected = [kind().update(**batch) for kind in KINDS]
+    for key, signals in (("estimates", batch["estimates"]), ("mixture", batch["audio"][:, None])):
+        batch[f"{key}_si_sdr"] = si_sdr(signals, batch["sources"], batch["sources_length"])
+    monkeypatch.setattr("src.metrics.separation.si_sdr", None)
+    assert [kind().update(**batch) for kind in KINDS] == expected
+
+
+def test_each_si_sdr_of_a_metric_is_computed_once(monkeypatch):
+    calls = []
+
+    def counted(*signals):
+        calls.append(signals)
+        return si_sdr(*signals)
+
+    monkeypatch.setattr("src.metrics.separation.si_sdr", counted)
+    for kind, count in ((SiSdr, 1), (SiSdrImprovement, 2), (SdrImprovement, 1)):
+        calls.clear()
+        kind().update(**batch_of(2))
+        assert len(calls) == count

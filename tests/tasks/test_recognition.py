@@ -9,64 +9,92 @@ from src.text_encoder.decoders.greedy import GreedyDecoder
 ENCODER = CharacterEncoder()
 
 
-def spoken(text, frames=12):
-    """Log-probabilities that say a text, a blank after each letter."""
-    scores = torch.full((frames, ENCODER.n_tokens), -9.0)
+def aligned(text, frames=12):
+    """Log-probabilities [T, V] of a text, with a blank after each letter."""
+    scores = torch.full((frames, ENCODER.vocab_size), -9.0)
     scores[:, 0] = 0
     for i, token in enumerate(ENCODER.encode(text)):
         scores[2 * i, 0], scores[2 * i, token] = -9.0, 0.0
     return scores.log_softmax(-1)
 
 
-@pytest.fixture
-def batch():
+BATCH = {"id": ["one", "two"], "text": ["a cat", "a b"]}
+
+
+def model(id, **_):
     return {
-        "id": ["one", "two"],
-        "log_probs": torch.stack([spoken("a cat"), spoken("aab")]),
+        "log_probs": torch.stack([aligned("a cat"), aligned("aab")]),
         "log_probs_length": torch.tensor([12, 12]),
-        "text": ["a cat", "a b"],
     }
 
 
-def task():
+def new_task():
     return RecognitionTask(ENCODER, {"greedy": GreedyDecoder(), "beam": BeamSearchDecoder(5)})
 
 
-def test_every_decoder_has_its_key(batch):
-    found = task().postprocess(**batch)
-    assert found["prediction"] == found["prediction_beam"] == ["a cat", "aab"]
-    assert [row["id"] for row in found["rows"]] == ["one", "two"]
-    assert [row["WER"] for row in found["rows"]] == [0, 1]
-    assert found["rows"][1]["CER"] == pytest.approx(1 / 3, abs=1e-4)
+def finished(task, **batch):
+    batch |= task.decode(model, batch)
+    return batch | task.postprocess(**batch)
 
 
-def test_without_transcripts_there_are_no_rates(batch):
-    del batch["text"]
-    rows = task().postprocess(**batch)["rows"]
-    assert rows[0] == {"id": "one", "prediction": "a cat", "prediction_beam": "a cat"}
+def test_hypotheses_of_every_decoder():
+    outputs = new_task().decode(model, BATCH)
+    assert outputs["prediction"] == outputs["prediction_beam"] == ["a cat", "aab"]
+    assert outputs["log_probs"].shape == (2, 12, ENCODER.vocab_size)
 
 
-def test_one_file_for_each_utterance(batch, tmp_path):
-    one = task()
-    one.save_batch(tmp_path, **batch, **one.postprocess(**batch))
+def test_rows():
+    assert finished(new_task(), **BATCH)["rows"] == [
+        {"target": "a cat", "prediction": "a cat", "prediction_beam": "a cat"},
+        {"target": "a b", "prediction": "aab", "prediction_beam": "aab"},
+    ]
+
+
+def test_rows_without_references():
+    rows = finished(new_task(), id=["one", "two"])["rows"]
+    assert rows[0] == {"prediction": "a cat", "prediction_beam": "a cat"}
+
+
+def test_one_file_per_utterance(tmp_path):
+    task = new_task()
+    task.save(tmp_path, **finished(task, **BATCH))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "one.txt": "a cat\n",
         "two.txt": "aab\n",
     }
 
 
-def test_table_for_the_writer(batch):
+def test_table_for_the_writer():
     class Writer:
         def table(self, name, columns, rows, step):
-            self.seen = name, columns, rows, step
+            self.logged = name, columns, rows, step
 
-    one, writer = task(), Writer()
-    one.log_batch(writer, 7, "val", **one.postprocess(**batch))
-    name, columns, rows, step = writer.seen
-    assert (name, step, len(rows)) == ("val/utterances", 7, 2)
-    assert columns == ["id", "WER", "CER", "target", "prediction", "prediction_beam"]
+    task, writer = RecognitionTask(ENCODER, {"greedy": GreedyDecoder()}, rows_logged=2), Writer()
+    rows = [{"id": "a", "prediction": "x"}, {"id": "b", "WER": 1 / 3}, {"id": "c"}]
+    task.show(writer, 7, "val", rows=rows, id=["a", "b", "c"])
+    columns, values = ["id", "prediction", "WER"], [["a", "x", ""], ["b", "", 0.3333]]
+    assert writer.logged == ("val/utterances", columns, values, 7)
 
 
-def test_a_decoder_is_needed():
+def test_decoding_that_needs_the_model():
+    class Transducer(torch.nn.Module):
+        def forward(self, id, **_):
+            return {"encoded": torch.ones(len(id), 3)}
+
+        def joint(self, encoded, last):
+            return ENCODER.encode("ab")[last]
+
+    class TransducerTask(RecognitionTask):
+        def search(self, decoder, model, outputs):
+            return [decoder(model.joint, encoded) for encoded in outputs["encoded"]]
+
+    def greedy(joint, encoded):
+        return [joint(encoded, last) for last in range(2)]
+
+    task = TransducerTask(ENCODER, {"greedy": greedy})
+    assert task.decode(Transducer(), BATCH)["prediction"] == ["ab", "ab"]
+
+
+def test_no_decoder_raises():
     with pytest.raises(ValueError, match="at least one decoder"):
         RecognitionTask(ENCODER, {})

@@ -7,7 +7,11 @@ import soundfile
 import torch
 
 from src.logger.base import Writer
-from src.tasks.separation import SeparationTask, levelled
+from src.loss.pit import PermutationInvariantSiSdr
+from src.metrics.separation import SdrImprovement, SiSdr, SiSdrImprovement
+from src.metrics.tracker import MetricTracker
+from src.system import System
+from src.tasks.separation import SeparationTask
 from src.utils.si_sdr import si_sdr
 
 RATE = 8000
@@ -17,20 +21,27 @@ def sources_of(*shape, seed=0):
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-class StandIn(torch.nn.Module):
-    """Knows the sources of a recording, and gives them in another order at every call."""
+class PerfectModel(torch.nn.Module):
+    """Knows the sources of a recording, and returns them in a new permutation at every call."""
 
     def __init__(self, sources):
         super().__init__()
-        self.sources, self.at = torch.nn.Parameter(sources, requires_grad=False), 0
+        self.sources, self.start = torch.nn.Parameter(sources, requires_grad=False), 0
         self.draw, self.hop = torch.Generator().manual_seed(0), 12 * RATE
 
     def forward(self, audio, audio_length, **_):
         size = audio.shape[1]
-        found = self.sources[:, self.at : self.at + size]
-        assert torch.allclose(found.sum(0), audio[0], atol=1e-3)
-        self.at += self.hop
-        return {"estimates": found[torch.randperm(len(found), generator=self.draw)][None]}
+        sources = self.sources[:, self.start : self.start + size]
+        assert torch.allclose(sources.sum(0), audio[0], atol=1e-3)
+        self.start += self.hop
+        return {"estimates": sources[torch.randperm(len(sources), generator=self.draw)][None]}
+
+
+class Halves(torch.nn.Linear):
+    """Returns the mixture twice; has a parameter, whose device is that of the model."""
+
+    def forward(self, audio, **_):
+        return {"estimates": torch.stack([audio, audio], 1)}
 
 
 def write(path, sources, rate=RATE):
@@ -38,111 +49,136 @@ def write(path, sources, rate=RATE):
     return path
 
 
-def test_estimates_come_in_the_order_of_their_targets():
-    sources = sources_of(3, 2, 4000)
-    estimates = sources.clone()
-    estimates[1] = estimates[1].flip(0)
-    estimates += 0.01 * sources_of(3, 2, 4000, seed=1)
-    length = torch.tensor([4000, 4000, 4000])
-    batch = {"estimates": estimates, "sources": sources, "audio": sources.sum(1)}
-    found = SeparationTask(RATE).postprocess(id=["a", "b", "c"], audio_length=length, **batch)
-    ratio = si_sdr(found["estimates"], sources, length)
-    assert ratio.min() > 35
-    for row, own in zip(found["rows"], ratio, strict=True):
-        assert row["SI-SDR"] == pytest.approx(own.mean().item(), abs=1e-2)
-        assert row["SI-SDRi"] == pytest.approx(row["SI-SDR"], abs=1.5)
-        assert row["active_1"] == row["active_2"] == 1
+def batch_of(sources, *sizes):
+    length = torch.tensor(sizes or [sources.shape[2]] * len(sources))
+    names = [f"item {i}" for i in range(len(sources))]
+    batch = {"id": names, "audio": sources.sum(1), "audio_length": length}
+    return batch | {"sources": sources, "sources_length": length}
 
 
-def test_levels():
-    sources = sources_of(2, 2, 4000)
-    audio = sources.sum(1)
-    strange = sources * torch.tensor([[[-30.0], [0.01]], [[2.0], [-1.0]]])
-    torch.testing.assert_close(levelled(strange, audio, "mixture"), sources, rtol=0.1, atol=0.01)
-    assert levelled(strange, audio, "model") is strange
-    peaks = levelled(strange, audio, "peak").abs().amax(-1)
-    torch.testing.assert_close(peaks, torch.full((2, 2), 0.9))
-    for level in ("mixture", "peak", "model"):
-        silent = levelled(torch.zeros(1, 2, 100), torch.zeros(1, 100), level)
-        assert not silent.any() and silent.isfinite().all()
-    with pytest.raises(ValueError, match="output_level 'loud'"):
-        SeparationTask(RATE, output_level="loud")
+def test_estimates_are_in_the_order_of_the_sources():
+    batch = batch_of(sources_of(3, 2, 4000))
+    noisy = batch["sources"] + 0.01 * sources_of(3, 2, 4000, seed=1)
+    noisy[1] = noisy[1].flip(0)
+    masks = torch.rand(3, 2, 8, 50)
+
+    def model(**_):
+        return {"estimates": noisy, "masks": masks, "masks_length": torch.tensor([50] * 3)}
+
+    outputs = SeparationTask(RATE).decode(model, batch)
+    assert outputs["permutation"].tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert torch.equal(outputs["estimates"][1], noisy[1].flip(0))
+    assert torch.equal(outputs["masks"][1], masks[1].flip(0))
+    assert torch.equal(outputs["masks"][::2], masks[::2])
+    own = si_sdr(outputs["estimates"], batch["sources"], batch["audio_length"])
+    assert own.min() > 35
+    torch.testing.assert_close(outputs["estimates_si_sdr"], own, rtol=0, atol=1e-5)
+    mixture = si_sdr(batch["audio"].unsqueeze(1), batch["sources"], batch["audio_length"])
+    assert torch.equal(outputs["mixture_si_sdr"], mixture)
+
+
+def test_si_sdr_is_computed_once_for_permutation_loss_and_metrics(monkeypatch):
+    calls = []
+
+    def counted(*signals):
+        calls.append(signals)
+        return si_sdr(*signals)
+
+    for module in ("src.loss.pit", "src.tasks.separation", "src.metrics.separation"):
+        monkeypatch.setattr(f"{module}.si_sdr", counted)
+    kinds = {"SI-SDR": SiSdr, "SI-SDRi": SiSdrImprovement, "SDRi": SdrImprovement}
+    tracker = MetricTracker({name: kind() for name, kind in kinds.items()})
+    system = System(Halves(1, 1), SeparationTask(RATE), sample_rate=RATE)
+    batch = batch_of(sources_of(2, 2, 4000)) | {"errors": [], "skipped": 0}
+    batch = system.evaluation_step(batch, PermutationInvariantSiSdr())
+    rows = tracker.update(**batch)
+    assert np.mean([row["SI-SDR"] for row in rows]) == pytest.approx(-float(batch["loss"]))
+    assert len(calls) == 2  # of all estimates for all sources, and of the mixtures
+
+
+def test_without_sources_there_is_no_permutation():
+    batch = {"audio": torch.ones(1, 5), "audio_length": torch.tensor([5]), "id": ["a"]}
+    assert list(SeparationTask(RATE).decode(Halves(1, 1), batch)) == ["estimates"]
 
 
 @pytest.mark.parametrize("level", ["mixture", "peak", "model"])
-def test_a_voice_is_active_whatever_the_output_level(level):
+def test_postprocessing_replaces_no_keys(level):
+    batch = batch_of(sources_of(2, 2, 4000), 4000, 3000)
+    batch["estimates"] = 3 * batch["sources"]
+    outputs = SeparationTask(RATE, output_level=level).postprocess(**batch)
+    assert sorted(outputs) == ["estimates_written", "estimates_written_length", "rows"]
+    gain = {"mixture": 1.0, "peak": 0.9 / batch["sources"].abs().amax(2, keepdim=True), "model": 3}
+    torch.testing.assert_close(
+        outputs["estimates_written"], gain[level] * batch["sources"], rtol=1e-2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("level", ["mixture", "peak", "model"])
+def test_activity_for_any_output_level(level):
     audio = sources_of(1, 4000)
-    streams = 1e-3 * torch.stack([audio, 1e-6 * sources_of(1, 4000, seed=1)], 1)
-    batch = {"estimates": streams, "audio": audio, "audio_length": torch.tensor([4000])}
-    (row,) = SeparationTask(RATE, output_level=level).postprocess(id=["a"], **batch)["rows"]
+    estimates = 1e-3 * torch.stack([audio, 1e-6 * sources_of(1, 4000, seed=1)], 1)
+    batch = {"estimates": estimates, "audio": audio, "audio_length": torch.tensor([4000])}
+    (row,) = SeparationTask(RATE, output_level=level).postprocess(**batch)["rows"]
+    assert list(row) == ["energy_1", "active_1", "energy_2", "active_2"]
     assert (row["active_1"], row["active_2"]) == (1, 0)
+    level_dbfs = 10 * audio.square().mean().log10().item()
+    assert row["energy_1"] == pytest.approx(level_dbfs, abs=0.1)
 
 
-def test_what_is_next_to_nothing_stays_so():
-    audio = sources_of(1, 500)
-    found = levelled(torch.stack([audio, 1e-4 * audio], 1), audio, "mixture")
-    assert found[0, 1].abs().max() < 1e-3 * audio.abs().max()
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="task.output_level: 'loud' is none of mixture, peak"):
+        SeparationTask(RATE, output_level="loud")
+    with pytest.raises(ValueError, match="task.overlap: 4.0 seconds; .* below task.window, 3.0"):
+        SeparationTask(RATE, window=3.0)
 
 
-def test_equal_streams_share_the_mixture():
-    audio = sources_of(1, 500)
-    streams = torch.stack([audio, audio], 1)
-    found = levelled(streams, audio, "mixture")
-    torch.testing.assert_close(found, 0.5 * streams, rtol=1e-3, atol=1e-5)
-
-
-def test_a_silent_source_is_not_scored():
-    sources = sources_of(1, 2, 4000)
-    sources[0, 1] = 0
-    batch = {"estimates": sources, "sources": sources, "audio": sources.sum(1)}
-    found = SeparationTask(RATE).postprocess(id=["a"], audio_length=torch.tensor([4000]), **batch)
-    assert found["rows"][0]["SI-SDR"] > 60
-    assert found["rows"][0]["active_2"] == 0
-
-
-def test_ten_minutes_of_sixty_mixtures_keep_their_order(tmp_path):
+def test_permutation_is_constant_over_ten_minutes(tmp_path):
     sources = torch.cat([sources_of(2, 10 * RATE, seed=seed) for seed in range(60)], 1)
     path = write(tmp_path / "long.wav", sources)
-    task = SeparationTask(RATE)
-    found = task.run(StandIn(sources), recording=[str(path)], id=["long"])
-    rows = task.postprocess(id=["long"], **found)["rows"]
+    task, batch = SeparationTask(RATE), {"recording": [str(path)], "id": ["long"]}
+    batch |= task.decode(PerfectModel(sources), batch)
+    rows = task.postprocess(**batch)["rows"]
     assert rows[0]["active_1"] == rows[0]["active_2"] == 1
-    task.save_batch(tmp_path, id=["long"], **found)
-    streams = np.stack([soundfile.read(tmp_path / f"s{k}/long.wav")[0] for k in (1, 2)])
-    assert streams.shape == sources.shape
-    order = [0, 1] if np.abs(streams[0] - sources[0].numpy()).mean() < 0.01 else [1, 0]
-    assert np.abs(streams[order] - sources.numpy()).max() < 0.02
+    task.save(tmp_path, **batch)
+    written = np.stack([soundfile.read(tmp_path / f"s{k}/long.wav")[0] for k in (1, 2)])
+    assert written.shape == sources.shape
+    same = np.abs(written[0] - sources[0].numpy()).mean() < 0.01
+    permutation = [0, 1] if same else [1, 0]
+    assert np.abs(written[permutation] - sources.numpy()).max() < 0.02
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 @pytest.mark.parametrize("frames", [100, 50_001])
-def test_length_and_rate_are_those_of_the_recording(tmp_path, rate, frames):
+def test_estimates_of_a_recording_have_its_length_and_sample_rate(tmp_path, rate, frames):
     path = write(tmp_path / "x.wav", sources_of(1, frames), rate)
-
-    class Half(torch.nn.Linear):
-        def forward(self, audio, **_):
-            return {"estimates": torch.stack([audio, audio], 1)}
-
-    task = SeparationTask(RATE, window=2.0, overlap=0.5)
-    found = task.run(Half(1, 1), recording=[str(path)], id=["x"])
-    task.save_batch(tmp_path, id=["x"], **found)
+    task, batch = SeparationTask(RATE, window=2.0, overlap=0.5), {"id": ["x"]}
+    batch["recording"] = [str(path)]
+    task.save(tmp_path, **batch, **task.decode(Halves(1, 1), batch))
     info = soundfile.info(tmp_path / "s2/x.wav")
     assert (info.frames, info.samplerate) == (frames, rate)
 
 
+def test_estimates_with_references_have_the_length_and_sample_rate_of_the_file(tmp_path):
+    batch = batch_of(sources_of(1, 2, 4000)) | {"file_rate": torch.tensor([16000])}
+    batch |= {"file_frames": torch.tensor([7999]), "estimates": batch["sources"]}
+    task = SeparationTask(RATE)
+    task.save(tmp_path, **batch, **task.postprocess(**batch))
+    info = soundfile.info(tmp_path / "s2/item 0.wav")
+    assert (info.frames, info.samplerate) == (7999, 16000)
+
+
 MEMORY = """
 import resource, sys, torch
+from pathlib import Path
 from src.tasks.separation import SeparationTask
 
-class Half(torch.nn.Linear):
+class Halves(torch.nn.Linear):
     def forward(self, audio, **_):
         return {"estimates": torch.stack([audio, audio], 1)}
 
 torch.set_num_threads(1)
-task = SeparationTask(8000)
-found = task.run(Half(1, 1), recording=[sys.argv[1]], id=["x"])
-from pathlib import Path
-task.save_batch(Path(sys.argv[2]), id=["x"], **found)
+task, batch = SeparationTask(8000), {"recording": [sys.argv[1]], "id": ["x"]}
+task.save(Path(sys.argv[2]), **batch, **task.decode(Halves(1, 1), batch))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -161,52 +197,48 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     assert peaks[1] < 1.1 * peaks[0]
 
 
-class Notes(Writer):
+class Recorder(Writer):
     def __init__(self):
-        self.seen = []
+        self.logged = []
 
     def audio(self, name, audio, sample_rate, step):
-        self.seen.append(name)
+        self.logged.append(name)
         assert audio.abs().max() <= 1
 
     def image(self, name, image, step):
-        self.seen.append(name)
+        self.logged.append(name)
         assert image.dtype == np.uint8
 
 
-def test_what_the_writer_gets():
-    sources, task, writer = sources_of(2, 2, 4000), SeparationTask(RATE), Notes()
-    batch = {"estimates": sources, "sources": sources, "audio": sources.sum(1)}
-    batch |= {"audio_length": torch.tensor([4000, 3000])}
+def test_media_for_the_writer():
+    task, writer, batch = SeparationTask(RATE), Recorder(), batch_of(sources_of(2, 2, 4000))
+    batch["estimates"] = 100 * batch["sources"]
     batch |= {"masks": torch.rand(2, 2, 8, 50), "masks_length": torch.tensor([50, 30])}
-    batch |= task.postprocess(id=["a", "b"], **batch)
-    task.log_batch(writer, 3, "val", id=["a", "b"], **batch)
-    wanted = ["mixture", "estimate_1", "estimate_2", "reference_1", "reference_2", "signals"]
-    assert writer.seen == [f"val/{name}" for name in wanted]
-    picture = task.picture(batch["rows"])
+    task.show(writer, 3, "val", **batch, **task.postprocess(**batch))
+    names = ["mixture", "estimate_1", "estimate_2", "reference_1", "reference_2", "signals"]
+    assert writer.logged == [f"val/{name}" for name in names]
+
+
+def test_picture_of_all_utterances():
+    task = SeparationTask(RATE)
+    picture = task.picture([{"SI-SDR": 12.0, "SI-SDRi": 11.0}, {"SI-SDR": 10.0}, {"id": "a"}])
     assert picture.dtype == np.uint8 and picture.ndim == 3
     assert task.picture([{"id": "a"}]) is None
 
 
-def test_long_items_are_heard_in_windows_whatever_their_batch():
+def test_long_items_do_not_depend_on_their_batch():
     task = SeparationTask(RATE, window=1.0, overlap=0.25)
     audio = sources_of(2, 3 * RATE)
     sizes = torch.tensor([3 * RATE, 2 * RATE + 7])
     audio[1, sizes[1] :] = 0
 
     def model(audio, audio_length, **_):
-        whole = audio.square().mean(1, keepdim=True).sqrt()  # depends on all that is heard
-        return {"estimates": torch.stack([audio * whole, audio - audio * whole], 1)}
+        level = audio.square().mean(1, keepdim=True).sqrt()  # depends on the whole input
+        return {"estimates": torch.stack([audio * level, audio - audio * level], 1)}
 
-    both = task.run(model, audio=audio, audio_length=sizes, id=["a", "b"])["estimates"]
+    both = task.decode(model, {"audio": audio, "audio_length": sizes, "id": ["a", "b"]})
+    assert torch.equal(both["estimates_length"], sizes)
     for k, size in enumerate(sizes.tolist()):
-        own = audio[k : k + 1, :size]
-        alone = task.run(model, audio=own, audio_length=sizes[k : k + 1], id=["a"])["estimates"]
-        torch.testing.assert_close(both[k : k + 1, :, :size], alone)
-
-
-def test_streams_that_came_upside_down_do_not_blow_up():
-    voice = sources_of(1, 800)
-    found = levelled(torch.stack([0.5 * voice, -0.495 * voice], 1), voice, "mixture")
-    torch.testing.assert_close(found.sum(1), voice, rtol=0.02, atol=0.02)
-    assert found.abs().max() < voice.abs().max()
+        batch = {"audio": audio[k : k + 1, :size], "audio_length": sizes[k : k + 1], "id": ["a"]}
+        alone = task.decode(model, batch)["estimates"]
+        torch.testing.assert_close(both["estimates"][k : k + 1, :, :size], alone)

@@ -1,0 +1,36 @@
+"""Several losses with weights."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+class WeightedSum(nn.Module):
+    """The weighted sum of named losses.
+
+    Args:
+        losses: name -> loss, each of which returns a dict with `loss`.
+        weights: name -> its weight; those that aren't named have a weight of 1.
+
+    Raises:
+        ValueError: there is no loss, one is called `loss`, or a weight belongs to none.
+    """
+
+    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None):
+        super().__init__()
+        weights = dict(weights or {})
+        if not losses or "loss" in losses:
+            raise ValueError(f"WeightedSum: losses {list(losses)}; wanted names other than 'loss'.")
+        for name in weights:
+            if name not in losses:
+                raise ValueError(
+                    f"WeightedSum: weight of '{name}', no loss of {', '.join(losses)}."
+                )
+        self.losses = nn.ModuleDict(losses)
+        self.weights = {name: float(weights.get(name, 1.0)) for name in losses}
+
+    def forward(self, **batch) -> dict[str, Tensor]:
+        """Each loss under its name, unweighted, and their weighted sum `loss`."""
+        parts = {name: loss(**batch)["loss"] for name, loss in self.losses.items()}
+        total = sum(self.weights[name] * value for name, value in parts.items())
+        return {**parts, "loss": total}  # type: ignore[dict-item]
