@@ -1,4 +1,4 @@
-"""From a manifest to items: what every dataset shares."""
+"""Base class of datasets: items of a manifest."""
 
 from typing import Any
 
@@ -6,92 +6,83 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from src.datasets.filters import (
-    CountFrames,
-    alignment_rules,
-    all_have_text,
-    duration_rules,
-    keep_rows,
-    rows_of,
-    text_length_rules,
-)
+from src.datasets.filters import Rule, duration_rules, keep_rows, rows_of
 from src.datasets.manifest import Manifest, Row, safe_name
-from src.text_encoder.base import TextEncoder
 from src.transforms.chain import Chain, apply_to_item
 from src.utils.audio import read_audio
+from src.utils.options import check_choice, check_number, check_whole
 from src.utils.random import item_seed
 
 Item = dict[str, Any]
 
 
 class BaseDataset(Dataset):
-    """Items {id, path, seed, audio [T], speaker?, text?, tokens?} of a manifest.
+    """Items {id, path, seed, audio [T], speaker?} of a manifest.
 
-    `dataset[i]` is the item of epoch 0, `dataset[epoch, i]` that of another epoch: all that is
-    random about an item follows from (seed, epoch, i).
+    `dataset[i]` is the item of epoch 0, `dataset[epoch, i]` that of another epoch; its random
+    numbers depend only on (seed, epoch, i). Subclasses add keys of their task in `make_item`, drop
+    rows by `rules`, and set `has_targets`.
 
     Args:
         manifest: the rows.
-        sample_rate: of the audio that comes out, in Hz.
-        text_encoder: makes tokens of transcripts; without it there are no texts.
-        instance_transforms: run on each item.
+        sample_rate: of the items' audio, in Hz.
+        instance_transforms: applied to each item.
         seed: of all randomness.
-        min_duration, max_duration: other rows are dropped, in seconds.
-        min_text_length, max_text_length: other rows are dropped, in characters as they stand.
-        count_frames: samples -> frames that the model puts out; rows that CTC can't align in so
-            many frames are dropped.
-        limit: only the first so many rows.
-        minutes: only rows of so many minutes in all, drawn from all of them, always the same; those
-            of fewer minutes are among those of more.
-        same_epochs: every epoch is the first one again: nothing changes from one to the next.
-        on_error: `raise`, or `skip` to leave out files that can't be read and count them.
+        min_duration, max_duration: other rows are dropped, in seconds; None: no bound.
+        limit: maximum number of rows, the first ones; None: all.
+        minutes: total duration of a fixed random subset of the rows; a smaller subset is part of a
+            larger one. None: all.
+        same_epochs: whether every epoch equals the first one.
+        on_error: `raise`, or `skip` to skip and count files that can't be read.
 
     Attributes:
-        has_targets: whether every item has what a loss and metrics need.
+        has_targets: whether every item has the targets that loss and metrics need.
 
     Raises:
-        ValueError: nothing is left, or an option has a bad value.
+        ValueError: no rows are left, or an option has an invalid value.
     """
+
+    has_targets = True
 
     def __init__(
         self,
         manifest: Manifest,
         *,
         sample_rate: int = 16000,
-        text_encoder: TextEncoder | None = None,
         instance_transforms: Chain | None = None,
         seed: int = 0,
         min_duration: float | None = None,
         max_duration: float | None = None,
-        min_text_length: int | None = None,
-        max_text_length: int | None = None,
-        count_frames: CountFrames | None = None,
         limit: int | None = None,
         minutes: float | None = None,
         same_epochs: bool = False,
         on_error: str = "raise",
     ):
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"dataset: on_error '{on_error}' is neither raise nor skip.")
-        self.sample_rate, self.text_encoder = sample_rate, text_encoder
-        self.instance_transforms, self.seed = instance_transforms, seed
+        check_number("min_duration", min_duration, inclusive=True, optional=True)
+        check_number("max_duration", max_duration, optional=True)
+        check_whole("limit", limit, optional=True)
+        check_number("minutes", minutes, optional=True)
+        check_choice("same_epochs", same_epochs, (True, False))
+        check_choice("on_error", on_error, ("raise", "skip"))
+        self.sample_rate, self.seed = sample_rate, seed
+        self.instance_transforms = instance_transforms
+        self.min_duration, self.max_duration = min_duration, max_duration
         self.same_epochs, self.on_error = same_epochs, on_error
         if limit is not None:
             manifest = manifest.select(np.arange(min(limit, len(manifest))))
         if minutes is not None:
             manifest = manifest.select(rows_of(manifest.durations, 60 * minutes))
-        rules = duration_rules(manifest.durations, min_duration, max_duration)
-        rules += text_length_rules(manifest, min_text_length, max_text_length)
-        if text_encoder is not None and count_frames is not None:
-            rules += alignment_rules(manifest, text_encoder, count_frames, sample_rate)
-        self.manifest = keep_rows(manifest, rules)
+        self.manifest = keep_rows(manifest, self.rules(manifest))
         if not len(self.manifest):
             raise ValueError(f"{manifest.path}: no utterances left of {len(manifest)}.")
-        self.has_targets = text_encoder is None or all_have_text(self.manifest)
+
+    def rules(self, manifest: Manifest) -> list[Rule]:
+        """Which rows are kept, and why the others are dropped."""
+        return duration_rules(manifest.durations, self.min_duration, self.max_duration)
 
     @property
     def durations(self) -> np.ndarray:
-        """In seconds, [N]."""
+        """Durations of the items in seconds, [N]."""
         return self.manifest.durations
 
     def __len__(self) -> int:
@@ -117,13 +108,10 @@ class BaseDataset(Dataset):
         item["audio"] = self.read(row)
         if row.speaker is not None:
             item["speaker"] = row.speaker
-        if self.text_encoder is not None and row.text is not None:
-            item["text"] = self.text_encoder.normalize(row.text)
-            item["tokens"] = torch.tensor(self.text_encoder.encode(row.text), dtype=torch.int64)
         return item
 
     def read(self, row: Row) -> torch.Tensor:
-        """The row's audio [T]."""
+        """The row's audio [T] at the dataset's sample rate."""
         return read_audio(row.audio_filepath, self.sample_rate, row.offset, row.duration)
 
     def item_id(self, row: Row, index: int) -> str:

@@ -1,7 +1,7 @@
 """Finding every bad row of a manifest, instead of stopping at the first."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,87 +11,98 @@ from src.datasets.filters import frames_needed
 from src.datasets.manifest import check_row, find_lines, map_file, parse
 from src.text_encoder.base import TextEncoder
 from src.utils.audio import audio_info, full_duration, read_audio
+from src.utils.options import check_number, shown
 
-TOLERANCE = 0.05  # seconds by which a row's duration may miss the file's
-TOGETHER = 256  # rows read at a time
+TOLERANCE = 0.05  # seconds; largest difference between the durations of row and file
+CHUNK = 256  # rows checked in parallel
 
 
-def find_faults(
+def find_errors(
     path: Path, encoder: TextEncoder, frames_per_second: float
 ) -> Iterator[tuple[int, str | None]]:
-    """Check each row of a manifest, with a progress bar.
+    """Line number and error message (None for a valid row) of each row of a manifest.
+
+    Shows a progress bar.
 
     Args:
         path: of the manifest.
-        encoder: knows the vocabulary.
-        frames_per_second: that the model puts out, for what CTC can align.
-
-    Yields:
-        The number of a line, and what is wrong with it, or None.
+        encoder: with the vocabulary.
+        frames_per_second: output frames of the model, for the CTC check.
 
     Raises:
         FileNotFoundError: there is no such manifest.
+        ValueError: it is no regular file, or `frames_per_second` isn't above 0.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such manifest.")
+    check_number("frames_per_second", frames_per_second)
     data = map_file(path)
     starts, ends, numbers = find_lines(data)
 
-    def fault(i: int) -> str | None:
-        return find_fault(data[starts[i] : ends[i]], path.parent, encoder, frames_per_second)
+    def check(i: int) -> str | None:
+        return find_error(data[starts[i] : ends[i]], path.parent, encoder, frames_per_second)
 
     bar = tqdm(total=len(numbers), desc=path.name, unit="row", disable=None)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(numbers), TOGETHER):
-            rows = range(first, min(first + TOGETHER, len(numbers)))
-            for i, found in zip(rows, pool.map(fault, rows), strict=True):
+        for first in range(0, len(numbers), CHUNK):
+            rows = range(first, min(first + CHUNK, len(numbers)))
+            for i, message in zip(rows, pool.map(check, rows), strict=True):
                 bar.update()
-                yield int(numbers[i]), found
+                yield int(numbers[i]), message
 
 
-def find_fault(line: bytes, folder: Path, encoder: TextEncoder, rate: float) -> str | None:
-    """What is wrong with one row, or None; the first that is found, where it is much."""
+def find_error(
+    line: bytes, folder: Path, encoder: TextEncoder, frames_per_second: float
+) -> str | None:
+    """The error message of a row of a manifest; None for a valid row.
+
+    Args:
+        line: of the manifest.
+        folder: that audio paths are relative to.
+        encoder: with the vocabulary.
+        frames_per_second: output frames of the model.
+    """
     try:
         values = check_row(parse(line))
-    except ValueError as error:
+        check_audio(values, folder)
+        check_text(values, encoder, frames_per_second)
+    except (ValueError, FileNotFoundError) as error:
         return str(error).rstrip(".")
-    checks: list[Callable[[], None]] = [
-        lambda: check_audio(values, folder),
-        lambda: check_text(values, encoder, rate),
-    ]
-    for check in checks:
-        try:
-            check()
-        except (ValueError, FileNotFoundError) as error:
-            return str(error).rstrip(".")
     return None
 
 
 def check_audio(values: dict, folder: Path) -> None:
-    """The audio of a row.
+    """Read the audio of a row to its end.
+
+    Args:
+        values: of the row.
+        folder: that its path is relative to.
 
     Raises:
-        FileNotFoundError: it isn't there.
-        ValueError: it isn't readable to its end, not as long as the row says, or silent.
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable, has another duration than the row, or is silent.
     """
     path, offset, duration = folder / values["audio_filepath"], values.get("offset"), None
     full_duration(path)
-    if offset is not None:  # one utterance of several, perhaps
+    if offset is not None:  # the file may contain several utterances
         duration = values["duration"]
-    rate = audio_info(path).rate
-    samples = read_audio(path, rate, offset or 0.0, duration)
-    found = len(samples) / rate
-    if abs(found - values["duration"]) > TOLERANCE:
+    sample_rate = audio_info(path).sample_rate
+    samples = read_audio(path, sample_rate, offset or 0.0, duration)
+    seconds = len(samples) / sample_rate
+    if abs(seconds - values["duration"]) > TOLERANCE:
         place = "" if offset is None else f" from second {offset:g} on"
         raise ValueError(
-            f"{path}: lasts {found:.2f} s{place}, the row says {values['duration']:.2f} s"
+            f"{path}: lasts {seconds:.2f} s{place}, the row says {values['duration']:.2f} s"
         )
     if not samples.any():
-        raise ValueError(f"{path}: nothing but silence")
+        raise ValueError(f"{path}: only silence")
 
 
-def check_text(values: dict, encoder: TextEncoder, rate: float) -> None:
-    """The transcript of a row, if it has one.
+def check_text(values: dict, encoder: TextEncoder, frames_per_second: float) -> None:
+    """Check the transcript of a row, if it has one.
+
+    Args:
+        values: of the row.
+        encoder: with the vocabulary.
+        frames_per_second: output frames of the model.
 
     Raises:
         ValueError: it is empty, outside the vocabulary, or too long for CTC.
@@ -100,8 +111,8 @@ def check_text(values: dict, encoder: TextEncoder, rate: float) -> None:
     if text is None:
         return
     if not encoder.normalize(text):
-        raise ValueError(f"an empty text, {text!r}")
+        raise ValueError(f"an empty text, {shown(text)}")
     needed = frames_needed(encoder.encode(text))
-    frames = int(values["duration"] * rate)
+    frames = int(values["duration"] * frames_per_second)
     if frames < needed:
         raise ValueError(f"impossible for CTC: the text needs {needed} frames of {frames}")

@@ -1,4 +1,4 @@
-"""Items to a batch, for every task."""
+"""Collation of items to a batch, for every task."""
 
 from typing import Any
 
@@ -8,15 +8,18 @@ from torch.nn.functional import pad
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put items side by side.
+    """Collate items to a batch.
 
-    Tensors are zero-padded on their last axis and stacked, with `<key>_length` (int64 [B])
-    beside them; ints become int64 [B]; everything else a list. Items that only say why a file
-    couldn't be read are left out, and counted.
+    Tensors are zero-padded on their last axis and stacked, and their lengths are added as
+    `<key>_length` (int64 [B]). Ints become int64 [B]; other values become lists. Keys that not all
+    items have are dropped. Items {"error": message}, of files that couldn't be read, are skipped.
+
+    Args:
+        items: of a dataset.
 
     Returns:
-        The batch, with `skipped`, the number of items left out, and their `errors`.
-
+        The batch, with `skipped`, the number of skipped items, and `errors`, their messages. If
+        all items were skipped, `id` is an empty list and there are no other keys.
     """
     errors = [item["error"] for item in items if "error" in item]
     items = [item for item in items if "error" not in item]
@@ -36,10 +39,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def common_keys(items: list[dict[str, Any]]) -> list[str]:
-    """The keys that all items have, in the order of the first.
-
-    A transcript or speaker that only some of a batch have is of no use to it.
-    """
+    """The keys that all items have, in the order of the first item."""
     if not items:
         return []
     return [key for key in items[0] if all(key in item for item in items)]

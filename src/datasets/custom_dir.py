@@ -1,27 +1,30 @@
-"""A folder of one's own."""
+"""A folder of recordings, with transcripts if there are any."""
 
 from collections import Counter
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from src.datasets.base_dataset import BaseDataset
 from src.datasets.manifest import Manifest
+from src.datasets.recognition import RecognitionDataset
+from src.datasets.tables import read_text
 from src.utils.audio import full_duration
 
 ENDINGS = (".wav", ".flac", ".mp3", ".ogg")
 
 
-class CustomDir(BaseDataset):
-    """`audio/*.{wav,flac,mp3,ogg}` with optional `transcriptions/*.txt` of the same names.
+class CustomDir(RecognitionDataset):
+    """The recordings `audio/*.{wav,flac,mp3,ogg}` of a folder.
+
+    Their transcripts, if there are any, are in `transcriptions/*.txt` under the same names.
 
     Args:
-        dir: the folder; the recordings may also lie directly in it.
-        options: of `BaseDataset`.
+        dir: the folder; the recordings may also be directly in it.
+        options: of `RecognitionDataset`.
 
     Raises:
         FileNotFoundError: there is no such folder, or no recording in it.
-        ValueError: two recordings have one name, or one can't be read.
+        ValueError: two recordings have one name, or a recording or transcript can't be read.
     """
 
     def __init__(self, dir: str, **options):
@@ -30,7 +33,7 @@ class CustomDir(BaseDataset):
 
 
 def find_rows(folder: Path, skip: bool) -> list[dict]:
-    """A row for each recording, in the order of their names."""
+    """Rows of a manifest, one for each recording, in the order of their names."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder.")
     place = folder / "audio" if (folder / "audio").is_dir() else folder
@@ -45,15 +48,20 @@ def find_rows(folder: Path, skip: bool) -> list[dict]:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file is one, and not what a file system hides beside one."""
+    """Whether a path is an audio file by its name, and not hidden or a folder."""
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not path.is_dir()
 
 
 def duration_of(path: Path, skip: bool) -> float:
-    """Seconds of a recording; with `skip`, of a broken one any, since reading it will tell."""
+    """Seconds of a recording.
+
+    Args:
+        path: of the recording.
+        skip: return 1 for a file that can't be read, which is then reported with its item.
+    """
     try:
         return full_duration(path)
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         if not skip:
             raise
         return 1.0
@@ -64,5 +72,5 @@ def make_row(path: Path, transcriptions: Path, skip: bool) -> dict:
     row: dict = {"audio_filepath": str(path.absolute()), "duration": duration_of(path, skip)}
     text = transcriptions / f"{path.stem}.txt"
     if text.exists():
-        row["text"] = text.read_text(encoding="utf-8").strip()
+        row["text"] = read_text(text, "transcript").strip()
     return row

@@ -1,20 +1,21 @@
-"""The demo speech, made on first use."""
+"""Datasets of the demo speech, which is synthesised on first use."""
 
 from pathlib import Path
 
-from src.datasets.base_dataset import BaseDataset
-from src.datasets.demo_speech import make_demo_speech
+from src.datasets.demo_speech import SPLITS, make_demo_speech
 from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest import Manifest
+from src.datasets.recognition import RecognitionDataset
+from src.utils.options import check_choice
 
 
-class DemoSpeech(BaseDataset):
+class DemoSpeech(RecognitionDataset):
     """A split of the demo speech.
 
     Args:
         split: train, val or test.
-        folder: where the corpus is or will be.
-        options: of `BaseDataset`.
+        folder: of the corpus, which is synthesised on first use.
+        options: of `RecognitionDataset`.
     """
 
     def __init__(self, split: str, folder: str = "data/demo_speech", **options):
@@ -26,7 +27,7 @@ class DemoMixtures(DynamicMixtures):
 
     Args:
         split: train, val or test.
-        folder: where the corpus is or will be.
+        folder: of the corpus, which is synthesised on first use.
         options: of `DynamicMixtures`.
     """
 
@@ -35,5 +36,14 @@ class DemoMixtures(DynamicMixtures):
 
 
 def demo_manifest(split: str, folder: str) -> Manifest:
-    """The rows of a split of the demo speech, which is made if it isn't there."""
+    """Manifest of a split of the demo speech, which is synthesised on first use.
+
+    Args:
+        split: train, val or test.
+        folder: of the corpus.
+
+    Raises:
+        ValueError: there is no such split, or the folder contains something else.
+    """
+    check_choice("demo speech: split", split, SPLITS)
     return Manifest(make_demo_speech(Path(folder)) / f"{split}.jsonl")

@@ -1,6 +1,6 @@
-"""Sentences for the demo speech: a grammar of a few hundred words.
+"""Sentences of the demo speech, from a grammar of a few hundred words.
 
-Of words that sound alike at most one is used, and none whose sound depends on its meaning.
+The words have no homophones and only one pronunciation each.
 """
 
 import random
@@ -94,7 +94,7 @@ CHOICES = {
 
 
 def sentence(template: str, rng: random.Random) -> str:
-    """A template with each slot filled at random."""
+    """A sentence from a template, with a random phrase in each slot."""
     text = re.sub(r"{(\w+)}", lambda slot: rng.choice(CHOICES[slot[1]]), template)
     return re.sub(r"\ba (?=[aeiou])", "an ", text)
 
@@ -102,18 +102,25 @@ def sentence(template: str, rng: random.Random) -> str:
 def sentences(
     count: int, templates: tuple[str, ...], rng: random.Random, taken: set[str]
 ) -> list[str]:
-    """`count` sentences that are not among those taken; they are added to them."""
-    found: list[str] = []
-    while len(found) < count:
+    """Random sentences that are different from each other and from those in `taken`.
+
+    Args:
+        count: number of sentences.
+        templates: to draw from.
+        rng: random generator.
+        taken: sentences to avoid; the new ones are added.
+    """
+    new: list[str] = []
+    while len(new) < count:
         candidate = sentence(rng.choice(templates), rng)
         if candidate not in taken and reads_well(candidate):
             taken.add(candidate)
-            found.append(candidate)
-    return found
+            new.append(candidate)
+    return new
 
 
 def reads_well(text: str) -> bool:
-    """Whether a sentence has a fair length and doesn't name one thing twice."""
+    """Whether a sentence has 4 to 10 words, and no word of more than 3 letters twice."""
     words = text.split()
     named = [word for word in words if len(word) > 3]
     return SHORTEST <= len(words) <= LONGEST and len(named) == len(set(named))

@@ -1,7 +1,6 @@
-"""The speakers of the demo speech: eSpeak NG's voice variants, split by likeness.
+"""The speakers of the demo speech: voice variants of eSpeak NG.
 
-A variant, and its near twins, stand on one side of the split. Robots, whispers, voices of effect
-and near copies are left out.
+Similar variants are in the same split. Robots, whispers, effects and near duplicates are excluded.
 """
 
 import random
@@ -23,12 +22,12 @@ FEMALE = {
     *("f1", "f2", "f3", "f4", "f5", "steph", "linda", "Alicia", "Andrea", "Annie", "anika"),
     *("aunty", "grandma", "shelby"),
 }
-ACCENT = "en-us"  # of all: what differs is the voice, not the pronunciation
+ACCENT = "en-us"  # of all speakers, who differ in voice but not in pronunciation
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One voice of the corpus; pitch, range and rate are eSpeak NG's parameters."""
+    """A speaker of the corpus; pitch, range and rate are parameters of eSpeak NG."""
 
     name: str
     voice: str
@@ -39,7 +38,7 @@ class Speaker:
 
 
 def speaker(name: str, variant: str, seed: int) -> Speaker:
-    """A speaker with drawn base pitch, range, rate and level."""
+    """A speaker with randomly drawn pitch, pitch range, speaking rate and level."""
     rng = random.Random(f"{seed}/speakers/{name}")
     return Speaker(
         name=name,
@@ -54,17 +53,18 @@ def speaker(name: str, variant: str, seed: int) -> Speaker:
 def speakers(split: str, seed: int, limit: int | None = None) -> list[Speaker]:
     """The speakers of a split.
 
-    Female voices are few: in training each stands for two speakers of different pitch and rate.
+    eSpeak NG has few female voices: each is used for two training speakers, of different pitch and
+    speaking rate.
 
     Args:
         split: train, val or test.
-        seed: of the draws.
-        limit: only the first so many.
+        seed: of the random generators.
+        limit: maximum number of speakers; None: all.
     """
-    found = []
+    cast = []
     for variant in VARIANTS[split]:
         name = variant.lower().replace(" ", "-")
-        found.append(speaker(name, variant, seed))
+        cast.append(speaker(name, variant, seed))
         if split == "train" and variant in FEMALE:
-            found.append(speaker(f"{name}-2", variant, seed))
-    return found[:limit]
+            cast.append(speaker(f"{name}-2", variant, seed))
+    return cast[:limit]

@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, and archives that can't write elsewhere."""
+"""Resumable downloads, and extraction of archives that can't write outside of their folder."""
 
 import hashlib
 import tarfile
@@ -13,15 +13,15 @@ CHUNK = 1 << 20  # bytes
 
 
 def download(url: str, path: Path, sha256: str) -> Path:
-    """Fetch a file, with a progress bar; a download that was cut off goes on.
+    """Download a file with a progress bar, resuming an interrupted download; returns its path.
 
     Args:
-        url: where from.
-        path: where to; appears only when complete and checked.
-        sha256: what the file must hash to.
+        url: of the file.
+        path: to write; created when the file is complete and verified.
+        sha256: checksum of the file, in hex.
 
     Raises:
-        ValueError: it can't be fetched, or has another hash (and is removed).
+        ValueError: the download fails, or the checksum differs (the file is then removed).
     """
     if path.exists():
         return path
@@ -31,28 +31,32 @@ def download(url: str, path: Path, sha256: str) -> Path:
         fetch(url, part)
     except (urllib.error.URLError, OSError) as error:
         raise ValueError(
-            f"{url}: could not be downloaded ({error}); call again to go on."
+            f"{url}: could not be downloaded ({error}); run again to resume."
         ) from None
-    found = hash_file(part)
-    if found != sha256:
+    actual = hash_file(part)
+    if actual != sha256:
         part.unlink()
-        raise ValueError(f"{url}: damaged, its SHA-256 is {found}, wanted {sha256}.")
+        raise ValueError(f"{url}: damaged: SHA-256 {actual}, expected {sha256}.")
     part.rename(path)
     return path
 
 
 def fetch(url: str, part: Path) -> None:
-    """Append to `part` what it lacks."""
+    """Append the missing part of the file at a URL to a partial download.
+
+    Raises:
+        OSError: the connection fails or ends early.
+    """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is lacking
+        if error.code == 416:  # the partial download is complete
             return
         raise
     with response:
-        if have and response.status != 206:  # the server starts again
+        if have and response.status != 206:  # the server ignores the range and sends the whole file
             have = 0
         total = have + int(response.headers.get("Content-Length", 0))
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem)
@@ -61,27 +65,33 @@ def fetch(url: str, part: Path) -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
     if part.stat().st_size < total:
-        raise OSError(f"cut off after {part.stat().st_size} of {total} bytes")
+        raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes")
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the plain files of a tar archive below a folder, member by member.
+    """Extract the regular files of a tar archive into a folder.
+
+    Args:
+        archive: .tar or compressed tar file.
+        folder: to extract to.
 
     Raises:
-        ValueError: a member would land elsewhere, or the archive is damaged.
+        ValueError: a member has a path outside of the folder, or the archive is damaged.
     """
     try:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar, desc=f"unpacking {archive.name}", unit="file"):
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
-                    raise ValueError(f"{archive}: the member '{member.name}' leaves the folder.")
+                    raise ValueError(
+                        f"{archive}: the member '{member.name}' is outside of the folder."
+                    )
                 content = tar.extractfile(member) if member.isfile() else None
                 if content is not None:
                     target = folder.joinpath(*name.parts)

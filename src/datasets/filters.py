@@ -1,4 +1,4 @@
-"""Which rows of a manifest are kept, and how many hours are dropped why."""
+"""Which rows of a manifest are kept, and the hours that are dropped, with the reasons."""
 
 import logging
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from src.text_encoder.base import TextEncoder
 
 logger = logging.getLogger(__name__)
 
-MANY = 0.1  # share of the rows from which on what CTC can't align is warned of
+MANY = 0.1  # fraction of the rows; dropping more because of CTC is worth a warning
 TOO_FEW_FRAMES = "fewer frames than CTC needs for the text; take subwords or less subsampling"
 
 Rule = tuple[np.ndarray, str]  # which rows pass [N], and why the others don't
-CountFrames = Callable[[np.ndarray], np.ndarray]
+CountFrames = Callable[[np.ndarray], np.ndarray]  # samples -> output frames of the model
 
 
 def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
@@ -40,24 +40,22 @@ def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
 
 
 def rows_of(durations: np.ndarray, seconds: float) -> np.ndarray:
-    """Drawn rows of at most so many seconds in all: their indices, in order.
+    """Indices, in order, of randomly drawn rows of at most `seconds` in all.
 
     Raises:
-        ValueError: there isn't so much, or not even one row fits.
+        ValueError: all rows together are shorter, or not even one row fits.
     """
     if seconds > durations.sum() + 1e-6:
-        raise ValueError(
-            f"dataset: minutes {seconds / 60:g}, but there are only {durations.sum() / 60:.1f}."
-        )
+        raise ValueError(f"minutes: {seconds / 60:g}; a number up to {durations.sum() / 60:.1f}.")
     order = np.random.default_rng(0).permutation(len(durations))
     fitting = int((durations[order].cumsum() <= seconds).sum())
     if not fitting:
-        raise ValueError(f"dataset: minutes {seconds / 60:g} hold no utterance.")
+        raise ValueError(f"minutes: {seconds / 60:g}; too few for the first one drawn.")
     return np.sort(order[:fitting])
 
 
 def duration_rules(durations: np.ndarray, low: float | None, high: float | None) -> list[Rule]:
-    """Durations between two bounds, in seconds."""
+    """Rules that keep durations between two bounds, in seconds."""
     rules: list[Rule] = []
     if low is not None:
         rules.append((durations >= low, f"shorter than {low:g} s"))
@@ -67,7 +65,7 @@ def duration_rules(durations: np.ndarray, low: float | None, high: float | None)
 
 
 def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> list[Rule]:
-    """Texts between two bounds, in characters as they stand in the manifest."""
+    """Rules that keep texts between two bounds, in characters as they stand in the manifest."""
     if low is None and high is None:
         return []
     length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
@@ -82,7 +80,7 @@ def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> 
 def alignment_rules(
     manifest: Manifest, encoder: TextEncoder, count_frames: CountFrames, sample_rate: int
 ) -> list[Rule]:
-    """Texts that CTC can align with the frames that the model puts out.
+    """Rules that keep texts which CTC can align with the output frames of the model.
 
     Raises:
         ValueError: a text has a character outside the vocabulary; names the line.
@@ -94,7 +92,7 @@ def alignment_rules(
 
 
 def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarray:
-    """A number for each row of its index, [N]; shows its progress through many rows."""
+    """`count(index)` of each row, [N], with a progress bar for many rows."""
     rows = range(len(manifest))
     few = len(rows) < SHOW_PROGRESS_FROM
     bar = tqdm(rows, desc=f"texts of {manifest.path.name}", disable=few)
@@ -102,12 +100,12 @@ def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarra
 
 
 def frames_needed(ids: list[int]) -> int:
-    """The fewest frames in which CTC can align labels: one each, and a blank between repeats."""
+    """Fewest frames in which CTC can align labels: one for each, and a blank between repeats."""
     return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
 
 
 def text_of(manifest: Manifest, index: int) -> str:
-    """The text of a row, or an empty one."""
+    """The text of a row; an empty one if it has none."""
     return manifest.values(index).get("text") or ""
 
 
@@ -119,14 +117,22 @@ def encode(manifest: Manifest, index: int, encoder: TextEncoder) -> list[int]:
         raise ValueError(f"{manifest.place(index)}: {error}") from None
 
 
-def all_have_text(manifest: Manifest) -> bool:
-    """Whether every row has a transcript; logs how many don't if only some do."""
-    missing = int((~manifest.has_text).sum())
-    if 0 < missing < len(manifest):
-        logger.warning(
-            "%s: %d of %d rows have no text, so there are no scores.",
-            manifest.path,
-            missing,
-            len(manifest),
-        )
-    return missing == 0
+def check_all_or_none(manifest: Manifest, has: np.ndarray, name: str) -> bool:
+    """Whether every row has something; some with and some without are an error.
+
+    Args:
+        manifest: of the rows.
+        has: which rows have it, [N].
+        name: what it is, for the message.
+
+    Raises:
+        ValueError: only some rows have it; names the first one that doesn't.
+    """
+    if has.all() or not has.any():
+        return bool(has.all())
+    first = int(np.flatnonzero(~has)[0])
+    audio = manifest.values(first)["audio_filepath"]
+    raise ValueError(
+        f"{manifest.place(first)}: '{audio}' has no {name}, but {has.sum()} of {len(has)} rows "
+        f"have; wanted a {name} for every row, or for none."
+    )

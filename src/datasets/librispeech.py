@@ -5,10 +5,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from src.datasets.base_dataset import BaseDataset
 from src.datasets.download import download, unpack
 from src.datasets.manifest import Manifest, cached_manifest
+from src.datasets.recognition import RecognitionDataset
+from src.datasets.tables import read_text
 from src.utils.audio import full_duration
+from src.utils.options import check_choice, shown
 
 URL = "https://www.openslr.org/resources/12/{split}.tar.gz"
 SHA256 = {
@@ -22,25 +24,24 @@ SHA256 = {
 }
 
 
-class LibriSpeech(BaseDataset):
-    """A split of LibriSpeech, downloaded unless it is there.
+class LibriSpeech(RecognitionDataset):
+    """A split of LibriSpeech, which is downloaded unless it is there.
 
     Args:
         split: e.g. train-clean-100.
-        folder: holds (or gets) `LibriSpeech/<split>`; or is itself the LibriSpeech folder.
+        folder: holds `LibriSpeech/<split>` or will; or is itself the LibriSpeech folder.
         download: whether to fetch a split that isn't there.
-        options: of `BaseDataset`.
+        options: of `RecognitionDataset`.
 
     Raises:
-        ValueError: no such split, or its download fails.
-        FileNotFoundError: the split isn't there, and is not to be downloaded.
+        ValueError: there is no such split, its download fails, or a transcript can't be read.
+        FileNotFoundError: the split isn't there, and `download` is false.
     """
 
     def __init__(
         self, split: str, folder: str = "data/librispeech", download: bool = True, **options
     ):
-        if split not in SHA256:
-            raise ValueError(f"LibriSpeech has no split '{split}', only {', '.join(SHA256)}.")
+        check_choice("LibriSpeech: split", split, tuple(SHA256))
         place = find_split(Path(folder), split)
         if place is None:
             if not download:
@@ -50,7 +51,7 @@ class LibriSpeech(BaseDataset):
 
 
 def find_split(folder: Path, split: str) -> Path | None:
-    """Where the split lies, if it does."""
+    """The folder of a split, or None."""
     for place in (folder / "LibriSpeech" / split, folder / split):
         if place.is_dir():
             return place
@@ -58,7 +59,7 @@ def find_split(folder: Path, split: str) -> Path | None:
 
 
 def fetch_split(folder: Path, split: str) -> Path:
-    """Download and unpack a split; its folder appears only when it is whole."""
+    """Download and unpack a split; its folder exists only once it is complete."""
     archive = folder / f"{split}.tar.gz"
     download(URL.format(split=split), archive, SHA256[split])
     unpacked = folder / f"{split}.unpacked"
@@ -77,7 +78,7 @@ def index_split(place: Path) -> Manifest:
 
 
 def read_split(place: Path) -> list[dict]:
-    """The rows of a split.
+    """Rows of a manifest for a split.
 
     Raises:
         FileNotFoundError: there are no transcripts, or the audio of one is missing.
@@ -90,10 +91,18 @@ def read_split(place: Path) -> list[dict]:
 
 
 def read_chapter(transcript: Path, place: Path) -> list[dict]:
-    """The rows of one chapter."""
+    """Rows of a manifest for one chapter.
+
+    Raises:
+        ValueError: a line has no utterance and text; names it.
+    """
     rows = []
-    for line in transcript.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(read_text(transcript, "transcript").splitlines(), start=1):
         name, _, text = line.partition(" ")
+        if not name or not text:
+            raise ValueError(
+                f"{transcript}, line {number}: {shown(line)}, wanted an utterance and its text."
+            )
         audio = transcript.parent / f"{name}.flac"
         rows.append(
             {

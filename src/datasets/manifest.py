@@ -1,4 +1,4 @@
-"""Manifests: JSON lines, a row an utterance, as in NeMo."""
+"""Manifests: JSON lines, one row for each utterance, as in NeMo."""
 
 import json
 import logging
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from src.utils.audio import MAX_SECONDS, check_file
 from src.utils.files import write_beside
+from src.utils.options import has_surrogates, is_finite, shown
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ ARRAYS = ("starts", "lines", "durations", "has_text", "repeated")
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """One row of a manifest.
 
     Attributes:
         audio_filepath: absolute, or relative to the working directory.
@@ -52,10 +54,11 @@ class Row:
 
 OWN_KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "lang")
 TEXT_KEYS = ("text", "speaker", "lang")
+LIMIT = f"at most {MAX_SECONDS:g}"
 
 
 class Manifest:
-    """Rows of a file that stays on disk.
+    """Rows of a manifest, which stays on disk.
 
     Only a few numbers of each row are kept, as arrays; a row is parsed when it is asked for.
     Worker processes share the file's pages and get no copy of it.
@@ -71,13 +74,11 @@ class Manifest:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a row is bad; names the file and the line.
+        ValueError: it is no regular file, or a row is bad; names the file and the line.
     """
 
     def __init__(self, path: Path | str):
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such manifest.")
         self.read(path, map_file(path))
 
     @classmethod
@@ -93,22 +94,22 @@ class Manifest:
         return manifest
 
     def read(self, path: Path, data: mmap.mmap | bytes) -> None:
-        """Find and check the rows."""
+        """Find and check the rows in the bytes of a file."""
         self.path, self.bytes = path, data
         self.starts, ends, self.lines = find_lines(data)
-        found = tqdm(
+        bar = tqdm(
             self.facts(ends),
             desc=f"reading {path.name}",
             total=len(ends),
             disable=len(ends) < SHOW_PROGRESS_FROM,
         )
-        facts = np.fromiter(found, FACTS, len(ends))
+        facts = np.fromiter(bar, FACTS, len(ends))
         self.durations, self.has_text = facts["duration"].copy(), facts["has_text"].copy()
         _, index, counts = np.unique(facts["name"], return_inverse=True, return_counts=True)
         self.repeated = counts[index] > 1
 
     def facts(self, ends: np.ndarray) -> Iterator[tuple[float, bool, int]]:
-        """Of each row: duration, whether it has a text, and a hash of the audio's name."""
+        """Duration of each row, whether it has a text, and a hash of its audio's name."""
         for i, (start, end) in enumerate(zip(self.starts.tolist(), ends.tolist(), strict=True)):
             try:
                 values = check_row(parse(self.bytes[start:end]))
@@ -131,7 +132,7 @@ class Manifest:
         return (self[i] for i in range(len(self)))
 
     def values(self, index: int) -> dict[str, Any]:
-        """A row as it stands in the file."""
+        """The keys and values of a row, as they stand in the file."""
         start = self.starts[index]
         end = self.bytes.find(b"\n", start)
         try:
@@ -140,13 +141,13 @@ class Manifest:
             raise ValueError(f"{self.place(index)}: {error}") from None
 
     def place(self, index: int) -> str:
-        """File and line of a row, for messages; of a folder only that."""
+        """File and line of a row, for messages; for a manifest made of a folder, the folder."""
         if self.path.is_dir():
             return str(self.path)
         return f"{self.path}, line {self.lines[index]}"
 
     def select(self, keep: np.ndarray) -> "Manifest":
-        """The rows at some indices, or where a mask is true; the file is shared."""
+        """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
         chosen = object.__new__(Manifest)
         chosen.path, chosen.bytes = self.path, self.bytes
         for name in ARRAYS:
@@ -165,7 +166,13 @@ class Manifest:
 
 
 def map_file(path: Path) -> mmap.mmap | bytes:
-    """The bytes of a file, in memory that processes share."""
+    """The bytes of a manifest, in memory that processes share.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file.
+    """
+    check_file(path, "manifest")
     if path.stat().st_size == 0:
         return b""
     with path.open("rb") as file:
@@ -173,7 +180,7 @@ def map_file(path: Path) -> mmap.mmap | bytes:
 
 
 def find_lines(data: mmap.mmap | bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each line that isn't empty starts and ends, and its number from 1."""
+    """Start, end and number (from 1) of each line that isn't empty, [N] each."""
     array = np.frombuffer(data, dtype=np.uint8)
     blocks = range(0, len(array), BLOCK)
     breaks = [np.flatnonzero(array[i : i + BLOCK] == ord("\n")) + i for i in blocks]
@@ -189,15 +196,17 @@ def find_lines(data: mmap.mmap | bytes) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def parse(line: bytes) -> Any:
-    """The value of a line.
+    """The JSON value of a line.
 
     Raises:
-        ValueError: it isn't JSON.
+        ValueError: it isn't JSON, or nested too deeply.
     """
     try:
         return DECODE(line.decode("utf-8"))
     except ValueError:
         raise ValueError("not JSON.") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deeply.") from None
 
 
 def check_row(values: Any) -> dict[str, Any]:
@@ -209,24 +218,31 @@ def check_row(values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object.")
     path, duration = values.get("audio_filepath"), values.get("duration")
-    if not isinstance(path, str) or not path:
-        raise ValueError(f"audio_filepath is {path!r}, wanted a path.")
-    if not is_number(duration, above=0):
-        raise ValueError(f"duration is {duration!r}, wanted a number of seconds above 0.")
+    if not is_text(path) or not path:
+        raise ValueError(f"audio_filepath is {shown(path)}, wanted a path.")
+    if not is_seconds(duration) or duration == 0:
+        raise ValueError(
+            f"duration is {shown(duration)}, wanted a number of seconds above 0, {LIMIT}."
+        )
     offset = values.get("offset")
-    if offset != 0 and offset is not None and not is_number(offset, above=0):
-        raise ValueError(f"offset is {offset!r}, wanted a number of seconds from 0 on.")
+    if offset is not None and not is_seconds(offset):
+        raise ValueError(
+            f"offset is {shown(offset)}, wanted a number of seconds from 0 on, {LIMIT}."
+        )
     for key in TEXT_KEYS:
-        if not isinstance(values.get(key), str | None):
-            raise ValueError(f"{key} is {values[key]!r}, wanted a text.")
+        if values.get(key) is not None and not is_text(values[key]):
+            raise ValueError(f"{key} is {shown(values[key])}, wanted a text.")
     return values
 
 
-def is_number(value: Any, above: float) -> bool:
-    """Whether a JSON value is a finite number above a bound, and not true or false."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return above < value < float("inf")
+def is_seconds(value: Any) -> bool:
+    """Whether a JSON value is a number from 0 to `MAX_SECONDS`."""
+    return is_finite(value) and 0 <= value <= MAX_SECONDS
+
+
+def is_text(value: Any) -> bool:
+    """Whether a JSON value is a string that can be written as UTF-8."""
+    return isinstance(value, str) and not has_surrogates(value)
 
 
 def safe_name(path: str) -> str:

@@ -1,15 +1,15 @@
-"""Any manifest."""
+"""The utterances of any manifest."""
 
-from src.datasets.base_dataset import BaseDataset
 from src.datasets.manifest import Manifest
+from src.datasets.recognition import RecognitionDataset
 
 
-class ManifestDataset(BaseDataset):
-    """The utterances of a manifest.
+class ManifestDataset(RecognitionDataset):
+    """The utterances of a manifest, with their transcripts if there is a text encoder.
 
     Args:
-        manifest: path of the file.
-        options: of `BaseDataset`.
+        manifest: path of the file, JSON lines.
+        options: of `RecognitionDataset`.
     """
 
     def __init__(self, manifest: str, **options):

@@ -1,4 +1,4 @@
-"""Mixtures that lie on disk, beside their sources."""
+"""Mixtures on disk, with their sources if there are any."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,10 @@ import torch
 
 from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.custom_dir import duration_of, is_recording
-from src.datasets.manifest import Manifest, Row
+from src.datasets.filters import check_all_or_none
+from src.datasets.manifest import Manifest, Row, is_text
 from src.utils.audio import AudioInfo, audio_info, read_audio
+from src.utils.options import check_number, shown
 from src.utils.random import generator, uniform
 from src.utils.streams import read_blocks
 
@@ -21,58 +23,97 @@ SOURCE = re.compile(r"s[1-9]\d*")
 class Mixtures(BaseDataset):
     """Items {id, path, seed, audio [T], sources [S, T], file_rate, file_frames} of a manifest.
 
-    Mixtures without sources, which can only be separated, are items {id, path, seed, recording}:
-    paths of files that are read bit by bit.
+    Where no mixture has sources, so that they can only be separated, items are
+    {id, path, seed, recording}: `recording` is the path, of a file that is read in blocks.
 
     Args:
-        manifest: rows with `sources`, paths of as many files as long as the mixture, or without.
-        segment: seconds that are cut at a drawn place; None: all.
+        manifest: rows with `sources`, a list of paths of files as long as the mixture; or without.
+        segment: seconds that are cut at a random place; None: all.
         options: of `BaseDataset`.
 
+    Attributes:
+        has_targets: False where no row has sources.
+
     Raises:
-        ValueError: when an item is read: a source is not as long as its mixture, or missing.
+        ValueError: `sources` isn't a list of paths, or only some rows have it; when an item is
+            read: a source is missing, or isn't as long as its mixture.
     """
 
     def __init__(self, manifest: Manifest, *, segment: float | None = None, **options: Any):
+        check_number("segment", segment, optional=True)
         super().__init__(manifest, **options)
         self.segment = segment
-        self.has_targets = all("sources" in row.extra for row in self.manifest)
+        self.has_targets = check_sources(self.manifest)
 
     @property
     def durations(self) -> np.ndarray:
-        """In seconds, [N]."""
+        """Of the items, in seconds, [N]."""
         own = self.manifest.durations
         return own if self.segment is None else np.minimum(own, self.segment)
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
-        """A mixture and its sources; of a mixture alone its path, for it may be long."""
-        if "sources" not in row.extra and self.segment is None:
+        """A mixture and its sources; for a mixture alone its path, since it may be long."""
+        if not self.has_targets and self.segment is None:
             path = str(row.audio_filepath)
-            if self.on_error == "skip":  # once it is being separated it is too late for that
+            if self.on_error == "skip":  # an error while it is being separated would be too late
                 for _ in read_blocks(row.audio_filepath):
                     pass
             return {"id": id, "path": path, "seed": seed, "recording": path}
-        paths = [row.audio_filepath, *(Path(path) for path in row.extra.get("sources", []))]
+        folder = self.manifest.path.parent
+        paths = [row.audio_filepath, *(folder / path for path in row.extra.get("sources") or [])]
         info = check_same_length(paths)
         offset, seconds = row.offset, row.duration
         if self.segment is not None and seconds > self.segment:
             draw = generator(seed, "segment")
             offset += uniform(draw, 0, seconds - self.segment)
             seconds = self.segment
-        found = [read_audio(path, self.sample_rate, offset, seconds) for path in paths]
-        item: Item = {"id": id, "path": str(row.audio_filepath), "seed": seed, "audio": found[0]}
+        mixture, *sources = [read_audio(path, self.sample_rate, offset, seconds) for path in paths]
+        item: Item = {"id": id, "path": str(row.audio_filepath), "seed": seed, "audio": mixture}
         if self.segment is None:
-            item |= {"file_rate": info.rate, "file_frames": info.frames}
-        if len(found) > 1:
-            item["sources"] = torch.stack(found[1:])
+            item |= {"file_rate": info.sample_rate, "file_frames": info.frames}
+        if sources:
+            item["sources"] = torch.stack(sources)
         return item
 
 
+def check_sources(manifest: Manifest) -> bool:
+    """Whether the rows of a manifest have sources.
+
+    Raises:
+        ValueError: `sources` is no list of paths, or rows have different numbers of them; names
+            the line.
+    """
+    counts = np.array([count_sources(manifest, i) for i in range(len(manifest))])
+    has_sources = check_all_or_none(manifest, counts > 0, "list of sources")
+    if (counts != counts[0]).any():
+        first = int(np.flatnonzero(counts != counts[0])[0])
+        raise ValueError(
+            f"{manifest.place(first)}: {counts[first]} sources, wanted {counts[0]} as in "
+            f"{manifest.place(0)}."
+        )
+    return has_sources
+
+
+def count_sources(manifest: Manifest, index: int) -> int:
+    """How many sources a row has; 0 without `sources`.
+
+    Raises:
+        ValueError: `sources` is no list of paths; names the line.
+    """
+    sources = manifest.values(index).get("sources")
+    if sources is None:
+        return 0
+    if not isinstance(sources, list) or not sources or not all(map(is_text, sources)):
+        place = manifest.place(index)
+        raise ValueError(f"{place}: sources is {shown(sources)}, wanted a list of paths.")
+    return len(sources)
+
+
 class MixtureFolder(Mixtures):
-    """A folder in the form of wsj0-2mix, WHAM! and LibriMix: `mix*/`, `s1/`, `s2/`, ...
+    """Mixtures in a folder in the form of wsj0-2mix, WHAM! and LibriMix: `mix*/`, `s1/`, `s2/`, ...
 
     Args:
-        dir: the folder; or its `audio/` holds those.
+        dir: the folder, which holds those, or holds them in `audio/`.
         mixture: which of its folders has the mixtures, e.g. mix_both; None: the only one.
         options: of `Mixtures`.
 
@@ -87,7 +128,7 @@ class MixtureFolder(Mixtures):
 
 
 def find_rows(folder: Path, mixture: str | None, skip: bool) -> list[dict[str, Any]]:
-    """A row for each mixture, in the order of their names."""
+    """Rows of a manifest, one for each mixture, in the order of their names."""
     place = mixture_folder(folder, mixture)
     paths = sorted(path for path in place.iterdir() if is_recording(path))
     if not paths:
@@ -112,7 +153,16 @@ def find_rows(folder: Path, mixture: str | None, skip: bool) -> list[dict[str, A
 
 
 def mixture_folder(folder: Path, mixture: str | None) -> Path:
-    """Where the mixtures lie."""
+    """The folder of the mixtures.
+
+    Args:
+        folder: of the corpus, or its parent with `audio/`.
+        mixture: the name of the folder of mixtures; None: the only one there is, or `folder`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: there are several.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder.")
     base = folder / "audio" if (folder / "audio").is_dir() else folder
@@ -120,15 +170,15 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
         if not (base / mixture).is_dir():
             raise FileNotFoundError(f"{base / mixture}: no such folder.")
         return base / mixture
-    found = [base / name for name in MIXTURES if (base / name).is_dir()]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise ValueError(f"{base}: which of {names} is wanted? Say so by mixture=NAME.")
-    return found[0] if found else base
+    folders = [base / name for name in MIXTURES if (base / name).is_dir()]
+    if len(folders) > 1:
+        names = ", ".join(path.name for path in folders)
+        raise ValueError(f"{base}: holds {names}; choose one by mixture=NAME.")
+    return folders[0] if folders else base
 
 
 def source_folders(folder: Path) -> list[Path]:
-    """`s1`, `s2`, ...
+    """The folders `s1`, `s2`, ... of a folder, in order.
 
     Raises:
         ValueError: one of them is missing.
@@ -141,21 +191,21 @@ def source_folders(folder: Path) -> list[Path]:
 
 
 def check_same_length(paths: list[Path], first: str = "mixture") -> AudioInfo:
-    """What the first file's header says, and with it those of all others.
+    """The header of the first of some files, which all have the same length and sample rate.
 
     Args:
         paths: e.g. a mixture and its sources.
-        first: what the first one is to the others.
+        first: what the first one is to the others, for the message.
 
     Raises:
-        ValueError: one isn't, or has another rate; names it.
+        ValueError: one has another length or sample rate; names it.
         FileNotFoundError: one is missing.
     """
     infos = [audio_info(path) for path in paths]
     for path, info in zip(paths[1:], infos[1:], strict=True):
-        if (info.frames, info.rate) != (infos[0].frames, infos[0].rate):
+        if (info.frames, info.sample_rate) != (infos[0].frames, infos[0].sample_rate):
             raise ValueError(
-                f"{path}: {info.frames} samples at {info.rate} Hz, its {first} {paths[0]} has "
-                f"{infos[0].frames} at {infos[0].rate} Hz."
+                f"{path}: {info.frames} samples at {info.sample_rate} Hz, its {first} {paths[0]} "
+                f"has {infos[0].frames} at {infos[0].sample_rate} Hz."
             )
     return infos[0]

@@ -1,4 +1,4 @@
-"""Batches of like duration, in an order that is a function of the seed and the position."""
+"""Batches of similar duration, in an order that depends only on seed and position."""
 
 from collections.abc import Iterator
 
@@ -9,17 +9,17 @@ from src.utils.random import generator
 
 Key = tuple[int, int]  # epoch and index of an item
 
-JITTER = 0.1  # by which durations are blurred before sorting, so that batches differ each epoch
+JITTER = 0.1  # relative noise on durations before sorting, so that batches differ between epochs
 
 
 class DurationBatchSampler:
-    """Cuts a dataset into batches of like duration.
+    """Cuts a dataset into batches of utterances of similar duration.
 
     Args:
         durations: [N], in seconds.
         max_seconds: of audio in a batch, its padding included.
         max_items: in a batch.
-        shuffle: another cut and order each epoch; else by duration, longest first.
+        shuffle: other batches in another order each epoch; else by duration, longest first.
         seed: of the shuffling.
         sorted_first_epoch: the first epoch goes from short to long (Deep Speech 2's SortaGrad).
 
@@ -47,25 +47,28 @@ class DurationBatchSampler:
         self.made: tuple[int, list[list[int]]] | None = None
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch, as indices; a function of the seed and the epoch."""
+        """The indices of each batch of an epoch; a function of the seed and the epoch."""
         if self.made is None or self.made[0] != epoch:
             self.made = (epoch, self.make(epoch))
         return self.made[1]
 
     def make(self, epoch: int) -> list[list[int]]:
-        """Sort by (blurred) duration, cut, shuffle."""
+        """The batches of an epoch, computed: durations with noise, sorted, cut, shuffled."""
         if not self.shuffle:
             return self.cut(np.argsort(-self.durations, kind="stable"))
         if self.sorted_first_epoch and epoch == 0:
             return self.cut(np.argsort(self.durations, kind="stable"))
         source = generator(self.seed, f"batches/{epoch}")
-        blur = torch.rand(len(self.durations), generator=source, dtype=torch.float64).numpy()
-        batches = self.cut(np.argsort(self.durations * (1 + JITTER * blur), kind="stable"))
+        noise = torch.rand(len(self.durations), generator=source, dtype=torch.float64).numpy()
+        batches = self.cut(np.argsort(self.durations * (1 + JITTER * noise), kind="stable"))
         order = torch.randperm(len(batches), generator=source).tolist()
         return [batches[i] for i in order]
 
     def cut(self, order: np.ndarray) -> list[list[int]]:
-        """Cut an order into batches under the budget; a longer utterance is alone in its batch."""
+        """An order of indices, cut into batches of at most `max_seconds` and `max_items`.
+
+        An utterance longer than `max_seconds` is alone in its batch.
+        """
         batches: list[list[int]] = []
         batch: list[int] = []
         longest = 0.0
@@ -78,42 +81,28 @@ class DurationBatchSampler:
             batch.append(index)
         return [*batches, batch]
 
-    def padding_share(self, epoch: int = 0) -> float:
-        """Share of the seconds in an epoch's batches that is padding."""
+    def padding_fraction(self, epoch: int = 0) -> float:
+        """Fraction of the seconds in an epoch's batches that is padding."""
         padded = sum(len(b) * self.durations[b].max() for b in self.batches(epoch))
         return float(1 - self.durations.sum() / padded)
 
 
-class BatchStream:
-    """The endless order of one process's training batches, from any position on.
+class TrainOrder:
+    """The endless order of one process's training batches.
 
-    Each step of all processes takes `world_size * accumulate` consecutive batches. An epoch that
-    doesn't fill its last step goes on with its own first batches.
+    Each step of all processes takes `world_size * accumulate` consecutive batches of the sampler.
+    The last step of an epoch is filled up with the first batches of the epoch.
 
     Args:
-        sampler: the batches of each epoch.
+        sampler: of the batches of each epoch.
         rank: of this process.
         world_size: number of processes.
-        accumulate: batches a step and process.
-        position: (epoch, batches of this process already taken from it).
+        accumulate: batches of each process in a step.
     """
 
-    def __init__(
-        self,
-        sampler: DurationBatchSampler,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulate: int = 1,
-        position: tuple[int, int] = (0, 0),
-    ):
-        self.sampler, self.rank, self.world_size = sampler, rank, world_size
-        self.accumulate, self.position = accumulate, position
-
-    def starting_at(self, epoch: int, batch: int) -> "BatchStream":
-        """The same order from another position on."""
-        return BatchStream(
-            self.sampler, self.rank, self.world_size, self.accumulate, (epoch, batch)
-        )
+    def __init__(self, sampler: DurationBatchSampler, rank: int, world_size: int, accumulate: int):
+        self.sampler = sampler
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
 
     def steps(self, epoch: int) -> int:
         """Optimisation steps of an epoch."""
@@ -123,24 +112,16 @@ class BatchStream:
         """Batches of this process in an epoch."""
         return self.steps(epoch) * self.accumulate
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch, taken = self.position
+    def keys(self, epoch: int, taken: int) -> Iterator[list[Key]]:
+        """Epoch and index of the items of each batch.
+
+        Args:
+            epoch: to begin with.
+            taken: batches of this process in that epoch to skip.
+        """
         while True:
             batches = self.sampler.batches(epoch)
             for i in range(taken, self.batches_in(epoch)):
                 batch = batches[(i * self.world_size + self.rank) % len(batches)]
                 yield [(epoch, index) for index in batch]
             epoch, taken = epoch + 1, 0
-
-
-class EvaluationBatches:
-    """One pass over a split: this process's share of whole batches, in a fixed order."""
-
-    def __init__(self, sampler: DurationBatchSampler, rank: int = 0, world_size: int = 1):
-        self.batches = sampler.batches(0)[rank::world_size]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return ([(0, index) for index in batch] for batch in self.batches)

@@ -35,9 +35,9 @@ def server(tmp_path):
     """A server of the folder `web`; `.handler.asked` holds the ranges it was asked for."""
     (tmp_path / "web").mkdir()
     handler = type("Handler", (RangeHandler,), {"folder": tmp_path / "web", "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        found.handler = handler
-        found.url = f"http://127.0.0.1:{found.server_port}"
-        yield found
-        found.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        http_server.handler = handler
+        http_server.url = f"http://127.0.0.1:{http_server.server_port}"
+        yield http_server
+        http_server.shutdown()

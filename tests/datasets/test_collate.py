@@ -3,7 +3,7 @@ import torch
 from src.datasets.collate import collate
 
 
-def test_pads_the_last_axis_and_keeps_lengths():
+def test_pads_last_axis_and_adds_lengths():
     items = [
         {
             "id": "a",
@@ -28,6 +28,6 @@ def test_only_errors():
     assert batch == {"id": [], "skipped": 1, "errors": ["a.wav: broken"]}
 
 
-def test_what_only_some_have_is_left_out():
+def test_keys_of_some_items_are_dropped():
     batch = collate([{"id": "a", "text": "x"}, {"id": "b"}])
     assert "text" not in batch

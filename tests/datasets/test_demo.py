@@ -2,11 +2,11 @@ from src.datasets.demo import DemoSpeech
 from src.text_encoder.characters import CharacterEncoder
 
 
-def test_splits_share_no_speaker(corpus):
+def test_splits_have_different_speakers(corpus):
     speakers = {}
     for split in ("train", "val", "test"):
         dataset = DemoSpeech(split, str(corpus), text_encoder=CharacterEncoder())
         assert dataset.has_targets
         speakers[split] = {dataset[i]["speaker"] for i in range(len(dataset))}
     assert all(speakers.values())
-    assert len(set.union(*speakers.values())) == sum(len(found) for found in speakers.values())
+    assert len(set.union(*speakers.values())) == sum(len(names) for names in speakers.values())

@@ -18,8 +18,8 @@ library.espeak_SetVoiceByName(b"en-us")
 library.espeak_TextToPhonemes.restype = ctypes.c_char_p
 for line in sys.stdin:
     text = ctypes.c_char_p(line.strip().encode())
-    found = library.espeak_TextToPhonemes(ctypes.byref(text), 1, 2).decode()
-    print(found.translate({ord(mark): None for mark in "ˈˌ"}))
+    phonemes = library.espeak_TextToPhonemes(ctypes.byref(text), 1, 2).decode()
+    print(phonemes.translate({ord(mark): None for mark in "ˈˌ"}))
 """
 
 
@@ -42,19 +42,19 @@ def fits(text: str, templates: tuple[str, ...]) -> bool:
     return any(re.fullmatch(pattern(template), text) for template in templates)
 
 
-def test_no_sentence_is_in_two_splits_or_twice_in_one(splits: dict[str, list[str]]) -> None:
+def test_sentences_are_unique(splits: dict[str, list[str]]) -> None:
     together = [text for texts in splits.values() for text in texts]
     assert len(together) == len(set(together)) > 5000
 
 
-def test_training_has_every_word_of_the_others(splits: dict[str, list[str]]) -> None:
+def test_training_covers_vocabulary(splits: dict[str, list[str]]) -> None:
     words = vocabulary(splits["train"])
     assert vocabulary(splits["val"]) <= words
     assert vocabulary(splits["test"]) <= words
     assert 300 <= len(words) <= 400
 
 
-def test_some_templates_are_in_the_test_alone(splits: dict[str, list[str]]) -> None:
+def test_some_templates_are_only_in_test(splits: dict[str, list[str]]) -> None:
     new = [text for text in splits["test"] if not fits(text, TEMPLATES)]
     assert len(new) > 20
     assert all(fits(text, TEST_TEMPLATES) for text in new)
@@ -67,7 +67,7 @@ def test_sentences_are_short_lower_case_english(splits: dict[str, list[str]]) ->
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text), text
 
 
-def test_no_two_words_sound_alike() -> None:
+def test_no_homophones() -> None:
     fixed = [re.sub(r"{\w+}", " ", template) for template in TEMPLATES + TEST_TEMPLATES]
     words = sorted(vocabulary(fixed + [text for texts in CHOICES.values() for text in texts]))
     command = [sys.executable, "-c", PHONEMES]
@@ -78,13 +78,13 @@ def test_no_two_words_sound_alike() -> None:
     assert alike == []
 
 
-def test_a_thing_is_not_named_twice() -> None:
+def test_no_repeated_nouns() -> None:
     assert reads_well("the horse jumped over the big ladder")
     assert not reads_well("the table and the table cost nine dollars")
     assert not reads_well("it is late")
 
 
-def test_sentences_taken_do_not_come_again() -> None:
+def test_taken_sentences_are_avoided() -> None:
     taken: set[str] = set()
     first = sentences(50, TEMPLATES, random.Random(1), taken)
     second = sentences(50, TEMPLATES, random.Random(1), taken)

@@ -5,30 +5,30 @@ import numpy as np
 import pytest
 import soundfile
 
-from src.datasets.demo_noise import RATE, coloured, hum, make_noises
+from src.datasets.demo_noise import SAMPLE_RATE, coloured, hum, make_noises
 
 
 def power(audio: np.ndarray, low: float, high: float) -> float:
     """Mean power between two frequencies, in dB."""
     spectrum = np.square(np.abs(np.fft.rfft(audio)))
-    frequency = np.fft.rfftfreq(len(audio), 1 / RATE)
+    frequency = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
     return float(10 * np.log10(spectrum[(frequency >= low) & (frequency < high)].mean()))
 
 
 @pytest.mark.parametrize(("slope", "fall"), [(0.0, 0.0), (1.0, 3.01), (2.0, 6.02)])
-def test_coloured_noise_falls_by_so_many_decibels_an_octave(slope: float, fall: float) -> None:
+def test_slope_of_coloured_noise(slope: float, fall: float) -> None:
     audio = coloured(np.random.default_rng(0), slope)
     octaves = [power(audio, low, 2 * low) for low in (250, 500, 1000, 2000, 4000)]
     assert -np.diff(octaves) == pytest.approx(fall, abs=0.3)
 
 
-def test_hum_has_its_power_at_the_harmonics_of_the_mains() -> None:
+def test_hum_has_harmonics_of_mains() -> None:
     audio = hum(np.random.default_rng(0))
     base = max((50, 60), key=lambda base: power(audio, base - 1, base + 1))
     assert power(audio, 2 * base - 1, 2 * base + 1) > power(audio, 2.4 * base, 2.6 * base) + 20
 
 
-def test_noises_are_ten_seconds_at_one_level_and_belong_to_no_speaker(corpus: Path) -> None:
+def test_duration_and_level(corpus: Path) -> None:
     rows = [json.loads(line) for line in (corpus / "noise.jsonl").read_text().splitlines()]
     assert len(rows) == 7
     for row in rows:
@@ -38,7 +38,7 @@ def test_noises_are_ten_seconds_at_one_level_and_belong_to_no_speaker(corpus: Pa
         assert np.sqrt(np.square(audio).mean()) == pytest.approx(0.05, rel=0.05)
 
 
-def test_another_seed_makes_other_noises_of_the_same_kinds(corpus: Path, tmp_path: Path) -> None:
+def test_depends_on_seed(corpus: Path, tmp_path: Path) -> None:
     rows = (corpus / "train.jsonl").read_text().splitlines()
     for row in rows:
         old = Path(json.loads(row)["audio_filepath"])

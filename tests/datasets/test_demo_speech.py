@@ -12,7 +12,14 @@ import torch
 from torchaudio.functional import resample
 
 from src.datasets import demo_speech
-from src.datasets.demo_speech import NOTE, SPLITS, Recipe, make_demo_speech, to_rate, write_speech
+from src.datasets.demo_speech import (
+    NOTE,
+    SPLITS,
+    Recipe,
+    make_demo_speech,
+    resample_espeak,
+    write_speech,
+)
 from tests.demo import TINY, tiny_corpus
 
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
@@ -39,13 +46,13 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_the_same_recipe_makes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+def test_deterministic_to_the_byte(corpus: Path, tmp_path: Path) -> None:
     again = tiny_corpus(tmp_path / "again", workers=1)
     assert hashes(again) == hashes(corpus)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_rows_say_what_the_files_are(corpus: Path, split: str) -> None:
+def test_rows_match_files(corpus: Path, split: str) -> None:
     for row in rows_of(corpus, split):
         info = soundfile.info(corpus / row["audio_filepath"])
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
@@ -56,41 +63,41 @@ def test_rows_say_what_the_files_are(corpus: Path, split: str) -> None:
         assert Path(row["audio_filepath"]).parent.name == row["speaker"]
 
 
-def test_splits_share_no_speaker_and_no_sentence(corpus: Path) -> None:
+def test_splits_have_different_speakers_and_sentences(corpus: Path) -> None:
     speakers = [{row["speaker"] for row in rows_of(corpus, split)} for split in SPLITS]
-    assert [len(found) for found in speakers] == [2, 2, 2]
+    assert [len(split_rows) for split_rows in speakers] == [2, 2, 2]
     assert len(set.union(*speakers)) == 6
     texts = [row["text"] for split in SPLITS for row in rows_of(corpus, split)]
     assert len(texts) == len(set(texts))
 
 
-def test_every_file_has_one_row_and_the_note_counts_them(corpus: Path) -> None:
+def test_every_file_has_one_row(corpus: Path) -> None:
     rows = {split: rows_of(corpus, split) for split in SPLITS}
-    named = sorted(row["audio_filepath"] for found in rows.values() for row in found)
+    named = sorted(row["audio_filepath"] for split_rows in rows.values() for row in split_rows)
     files = sorted(str(path.relative_to(corpus)) for path in (corpus / "audio").rglob("*.flac"))
     assert named == files
     note = json.loads((corpus / NOTE).read_text())["splits"]
     assert {split: note[split]["utterances"] for split in SPLITS} == {
-        split: len(found) for split, found in rows.items()
+        split: len(split_rows) for split, split_rows in rows.items()
     }
     hours = sum(row["duration"] for row in rows["train"]) / 3600
     assert note["train"]["hours"] == pytest.approx(hours, abs=5e-4)
 
 
-def test_the_hours_are_about_those_of_the_recipe(corpus: Path) -> None:
+def test_hours_are_close_to_recipe(corpus: Path) -> None:
     note = json.loads((corpus / NOTE).read_text())["splits"]
     made = [note[split]["hours"] for split in SPLITS]
     assert made == pytest.approx(TINY.hours, rel=0.2)
 
 
-def test_speakers_differ_a_little_in_level_and_nothing_is_clipped(corpus: Path) -> None:
+def test_levels_differ_without_clipping(corpus: Path) -> None:
     for row in rows_of(corpus, "train"):
         audio, _ = soundfile.read(corpus / row["audio_filepath"])
         assert -26.5 < 10 * np.log10(np.square(audio).mean()) < -19.5
         assert np.abs(audio).max() < 0.995
 
 
-def test_a_tone_is_written_at_its_level_and_pitch(tmp_path: Path) -> None:
+def test_tone_has_level_and_pitch(tmp_path: Path) -> None:
     time = np.arange(22050) / 22050
     tone = (8000 * np.sin(2 * np.pi * 1000 * time)).astype(np.int16)
     assert write_speech(tmp_path / "tone.flac", tone, level=-23.0) == 1.0
@@ -99,48 +106,48 @@ def test_a_tone_is_written_at_its_level_and_pitch(tmp_path: Path) -> None:
     assert 10 * np.log10(np.square(audio).mean()) == pytest.approx(-23, abs=0.05)
 
 
-def test_the_rate_is_converted_as_torchaudio_does_it() -> None:
+def test_resampling_equals_torchaudio() -> None:
     audio = np.random.default_rng(0).standard_normal(30001).cumsum() / 100
     audio -= np.linspace(audio[0], audio[-1], len(audio))
-    ours = to_rate(audio)
+    ours = resample_espeak(audio)
     theirs = resample(torch.from_numpy(audio), 22050, 16000, lowpass_filter_width=64).numpy()
     assert len(ours) == round(30001 * 16000 / 22050)
     middle = slice(500, len(ours) - 500)
     assert np.abs(ours - theirs[: len(ours)])[middle].max() < 0.01 * np.abs(ours).max()
 
 
-def test_what_16_khz_cannot_hold_is_left_out() -> None:
+def test_resampling_removes_high_frequencies() -> None:
     time = np.arange(22050) / 22050
-    kept, lost = (to_rate(np.sin(2 * np.pi * tone * time)) for tone in (7900, 8200))
+    kept, lost = (resample_espeak(np.sin(2 * np.pi * tone * time)) for tone in (7900, 8200))
     assert np.sqrt(np.square(kept).mean()) == pytest.approx(np.sqrt(0.5), rel=1e-6)
     assert np.abs(lost).max() < 1e-9
 
 
-def test_a_peak_that_would_clip_lowers_the_level(tmp_path: Path) -> None:
+def test_clipping_peak_lowers_level(tmp_path: Path) -> None:
     audio = np.zeros(22050, dtype=np.int16)
     audio[11000:11010] = 20000
     write_speech(tmp_path / "click.flac", audio, level=-20.0)
     assert 0.97 < np.abs(soundfile.read(tmp_path / "click.flac")[0]).max() < 0.995
 
 
-def test_a_crash_is_one_sentence_and_leaves_nothing(tmp_path: Path, crashing: None) -> None:
+def test_crash_raises_and_leaves_no_files(tmp_path: Path, crashing: None) -> None:
     with pytest.raises(ValueError, match=r"the voice 'en-us\+\w+', exit code -11") as error:
         tiny_corpus(tmp_path / "corpus")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_that_is_there_is_taken(corpus: Path, crashing: None) -> None:
+def test_existing_corpus_is_used(corpus: Path, crashing: None) -> None:
     assert tiny_corpus(corpus) == corpus
     assert make_demo_speech(corpus) == corpus
 
 
-def test_a_corpus_of_another_recipe_is_no_corpus(corpus: Path) -> None:
-    with pytest.raises(ValueError, match=f"{corpus}: holds demo speech of another recipe"):
+def test_other_recipe_raises(corpus: Path) -> None:
+    with pytest.raises(ValueError, match=f"{corpus}: contains demo speech of another recipe"):
         make_demo_speech(corpus, dataclasses.replace(TINY, seed=4))
 
 
-def test_a_corpus_of_an_older_version_is_no_corpus(tmp_path: Path) -> None:
+def test_older_version_raises(tmp_path: Path) -> None:
     old = dataclasses.asdict(dataclasses.replace(Recipe(), version=0))
     (tmp_path / NOTE).write_text(json.dumps({"recipe": old, "splits": {}}))
     with pytest.raises(ValueError, match="another recipe; remove the folder"):
@@ -148,18 +155,16 @@ def test_a_corpus_of_an_older_version_is_no_corpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", [None, "{", "{}"])
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, note: str | None) -> None:
+def test_other_folder_is_unchanged(tmp_path: Path, note: str | None) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     if note is not None:
         (tmp_path / NOTE).write_text(note)
-    with pytest.raises(ValueError, match=f"{tmp_path}: exists but holds no demo speech"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: exists but contains no demo speech"):
         make_demo_speech(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_who_comes_second_takes_the_corpus_of_the_first(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_creation(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "corpus"
 
     def overtaken(*_) -> dict:

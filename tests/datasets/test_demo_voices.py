@@ -18,29 +18,29 @@ def variants(split: str) -> set[str]:
     return {speaker.voice.split("+")[1] for speaker in speakers(split, seed=7)}
 
 
-def test_a_variant_is_in_one_split_only() -> None:
+def test_variants_are_in_one_split() -> None:
     assert variants("train").isdisjoint(variants("val"))
     assert variants("train").isdisjoint(variants("test"))
     assert variants("val").isdisjoint(variants("test"))
 
 
 @pytest.mark.parametrize("pair", TWINS, ids=sorted)
-def test_near_twins_are_on_one_side(pair: set[str]) -> None:
+def test_similar_voices_are_in_one_split(pair: set[str]) -> None:
     assert sum(bool(pair & set(VARIANTS[split])) for split in VARIANTS) <= 1
 
 
-def test_voices_of_effect_are_left_out() -> None:
+def test_effect_voices_are_excluded() -> None:
     every = [variant for split in VARIANTS.values() for variant in split]
     assert EFFECTS.isdisjoint(every)
     assert not [variant for variant in every if variant.startswith("robosoft")]
 
 
-def test_each_split_has_women_and_men() -> None:
+def test_each_split_has_female_and_male_voices() -> None:
     assert [len(variants(split) & FEMALE) for split in ("train", "val", "test")] == [10, 2, 2]
     assert [len(variants(split) - FEMALE) for split in ("train", "val", "test")] == [42, 4, 5]
 
 
-def test_the_women_of_training_stand_for_two_speakers_each() -> None:
+def test_female_training_voices_have_two_speakers() -> None:
     cast = speakers("train", seed=7)
     names = [speaker.name for speaker in cast]
     assert len(cast) == 52 + 10
@@ -50,10 +50,10 @@ def test_the_women_of_training_stand_for_two_speakers_each() -> None:
     assert (first.pitch, first.rate) != (second.pitch, second.rate)
 
 
-def test_a_limit_takes_the_first_and_leaves_them_as_they_are() -> None:
+def test_limit() -> None:
     assert speakers("train", seed=7, limit=3) == speakers("train", seed=7)[:3]
 
 
-def test_another_seed_draws_other_pitches() -> None:
+def test_depends_on_seed() -> None:
     pitches = [[speaker.pitch for speaker in speakers("train", seed)] for seed in (7, 7, 8)]
     assert pitches[0] == pitches[1] != pitches[2]

@@ -11,11 +11,11 @@ DATA = bytes(range(256)) * 100
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-def test_goes_on_where_it_was_cut_off(tmp_path, server):
+def test_resumes_interrupted_download(tmp_path, server):
     (tmp_path / "web" / "a.bin").write_bytes(DATA)
     server.handler.cut_offs = 1
     target = tmp_path / "made" / "a.bin"
-    with pytest.raises(ValueError, match="cut off after 12800 of 25600 bytes.*call again"):
+    with pytest.raises(ValueError, match="connection closed after 12800 of 25600 bytes.*run again"):
         download(f"{server.url}/a.bin", target, DIGEST)
     assert not target.exists()
     for _ in range(2):  # the second time there is nothing to do
@@ -23,7 +23,7 @@ def test_goes_on_where_it_was_cut_off(tmp_path, server):
     assert server.handler.asked == [None, "bytes=12800-"]
 
 
-def test_part_that_is_complete(tmp_path, server):
+def test_complete_partial_file(tmp_path, server):
     (tmp_path / "web" / "a.bin").write_bytes(DATA)
     (tmp_path / "a.bin.part").write_bytes(DATA)
     download(f"{server.url}/a.bin", tmp_path / "a.bin", DIGEST)
@@ -31,9 +31,9 @@ def test_part_that_is_complete(tmp_path, server):
     assert not (tmp_path / "a.bin.part").exists()
 
 
-def test_wrong_checksum_leaves_nothing(tmp_path, server):
+def test_wrong_checksum_removes_file(tmp_path, server):
     (tmp_path / "web" / "a.bin").write_bytes(DATA)
-    with pytest.raises(ValueError, match="damaged, its SHA-256 is"):
+    with pytest.raises(ValueError, match="damaged: SHA-256"):
         download(f"{server.url}/a.bin", tmp_path / "a.bin", "0" * 64)
     assert [path.name for path in tmp_path.iterdir()] == ["web"]
 
@@ -41,7 +41,7 @@ def test_wrong_checksum_leaves_nothing(tmp_path, server):
 def test_no_server(tmp_path, server):
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match="could not be downloaded.*call again to go on"):
+    with pytest.raises(ValueError, match="could not be downloaded.*run again to resume"):
         download(f"{server.url}/a.bin", tmp_path / "a.bin", DIGEST)
 
 
@@ -54,14 +54,14 @@ def write_tar(path, name, kind=tarfile.REGTYPE, mode="w"):
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "a/../../outside.txt", "/outside.txt"])
-def test_member_that_climbs_out(tmp_path, name):
-    with pytest.raises(ValueError, match="leaves the folder"):
+def test_member_outside_of_folder_raises(tmp_path, name):
+    with pytest.raises(ValueError, match="is outside of the folder"):
         unpack(write_tar(tmp_path / "x.tar", name), tmp_path / "in")
     assert [path.name for path in tmp_path.rglob("*")] == ["x.tar"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_left_out(tmp_path, kind):
+def test_links_and_devices_are_ignored(tmp_path, kind):
     unpack(write_tar(tmp_path / "x.tar", "a", kind), tmp_path / "in")
     assert not (tmp_path / "in").exists()
 

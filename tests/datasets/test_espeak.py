@@ -24,13 +24,13 @@ def spoken() -> list[np.ndarray]:
     return run_espeak("en-us+m3", [PLAIN | other for other in others])
 
 
-def test_pitch_moves_the_fundamental(spoken: list[np.ndarray]) -> None:
+def test_pitch_changes_fundamental_frequency(spoken: list[np.ndarray]) -> None:
     low, high = fundamental(spoken[0]), fundamental(spoken[1])
     assert 60 < low < high < 200
     assert high / low > 1.5
 
 
-def test_rate_shortens(spoken: list[np.ndarray]) -> None:
+def test_higher_rate_is_shorter(spoken: list[np.ndarray]) -> None:
     assert len(spoken[2]) / len(spoken[3]) == pytest.approx(2, rel=0.2)
 
 
@@ -40,6 +40,6 @@ def test_variants_sound_different(spoken: list[np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("voice", ["en-gb+f2", "en-us+nonsense"])
-def test_an_unknown_voice_is_named_and_no_other_speaks(voice: str) -> None:
-    with pytest.raises(ValueError, match=rf"'{re.escape(voice)}', exit code 1: .*knows no voice"):
+def test_unknown_voice_raises(voice: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{re.escape(voice)}', exit code 1: .*has no voice"):
         run_espeak(voice, [PLAIN])

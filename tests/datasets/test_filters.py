@@ -6,7 +6,7 @@ import pytest
 
 from src.datasets.filters import (
     alignment_rules,
-    all_have_text,
+    check_all_or_none,
     duration_rules,
     frames_needed,
     keep_rows,
@@ -30,7 +30,7 @@ def texts(manifest):
     return [row.text for row in manifest]
 
 
-def test_bounds_are_kept_and_hours_counted_once(manifest, caplog):
+def test_bounds_and_dropped_hours(manifest, caplog):
     caplog.set_level(logging.INFO)
     rules = duration_rules(manifest.durations, 3600.0, 7200.0)
     rules += text_length_rules(manifest, None, 3)
@@ -43,7 +43,7 @@ def test_bounds_are_kept_and_hours_counted_once(manifest, caplog):
     ]
 
 
-def test_no_text_is_an_empty_one(manifest):
+def test_missing_text_is_empty(manifest):
     assert texts(keep_rows(manifest, text_length_rules(manifest, 1, None))) == [
         text for text in TEXTS if text
     ]
@@ -65,7 +65,7 @@ def test_frames_needed_by_brute_force(labels):
     assert frames_needed(labels) == fewest
 
 
-def test_alignment_asks_for_frames_of_samples(manifest):
+def test_alignment_uses_output_frames(manifest):
     """`aaaa` needs 4 + 3 frames, `to and fro` 10, of 9,000 and 7,200 seconds."""
     asked = []
 
@@ -86,7 +86,8 @@ def test_unknown_character_names_the_line(tmp_path):
         alignment_rules(manifest, CharacterEncoder(), lambda samples: samples, 10)
 
 
-def test_texts_that_only_some_have(manifest, caplog):
-    assert not all_have_text(manifest)
-    assert "1 of 5 rows have no text" in caplog.text
-    assert all_have_text(manifest.select(np.array([0, 1])))
+def test_all_or_none(manifest, tmp_path):
+    with pytest.raises(ValueError, match=r"m.jsonl, line 3: '2.wav' has no text, but 4 of 5 rows"):
+        check_all_or_none(manifest, manifest.has_text, "text")
+    assert check_all_or_none(manifest, np.ones(5, bool), "text") is True
+    assert check_all_or_none(manifest, np.zeros(5, bool), "text") is False

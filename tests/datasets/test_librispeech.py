@@ -17,7 +17,7 @@ def make_librispeech(folder):
     return folder
 
 
-def test_folder_that_is_there(tmp_path):
+def test_existing_folder(tmp_path):
     make_librispeech(tmp_path / "LibriSpeech")
     for folder in (tmp_path, tmp_path / "LibriSpeech"):
         dataset = LibriSpeech("dev-clean", str(folder), text_encoder=CharacterEncoder())
@@ -26,7 +26,7 @@ def test_folder_that_is_there(tmp_path):
         assert dataset[0]["speaker"] == "84" and dataset.durations[0] == 1.5
 
 
-def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
+def test_read_only_folder(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -37,8 +37,8 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert not (tmp_path / "dev-clean" / "manifest.jsonl").exists()
 
 
-def test_faults(tmp_path):
-    with pytest.raises(ValueError, match="no split 'nonsense', only dev-clean"):
+def test_errors(tmp_path):
+    with pytest.raises(ValueError, match="split: 'nonsense'; dev-clean, "):
         LibriSpeech("nonsense", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="holds no LibriSpeech split 'test-clean'"):
         LibriSpeech("test-clean", str(tmp_path), download=False)

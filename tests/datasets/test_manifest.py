@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -14,7 +15,7 @@ def rows(count):
     ]
 
 
-def test_rows_come_back(tmp_path):
+def test_round_trip(tmp_path):
     path = tmp_path / "m.jsonl"
     write_manifest(
         path,
@@ -45,26 +46,44 @@ def test_rows_come_back(tmp_path):
     [
         ("nonsense", "not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"duration": 1}', "audio_filepath is None"),
+        ('{"duration": 1}', "audio_filepath is null"),
         ('{"audio_filepath": "a", "duration": "1"}', "duration is '1'"),
         ('{"audio_filepath": "a", "duration": 0}', "duration is 0"),
-        ('{"audio_filepath": "a", "duration": true}', "duration is True"),
+        ('{"audio_filepath": "a", "duration": true}', "duration is true"),
         ('{"audio_filepath": "a", "duration": 1, "offset": -1}', "offset is -1"),
         ('{"audio_filepath": "a", "duration": 1, "text": 5}', "text is 5"),
+        ('{"audio_filepath": "a", "duration": 1e308}', "duration is 1e+308, wanted a number of"),
+        ('{"audio_filepath": "a", "duration": NaN}', "duration is nan"),
+        ('{"audio_filepath": "a", "duration": 1e999}', "duration is inf"),
+        ('{"audio_filepath": "a", "duration": 1' + "0" * 400 + "}", "at most 1e+07"),
+        ('{"audio_filepath": "a", "duration": 1, "offset": 1e308}', "offset is 1e+308"),
+        ('{"audio_filepath": "a", "duration": 1, "offset": 1' + "0" * 400 + "}", "at most 1e+07"),
+        ('{"audio_filepath": "\\ud800", "duration": 1}', r"audio_filepath is '\ud800'"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path, line, words):
+def test_bad_row_is_named(tmp_path, line, words):
     path = tmp_path / "m.jsonl"
     path.write_text(json.dumps(rows(1)[0]) + "\n\n" + line + "\n")
     with pytest.raises(ValueError, match="line 3") as error:
         Manifest(path)
     assert words in str(error.value)
     assert str(path) in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 200
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
         Manifest(tmp_path / "none.jsonl")
+
+
+def test_path_is_not_a_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "fifo", "a FIFO")):
+        with pytest.raises(ValueError) as error:
+            Manifest(path)
+        assert str(error.value) == f"{path}: {kind}, not a manifest."
 
 
 @pytest.mark.parametrize("block", [1, 7, 100, 1000])
@@ -86,13 +105,13 @@ def test_lines_of_windows_editors(tmp_path):
     assert [row.text for row in manifest] == ["word 0 ё", "word 1 ё"]
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_invalid_utf8(tmp_path):
     (tmp_path / "m.jsonl").write_bytes(b'{"audio_filepath": "\xff", "duration": 1}\n')
     with pytest.raises(ValueError, match="line 1: not JSON"):
         Manifest(tmp_path / "m.jsonl")
 
 
-def test_workers_get_no_copy(tmp_path):
+def test_workers_share_memory(tmp_path):
     path = tmp_path / "m.jsonl"
     write_manifest(path, rows(20_000))
     manifest = Manifest(path)
@@ -121,7 +140,7 @@ def test_empty(tmp_path):
     assert len(Manifest(tmp_path / "m.jsonl")) == 0
 
 
-def test_made_once(tmp_path):
+def test_cached_manifest(tmp_path):
     made = []
 
     def make_rows():
@@ -133,7 +152,7 @@ def test_made_once(tmp_path):
     assert len(made) == 1
 
 
-def test_write_is_whole_or_absent(tmp_path):
+def test_write_is_atomic(tmp_path):
     with pytest.raises(TypeError):
         write_manifest(tmp_path / "m.jsonl", [rows(1)[0], {"audio_filepath": object()}])
     assert list(tmp_path.iterdir()) == []

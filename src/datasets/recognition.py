@@ -1,0 +1,74 @@
+"""Dataset for speech recognition: audio with text and tokens."""
+
+import torch
+
+from src.datasets.base_dataset import BaseDataset, Item
+from src.datasets.filters import (
+    CountFrames,
+    Rule,
+    alignment_rules,
+    check_all_or_none,
+    text_length_rules,
+)
+from src.datasets.manifest import Manifest, Row
+from src.text_encoder.base import TextEncoder
+from src.utils.options import check_whole
+
+
+class RecognitionDataset(BaseDataset):
+    """Items {id, path, seed, audio [T], speaker?, text, tokens [L]} of a manifest.
+
+    Without a text encoder the items have no text, as for pretraining. Where no row has a text the
+    items can only be decoded.
+
+    Args:
+        manifest: the rows.
+        text_encoder: normalises transcripts and makes tokens of them.
+        min_text_length, max_text_length: other rows are dropped, in characters as they stand in
+            the manifest; a row without text has 0. None: no bound.
+        count_frames: samples -> output frames of the model; rows whose text CTC can't align to
+            them are dropped. None: no rows are dropped.
+        options: of `BaseDataset`.
+
+    Attributes:
+        has_targets: False with a text encoder where no row has a text.
+
+    Raises:
+        ValueError: no rows are left, an option has a bad value, or with a text encoder some rows
+            have a text and others don't.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        text_encoder: TextEncoder | None = None,
+        min_text_length: int | None = None,
+        max_text_length: int | None = None,
+        count_frames: CountFrames | None = None,
+        **options,
+    ):
+        check_whole("min_text_length", min_text_length, low=0, optional=True)
+        check_whole("max_text_length", max_text_length, low=0, optional=True)
+        self.text_encoder, self.count_frames = text_encoder, count_frames
+        self.text_length = (min_text_length, max_text_length)
+        super().__init__(manifest, **options)
+        if text_encoder is not None:
+            self.has_targets = check_all_or_none(self.manifest, self.manifest.has_text, "text")
+
+    def rules(self, manifest: Manifest) -> list[Rule]:
+        """Which rows are kept, and why the others are dropped."""
+        rules = super().rules(manifest) + text_length_rules(manifest, *self.text_length)
+        if self.text_encoder is not None and self.count_frames is not None:
+            rules += alignment_rules(
+                manifest, self.text_encoder, self.count_frames, self.sample_rate
+            )
+        return rules
+
+    def make_item(self, row: Row, id: str, seed: int) -> Item:
+        """The item of a row before the transforms."""
+        item = super().make_item(row, id, seed)
+        if self.text_encoder is not None and row.text is not None:
+            item["text"] = self.text_encoder.normalize(row.text)
+            item["tokens"] = torch.tensor(self.text_encoder.encode(row.text), dtype=torch.int64)
+        return item

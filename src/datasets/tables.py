@@ -1,0 +1,81 @@
+"""Text files and tables of corpora, with errors that name file and line."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from src.utils.audio import check_file
+from src.utils.options import has_surrogates, shown
+
+
+def read_text(path: Path, name: str = "text file") -> str:
+    """The text of a file.
+
+    Args:
+        path: of the file.
+        name: what it should be, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, or isn't UTF-8.
+    """
+    check_file(path, name)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8.") from None
+
+
+def read_table(path: Path, delimiter: str, quoted: bool = True) -> list[dict]:
+    """The rows of a table with a header, each with its line number under the key `line`.
+
+    Args:
+        path: of the file.
+        delimiter: between cells.
+        quoted: whether a cell may be in double quotes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't a table.
+    """
+    check_file(path, "table")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            quotes: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE}
+            reader = csv.DictReader(file, delimiter=delimiter, **quotes)
+            return [row | {"line": reader.line_num} for row in reader]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8.") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table ({error}).") from None
+
+
+def cell(path: Path, row: dict, column: str, may_be_empty: bool = False) -> str:
+    """The value of a cell.
+
+    Args:
+        path: of the table, for the message.
+        row: of `read_table`.
+        column: which cell.
+        may_be_empty: whether an empty one is allowed.
+
+    Raises:
+        ValueError: it is missing or empty; names the file, the line and the column.
+    """
+    value = row.get(column)
+    if not isinstance(value, str) or not (value or may_be_empty) or has_surrogates(value):
+        raise ValueError(f"{path}, line {row['line']}: {column} is {shown(value)}, wanted a text.")
+    return value
+
+
+def check_columns(path: Path, rows: list[dict], columns: tuple[str, ...]) -> None:
+    """Raise unless a table has rows, and some columns.
+
+    Raises:
+        ValueError: it has none, or lacks a column; names it.
+    """
+    if not rows:
+        raise ValueError(f"{path}: has no rows.")
+    for column in columns:
+        if column not in rows[0]:
+            raise ValueError(f"{path}: no column {column}.")

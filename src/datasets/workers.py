@@ -1,0 +1,95 @@
+"""Worker processes that read batches, and end with the object that owns them."""
+
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+GRACE = 2.0  # seconds in which workers may end by themselves before they are killed
+
+
+class BatchIterator:
+    """What a DataLoader yields; its worker processes end with this object.
+
+    They end at the last batch, at an error, at `close()`, when this object is garbage collected,
+    and before the interpreter exits. Other child processes are left alone.
+
+    Args:
+        loader: not yet iterated.
+    """
+
+    def __init__(self, loader: DataLoader):
+        self.batches = iter(loader)
+        # Unlike weakref's, this finalizer runs before multiprocessing joins its children at exit,
+        # and never in a forked copy of this process.
+        self.close = Finalize(self, end_workers, args=(self.batches,), exitpriority=0)
+
+    def __iter__(self) -> "BatchIterator":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self.batches)
+        except BaseException:
+            self.close()
+            raise
+
+
+def end_workers(batches: Any) -> None:
+    """End the worker processes of a DataLoader's iterator, those that hang included."""
+    workers = getattr(batches, "_workers", [])
+    if not workers:
+        return
+    if batches._worker_pids_set:  # or torch takes their end for a fault, and raises
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
+    impatience = threading.Timer(GRACE, kill, [workers])
+    impatience.daemon = True
+    with suppress(RuntimeError):  # no thread can start while the interpreter exits
+        impatience.start()
+    batches._shutdown_workers()
+    impatience.cancel()
+    kill(workers)
+    for worker in workers:
+        worker.join()
+
+
+def kill(workers: list[BaseProcess]) -> None:
+    """Kill processes that ignore SIGTERM."""
+    for worker in workers:
+        worker.kill()
+
+
+def ignore_signals(worker: int) -> None:
+    """Ignore signals to the whole process group, since the main process may still need batches."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def iterate(dataset: Any, num_workers: int, seed: int, **options: Any) -> BatchIterator:
+    """Batches of a dataset.
+
+    The generator keeps torch from drawing the workers' seeds from the global random state.
+
+    Args:
+        dataset: of items or, if it is iterable, of batches.
+        num_workers: 0 or more.
+        seed: of the workers' own random state.
+        options: of `DataLoader`.
+    """
+    return BatchIterator(
+        DataLoader(
+            dataset,
+            num_workers=num_workers,
+            worker_init_fn=ignore_signals,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+    )
