@@ -1,4 +1,4 @@
-"""Text to token ids and back."""
+"""Base class of text encoders: text to token ids and back."""
 
 import json
 from abc import ABC, abstractmethod
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from src.text_encoder.normalizer import Normalizer
-from src.utils.files import write_beside
+from src.utils.files import read_bytes, write_beside
+from src.utils.options import check_choice, shown
 
-BLANK = ""  # stands at index 0 of every vocabulary, and writes nothing
-WORD_START = "\u2581"  # in a subword: a space
+BLANK = ""  # token 0 of every vocabulary, CTC's blank; it decodes to nothing
+WORD_START = "\u2581"  # stands for a space in subwords
 
 DESCRIPTION = "text_encoder.json"
-# Imported when needed: one who works with characters needs no sentencepiece.
+# Imported on demand, so that character models do not need sentencepiece.
 KINDS = {
     "characters": ("src.text_encoder.characters", "CharacterEncoder"),
     "subwords": ("src.text_encoder.subwords", "SubwordEncoder"),
@@ -21,14 +22,14 @@ KINDS = {
 
 
 class TextEncoder(ABC):
-    """Normalises text and turns it into token ids; id 0 is CTC's blank.
+    """Normalises text and converts it to token ids; id 0 is CTC's blank.
 
     Args:
-        vocabulary: the tokens by id, without the blank.
-        normalizer: None leaves texts as they are.
+        vocabulary: tokens in the order of their ids, without the blank.
+        normalizer: applied before encoding; None: texts are encoded as they are.
 
     Attributes:
-        vocabulary: the tokens by id, the blank first.
+        vocabulary: tokens in the order of their ids, the blank first.
     """
 
     def __init__(self, vocabulary: list[str], normalizer: Normalizer | None):
@@ -40,37 +41,37 @@ class TextEncoder(ABC):
         return len(self.vocabulary)
 
     @property
-    def n_tokens(self) -> int:
-        """Size of the vocabulary, the blank included."""
+    def vocab_size(self) -> int:
+        """Number of tokens, including the blank."""
         return len(self.vocabulary)
 
     def normalize(self, text: str) -> str:
-        """The text as it is learnt and scored."""
+        """The normalised form of a text, used as training target and for scoring."""
         return self.normalizer(text) if self.normalizer else text
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text.
+        """Token ids of a text, which is normalised first.
 
         Raises:
-            ValueError: a character outside the vocabulary; names it and the text.
+            ValueError: the text has a character outside the vocabulary; names both.
         """
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, with single spaces between words.
+        """Text of token ids, with single spaces between words.
 
         Args:
-            ids: as they come; repeats are repeats, and blanks write nothing.
+            ids: repeated ids are repeated tokens (they are not merged); blanks are ignored.
         """
         text = "".join(self.vocabulary[i] for i in ids)
         return " ".join(text.replace(WORD_START, " ").split())
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What rebuilds the encoder, for JSON."""
+        """A JSON-serialisable description with `kind` and the arguments of `load`."""
 
     def save(self, folder: Path) -> None:
-        """Write into `folder` what `load_text_encoder` reads."""
+        """Write the files from which `load_text_encoder` restores the encoder."""
         description = self.describe()
         description["normalizer"] = self.normalizer.describe() if self.normalizer else None
         with write_beside(folder / DESCRIPTION) as path:
@@ -78,7 +79,7 @@ class TextEncoder(ABC):
 
     @classmethod
     def load(cls, folder: Path, normalizer: Normalizer | None, **description) -> "TextEncoder":
-        """The encoder of a description and the files beside it."""
+        """Restore an encoder from its description and the files beside it in `folder`."""
         return cls(normalizer=normalizer, **description)  # type: ignore[call-arg]
 
     def unknown(self, character: str, text: str) -> ValueError:
@@ -87,20 +88,41 @@ class TextEncoder(ABC):
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """Rebuild the encoder that was saved in a folder.
+    """Restore the text encoder saved in a folder.
 
     Raises:
-        FileNotFoundError: the folder holds no encoder.
-        ValueError: its description doesn't describe one.
+        FileNotFoundError: the folder has no text_encoder.json, or the subword model is missing.
+        ValueError: a file is damaged; names it.
     """
     path = folder / DESCRIPTION
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; the folder holds no text encoder.")
+    description = read_description(path)
+    kind = description.pop("kind", None)
+    check_choice(f"{path}, kind", kind, tuple(KINDS))
+    module, name = KINDS[kind]
     try:
-        description = json.loads(path.read_text("utf-8"))
-        module, name = KINDS[description.pop("kind")]
         normalizer = description.pop("normalizer")
         normalizer = Normalizer(**normalizer) if normalizer else None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise ValueError(f"{path}: does not describe a text encoder.") from None
-    return getattr(import_module(module), name).load(folder, normalizer, **description)
+        return getattr(import_module(module), name).load(folder, normalizer, **description)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: does not describe a text encoder ({error}).") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: the file holds something else; names it.
+    """
+    try:
+        description = json.loads(read_bytes(path))
+    except (ValueError, RecursionError):  # JSON or UTF-8
+        raise ValueError(f"{path}: does not describe a text encoder (not JSON).") from None
+    if not isinstance(description, dict):
+        raise ValueError(
+            f"{path}: does not describe a text encoder ({shown(description)}; a JSON object)."
+        )
+    return description

@@ -1,35 +1,49 @@
 """Characters as tokens."""
 
+from pathlib import Path
 from typing import Any
 
 from src.text_encoder.base import TextEncoder
-from src.text_encoder.languages import LANGUAGES
 from src.text_encoder.normalizer import Normalizer
 
 
 class CharacterEncoder(TextEncoder):
-    """One token a character.
+    """One token per character.
 
     Args:
-        alphabet: en, ru, or the characters themselves; the blank is added in front.
-        normalizer: None: that of the language, or none for an alphabet of one's own.
+        language: `en` or `ru`, whose alphabet and text normalisation are used; None: `en`, unless
+            there is an alphabet.
+        normalizer: replaces the language's own; its alphabet is used.
+        alphabet: instead of a language: the characters themselves, without the blank. Texts are
+            not normalised unless a normalizer is given.
 
     Raises:
-        ValueError: the alphabet is empty, or a character stands in it twice.
+        ValueError: the language is not known, the alphabet is empty or has a character twice, or
+            both are given.
     """
 
-    def __init__(self, alphabet: str = "en", normalizer: Normalizer | None = None):
-        if alphabet in LANGUAGES:
-            normalizer = normalizer or Normalizer(alphabet)
+    def __init__(
+        self,
+        language: str | None = None,
+        normalizer: Normalizer | None = None,
+        alphabet: str | None = None,
+    ):
+        if language is not None and alphabet is not None:
+            raise ValueError(
+                f"text_encoder: language {language!r} and alphabet {alphabet!r}; only one of them."
+            )
+        if alphabet is None:
+            own = Normalizer("en" if language is None else language)
+            normalizer = normalizer or own
             alphabet = normalizer.alphabet
-        twice = sorted({c for c in alphabet if alphabet.count(c) > 1})
-        if twice or not alphabet:
-            problem = f"has '{twice[0]}' twice" if twice else "is empty"
-            raise ValueError(f"text_encoder: the alphabet '{alphabet}' {problem}.")
-        super().__init__(list(alphabet), normalizer)
+        super().__init__(list(check_alphabet(alphabet)), normalizer)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text."""
+        """Token ids of a text, which is normalised first.
+
+        Raises:
+            ValueError: the text has a character outside the vocabulary; names both.
+        """
         ids = self.ids
         try:
             return [ids[character] for character in self.normalize(text)]
@@ -37,5 +51,28 @@ class CharacterEncoder(TextEncoder):
             raise self.unknown(error.args[0], text) from None
 
     def describe(self) -> dict[str, Any]:
-        """For JSON."""
+        """A JSON-serialisable description: the kind and the alphabet."""
         return {"kind": "characters", "alphabet": "".join(self.vocabulary)}
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls, folder: Path, normalizer: Normalizer | None, alphabet: str
+    ) -> "CharacterEncoder":
+        """Restore an encoder from its description; it has no further files in `folder`."""
+        return cls(normalizer=normalizer, alphabet=alphabet)
+
+
+def check_alphabet(alphabet: Any) -> str:
+    """The alphabet, if it is usable.
+
+    Raises:
+        ValueError: it is not text, is empty, or has a character twice.
+    """
+    if not isinstance(alphabet, str) or not alphabet:
+        raise ValueError(f"text_encoder, alphabet: {alphabet!r}; text with at least one character.")
+    for i, character in enumerate(alphabet):
+        if character in alphabet[:i]:
+            raise ValueError(
+                f"text_encoder, alphabet: {alphabet!r} has '{character}' twice; only once each."
+            )
+    return alphabet

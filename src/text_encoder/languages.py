@@ -1,25 +1,25 @@
-"""What the normaliser knows about each language."""
+"""Language data of the text normaliser."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
-Forms = tuple[str, str, str]  # of a noun after 1, after 2, after 5
+Forms = tuple[str, str, str]  # of a noun after the numbers 1, 2 and 5
 
 
 @dataclass(frozen=True)
 class Language:
-    """Letters, and how numbers and signs are written.
+    """Alphabet of a language, and how it writes numbers and symbols.
 
     Attributes:
-        code: that of num2words.
-        alphabet: what normal text consists of, the space first.
-        number: one number as it is written, with its separators.
-        ordinal: a number (group 1) and the ending (group 2) that makes it an ordinal.
-        scale: a word for a power of 1000 between an amount and its currency.
-        units: signs that stand before or after a number, as the words they are read as.
-        coins: the hundredth of a unit, for amounts with two decimals.
-        words: signs that are read as a word wherever they stand.
+        code: language code of num2words.
+        alphabet: characters of normalised text, the space first.
+        number: regular expression of a number with its separators.
+        ordinal: regular expression of an ordinal: digits (group 1) and ending (group 2).
+        scale: regular expression of the words between an amount and its currency, like million.
+        units: word forms of the symbols that precede or follow a number.
+        coins: word forms of the hundredth of a unit, for amounts with two decimals.
+        words: words of the symbols that are always read as a word.
         minus: the word before a negative number.
     """
 
@@ -35,7 +35,7 @@ class Language:
 
     @property
     def normal(self) -> re.Pattern:
-        """Matches words of the alphabet with single spaces between them."""
+        """Matches normalised text: words of the alphabet separated by single spaces."""
         inside = self.alphabet[1:]
         letters = inside.replace("'", "")
         apostrophe = "'?" if inside != letters else ""
@@ -82,7 +82,7 @@ LANGUAGES = {
     ),
 }
 
-# Endings of written Russian ordinals, as num2words wants them.
+# Endings of Russian ordinals in digits, and the corresponding arguments of num2words.
 RUSSIAN_ORDINALS: dict[tuple[str, ...], dict[str, Any]] = {
     ("й", "ый", "ой", "ий"): {},
     ("го", "ого", "его"): {"case": "g"},

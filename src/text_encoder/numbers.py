@@ -1,4 +1,4 @@
-"""Numbers, amounts and ordinals in words."""
+"""Numbers, amounts of money and ordinals in words."""
 
 import re
 from decimal import Decimal
@@ -7,21 +7,21 @@ from num2words import num2words
 
 from src.text_encoder.languages import LANGUAGES, RUSSIAN_ORDINALS, Forms
 
-MOST_DIGITS = 15  # longer numbers are codes, and are read digit by digit
+MAX_DIGITS = 15  # longer numbers are read digit by digit
 YEARS = range(1100, 2100)
 HAS_DIGIT = re.compile("[0-9]")
 
 
 class NumberSpeller:
-    """Writes the numbers of a text in words.
+    """Spells out the numbers of a text.
 
-    Reads integers, decimals, negative numbers, ordinals, percentages and amounts of money. In
-    English four digits from 1100 to 2099 are read as a year, and `1980s` as a decade. Numbers
-    that start with 0 or have more than 15 digits are read digit by digit. Russian cardinals
-    come in the nominative.
+    Handles integers, decimals, negative numbers, ordinals, percentages and amounts of money. In
+    English, four digits from 1100 to 2099 are read as a year, and `1980s` as a decade. Numbers
+    that start with 0 or have more than 15 digits are read digit by digit. Russian cardinals are
+    in the nominative case.
 
     Args:
-        language: en or ru.
+        language: `en` or `ru`.
     """
 
     def __init__(self, language: str):
@@ -36,7 +36,7 @@ class NumberSpeller:
         self.number = re.compile(number)
 
     def __call__(self, text: str) -> str:
-        """The text, in lower case, with its numbers in words; there may be spaces too many."""
+        """A lower-case text with its numbers spelt out; may contain repeated spaces."""
         if not HAS_DIGIT.search(text):
             return text
         text = self.minus.sub(f" {self.language.minus} ", text)
@@ -48,11 +48,11 @@ class NumberSpeller:
         return self.number.sub(lambda m: spaced(self.cardinal(m[0], year=True)), text)
 
     def cardinal(self, written: str, year: bool = False) -> str:
-        """An integer or a decimal in words.
+        """An integer or decimal number in words.
 
         Args:
-            written: with separators as in the language.
-            year: read an English year as one.
+            written: digits with the separators of the language.
+            year: read English numbers from 1100 to 2099 as years.
         """
         if self.language.code == "en":
             year = year and "," not in written
@@ -60,26 +60,26 @@ class NumberSpeller:
         whole, _, decimals = written.replace(",", ".").partition(".")
         if decimals:
             return self.decimal(whole, decimals)
-        if len(whole) > MOST_DIGITS or (whole[0] == "0" and whole != "0"):
+        if len(whole) > MAX_DIGITS or (whole[0] == "0" and whole != "0"):
             return self.digits(whole)
         as_year = year and self.language.code == "en" and int(whole) in YEARS
         return num2words(int(whole), lang=self.language.code, to="year" if as_year else "cardinal")
 
     def decimal(self, whole: str, decimals: str) -> str:
-        """English says the digits after the point, Russian tenths, hundredths, ..."""
+        """A decimal number in words: digits after the point in English, a fraction in Russian."""
         if self.language.code == "en":
             return f"{self.cardinal(whole)} point {self.digits(decimals)}"
-        if len(whole) > MOST_DIGITS or len(decimals) > 6:
+        if len(whole) > MAX_DIGITS or len(decimals) > 6:
             return f"{self.cardinal(whole)} запятая {self.digits(decimals)}"
         return num2words(Decimal(f"{whole}.{decimals}"), lang="ru")
 
     def digits(self, written: str) -> str:
-        """One digit after the other."""
+        """A number read digit by digit."""
         return " ".join(num2words(int(digit), lang=self.language.code) for digit in written)
 
     def read_ordinal(self, written: str, ending: str) -> str:
-        """The ordinal; a number and a word if the ending isn't one of an ordinal."""
-        if len(written) > MOST_DIGITS:
+        """An ordinal in words; cardinal and ending separately if the ending is no ordinal's."""
+        if len(written) > MAX_DIGITS:
             return f"{self.digits(written)} {ending}"
         if self.language.code == "en":
             return num2words(int(written), to="ordinal")
@@ -89,7 +89,7 @@ class NumberSpeller:
         return f"{self.cardinal(written)} {ending}"
 
     def amount(self, written: str, scale: str | None, sign: str) -> str:
-        """Money or a percentage: `5.50`, None, `$` gives five dollars and fifty cents."""
+        """Money or a percentage in words: `5.50`, None, `$` -> five dollars and fifty cents."""
         unit = self.language.units[sign]
         if scale:
             return f"{self.cardinal(written)} {scale} {unit[2]}"
@@ -101,12 +101,12 @@ class NumberSpeller:
         return self.count(written, unit)
 
     def count(self, written: str, forms: Forms) -> str:
-        """A number with its unit in the form that goes with it."""
+        """A number in words with its unit in the matching grammatical form."""
         return f"{self.cardinal(written)} {form_after(written, forms)}"
 
 
 def form_after(written: str, forms: Forms) -> str:
-    """The form of a noun after a number: 1 рубль, 2 рубля, 5 рублей, 1,5 рубля."""
+    """The grammatical form of a noun after a number: 1 рубль, 2 рубля, 5 рублей, 1,5 рубля."""
     if not written.isdigit():
         return forms[1]
     russian = forms[1] != forms[2]
@@ -119,10 +119,10 @@ def form_after(written: str, forms: Forms) -> str:
 
 
 def plural(words: str) -> str:
-    """`nineteen eighty` -> `nineteen eighties`."""
+    """Plural of a number in words: `nineteen eighty` -> `nineteen eighties`."""
     return words[:-1] + "ies" if words.endswith("y") else words + "s"
 
 
 def spaced(words: str) -> str:
-    """With a space on both sides."""
+    """The words with a space on both sides."""
     return f" {words} "

@@ -1,4 +1,4 @@
-"""Subwords as tokens, by byte-pair encoding (Sennrich et al., arXiv 1508.07909)."""
+"""Subwords as tokens: byte-pair encoding (Sennrich et al., arXiv 1508.07909)."""
 
 import io
 from collections.abc import Iterable
@@ -12,33 +12,35 @@ from src.text_encoder.normalizer import Normalizer
 from src.utils.files import write_beside
 
 MODEL_FILE = "subwords.model"
-LONGEST = 100_000  # bytes of a text; sentencepiece skips longer ones
+MAX_BYTES = 100_000  # of a training text; sentencepiece ignores longer ones
 
 
 class SubwordEncoder(TextEncoder):
-    """One token a piece of a sentencepiece model; its control and unknown pieces are left out.
+    """One token per piece of a sentencepiece model, except its control and unknown pieces.
 
     Args:
-        model: file of the model, e.g. from scripts/train_subwords.py, or its bytes.
-        normalizer: None: the English one.
+        model: file of a sentencepiece model, e.g. from scripts/train_subwords.py, or its bytes.
+        normalizer: applied before encoding; None: English normalisation.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no model.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a sentencepiece model, or is damaged.
     """
 
     def __init__(self, model: str | Path | bytes, normalizer: Normalizer | None = None):
+        if not isinstance(model, str | Path | bytes):
+            raise ValueError(f"text_encoder, model: {model!r}; the file of a sentencepiece model.")
         self.proto = model if isinstance(model, bytes) else read_model(Path(model))
-        self.model = sentencepiece.SentencePieceProcessor()
-        try:
-            self.model.LoadFromSerializedProto(self.proto)
-        except RuntimeError:
-            name = "the bytes given" if isinstance(model, bytes) else str(model)
-            raise ValueError(f"{name}: not a sentencepiece model.") from None
-        super().__init__(normal_pieces(self.model), normalizer or Normalizer("en"))
+        name = "subword model" if isinstance(model, bytes) else str(model)
+        self.model = parse_model(self.proto, name)
+        super().__init__(text_pieces(self.model, name), normalizer or Normalizer("en"))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text."""
+        """Token ids of a text, which is normalised first.
+
+        Raises:
+            ValueError: the text has a character outside the vocabulary; names both.
+        """
         pieces = self.model.encode(self.normalize(text), out_type=str)
         try:
             return [self.ids[piece] for piece in pieces]
@@ -46,48 +48,81 @@ class SubwordEncoder(TextEncoder):
             raise self.unknown(error.args[0].replace(WORD_START, "")[:1], text) from None
 
     def describe(self) -> dict[str, Any]:
-        """For JSON; the model itself is a file beside."""
+        """A JSON-serialisable description: only the kind; the model is saved in a separate file."""
         return {"kind": "subwords"}
 
     def save(self, folder: Path) -> None:
-        """Write the model and the description."""
+        """Write the files from which `load_text_encoder` restores the encoder."""
         with write_beside(folder / MODEL_FILE) as path:
             path.write_bytes(self.proto)
         super().save(folder)
 
     @classmethod
     def load(cls, folder: Path, normalizer: Normalizer | None, **_) -> "SubwordEncoder":
-        """The encoder of a folder."""
+        """Restore an encoder from the sentencepiece model in `folder`."""
         return cls(folder / MODEL_FILE, normalizer)
 
 
 def read_model(path: Path) -> bytes:
-    """The bytes of a model's file."""
+    """The bytes of a model file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such subword model.")
     return path.read_bytes()
 
 
-def normal_pieces(model: sentencepiece.SentencePieceProcessor) -> list[str]:
-    """The pieces that stand for text."""
+def parse_model(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    """A sentencepiece model from its serialised form.
+
+    Raises:
+        ValueError: the bytes are not a sentencepiece model; names it.
+    """
+    model = sentencepiece.SentencePieceProcessor()
+    try:
+        if proto and model.LoadFromSerializedProto(proto):
+            return model
+    except RuntimeError:
+        pass
+    raise ValueError(f"{name}: not a sentencepiece model, or damaged ({len(proto)} bytes).")
+
+
+def text_pieces(model: sentencepiece.SentencePieceProcessor, name: str) -> list[str]:
+    """The pieces of a model that stand for text.
+
+    Raises:
+        ValueError: there are none, or one is not valid UTF-8; names the model.
+    """
     kinds = (model.is_unknown, model.is_control, model.is_unused, model.is_byte)
     ids = [i for i in range(model.get_piece_size()) if not any(kind(i) for kind in kinds)]
-    return [model.id_to_piece(i) for i in ids]
+    try:
+        pieces = [model.id_to_piece(i) for i in ids]
+    except UnicodeDecodeError:
+        pieces = []
+    if not pieces:
+        raise ValueError(f"{name}: a sentencepiece model without text, or damaged.")
+    return pieces
 
 
 def train_subwords(texts: Iterable[str], size: int) -> bytes:
-    """A model that gives `SubwordEncoder` a vocabulary of `size` tokens, the blank included.
+    """Train a sentencepiece model (byte-pair encoding).
 
     Args:
-        texts: normalised.
-        size: at least the characters that occur, a sign for the start of a word, and the blank.
+        texts: normalised texts.
+        size: vocabulary size of the resulting `SubwordEncoder`, including the blank; at least
+            the number of different characters plus 2.
+
+    Returns:
+        The serialised model.
 
     Raises:
-        ValueError: the size doesn't fit the texts; says why.
+        ValueError: the size does not suit the texts; gives the reason.
     """
     model = io.BytesIO()
     try:
-        # The unknown piece that sentencepiece wants takes the place that the blank has with us.
+        # sentencepiece requires an unknown piece; it takes id 0, which is our blank.
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
@@ -98,12 +133,12 @@ def train_subwords(texts: Iterable[str], size: int) -> bytes:
             unk_id=0,
             bos_id=-1,
             eos_id=-1,
-            max_sentence_length=LONGEST,
+            max_sentence_length=MAX_BYTES,
             num_threads=1,
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        # After the place in the library's source, if it says anything at all.
+        # The library's message follows the source location in brackets; it may be missing.
         reason = str(error).strip().splitlines()[-1].partition("] ")[2] or "there are no texts."
         raise ValueError(f"no subword model of {size} tokens: {reason}") from None
     return model.getvalue()

@@ -1,6 +1,6 @@
-"""Transforms one after the other."""
+"""A sequence of named transforms."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -9,49 +9,60 @@ from torch import nn
 from src.transforms.base import RandomTransform
 
 Batch = dict[str, Any]
-Observer = Callable[[str, Batch, Batch], None]
 
 
 class Chain(nn.ModuleDict):
-    """Named transforms in order; each sees what the ones before it made of the batch.
+    """Applies named transforms in order; each receives the batch as the previous ones left it.
 
     Args:
-        transforms: name -> transform. The name salts the random draws, so that two transforms
-            of one class draw different numbers.
+        transforms: transforms by name; None values are skipped, so that a config can remove a
+            transform by setting it to null. The name becomes the salt of a random transform:
+            two transforms of the same class draw different parameters.
+
+    Raises:
+        ValueError: an entry is not a transform.
     """
 
-    def __init__(self, transforms: Mapping[str, nn.Module]):
-        super().__init__(transforms)
-        for name, transform in self.items():
+    def __init__(self, transforms: Mapping[str, nn.Module | None]):
+        modules = {name: step for name, step in transforms.items() if step is not None}
+        for name, transform in modules.items():
+            if not isinstance(transform, nn.Module):
+                raise ValueError(
+                    f"transforms, {name}: {transform!r}; a transform (a mapping with _target_) "
+                    "or null."
+                )
             if isinstance(transform, RandomTransform):
                 transform.salt = name
-
-    def forward(self, **batch) -> Batch:
-        """The batch after all transforms."""
-        return self.run(batch)
+        super().__init__(modules)
 
     @torch.no_grad()
-    def run(self, batch: Batch, observer: Observer | None = None) -> Batch:
-        """The batch after all transforms.
-
-        Args:
-            batch: is left as it was.
-            observer: called after each transform with its name and the batch before and after.
-        """
-        for name, transform in self.items():
-            after = {**batch, **transform(**batch)}
-            if observer is not None:
-                observer(name, batch, after)
+    def forward(self, **batch) -> Batch:
+        """Apply all transforms to a batch; returns the complete transformed batch."""
+        for _, after in self.stages(batch):
             batch = after
         return batch
 
+    def stages(self, batch: Batch) -> Iterator[tuple[str, Batch]]:
+        """The name of each transform with the complete batch after it.
+
+        Args:
+            batch: not modified.
+        """
+        for name, transform in self.items():
+            batch = {**batch, **transform(**batch)}
+            yield name, batch
+
 
 def apply_to_item(chain: Chain, item: Batch) -> Batch:
-    """Run a chain on one item of a dataset, as on a batch of one.
+    """Apply a chain of batch transforms to a single dataset item.
 
     Args:
-        chain: of transforms on batches.
-        item: tensors without the batch axis, an int `seed`, and whatever else.
+        chain: transforms that expect batches.
+        item: tensors without a batch axis, an int `seed`, and any other values.
+
+    Returns:
+        The item with its tensors replaced by their transformed versions; keys that a transform
+        adds are included.
     """
     keys = [k for k, v in item.items() if isinstance(v, torch.Tensor)]
     batch: Batch = {k: [v] for k, v in item.items()}

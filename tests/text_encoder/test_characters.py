@@ -9,7 +9,7 @@ from src.text_encoder.normalizer import Normalizer
 def test_english_vocabulary():
     encoder = CharacterEncoder("en")
     assert encoder.vocabulary == ["", " ", "'", *string.ascii_lowercase]
-    assert len(encoder) == encoder.n_tokens == 29
+    assert len(encoder) == encoder.vocab_size == 29
 
 
 def test_russian_vocabulary():
@@ -33,8 +33,8 @@ def test_round_trip(text):
     assert encoder.decode(encoder.encode(text)) == encoder.normalize(text)
 
 
-def test_own_alphabet_leaves_text_as_it_is():
-    encoder = CharacterEncoder("AB ")
+def test_custom_alphabet_does_not_normalise():
+    encoder = CharacterEncoder(alphabet="AB ")
     assert encoder.vocabulary == ["", "A", "B", " "]
     assert encoder.encode("AB A") == [1, 2, 3, 1]
     with pytest.raises(ValueError, match="'a'"):
@@ -46,7 +46,25 @@ def test_character_outside_the_vocabulary_is_named():
         CharacterEncoder("en").encode("Hello, мир")
 
 
-@pytest.mark.parametrize(("alphabet", "problem"), [("aba", "has 'a' twice"), ("", "is empty")])
+@pytest.mark.parametrize(
+    ("alphabet", "problem"),
+    [("aba", "has 'a' twice"), ("", "text with at least one"), (5, "alphabet: 5; text with")],
+)
 def test_bad_alphabet(alphabet, problem):
     with pytest.raises(ValueError, match=problem):
-        CharacterEncoder(alphabet)
+        CharacterEncoder(alphabet=alphabet)
+
+
+def test_english_is_the_default():
+    assert CharacterEncoder().vocabulary == CharacterEncoder("en").vocabulary
+
+
+@pytest.mark.parametrize("language", ["fr", "EN", 5, ["en"]])
+def test_unknown_language(language):
+    with pytest.raises(ValueError, match="text_encoder, language: .*; en or ru"):
+        CharacterEncoder(language)
+
+
+def test_language_and_alphabet():
+    with pytest.raises(ValueError, match="language 'en' and alphabet 'ab'; only one of them"):
+        CharacterEncoder("en", alphabet="ab")

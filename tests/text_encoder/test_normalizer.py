@@ -39,35 +39,35 @@ def test_russian(text, wanted):
 
 
 @pytest.mark.parametrize(("language", "texts"), [("en", ENGLISH), ("ru", RUSSIAN)])
-def test_twice_is_once(language, texts):
+def test_idempotent(language, texts):
     normalize = Normalizer(language)
     for text in texts:
         assert normalize(normalize(text)) == normalize(text)
 
 
-def test_yo_is_kept_or_folded():
+def test_yo_is_preserved_or_folded():
     assert Normalizer("ru")("Ёлка, ёж") == "ёлка ёж"
     assert Normalizer("ru", fold_yo=True)("Ёлка, ёж") == "елка еж"
     assert Normalizer("ru", fold_yo=True)("ёж") == "еж"
 
 
-def test_normal_text_takes_the_fast_path(monkeypatch):
+def test_normalised_text_takes_fast_path(monkeypatch):
     monkeypatch.delattr(Normalizer, "normalize")
     assert Normalizer("en")("don't touch 'em") == "don't touch 'em"
     assert Normalizer("ru")("ёж бежит") == "ёж бежит"
 
 
-def test_foreign_letters_stay_to_be_named():
+def test_foreign_letters_are_preserved():
     assert Normalizer("en")("Привет, you") == "привет you"
     assert Normalizer("ru")("мой iPhone") == "мой iphone"
 
 
 def test_unknown_language():
-    with pytest.raises(ValueError, match="language 'fr' is none of en, ru"):
+    with pytest.raises(ValueError, match="text_encoder, language: 'fr'; en or ru"):
         Normalizer("fr")
 
 
-def test_describe_makes_it_again():
+def test_rebuilt_from_description():
     again = Normalizer(**Normalizer("ru", fold_yo=True).describe())
     assert again("ё") == "е"
     assert "ё" not in again.alphabet

@@ -12,7 +12,7 @@ def encoder():
 
 
 def test_size_counts_the_blank(encoder):
-    assert len(encoder) == encoder.n_tokens == 40
+    assert len(encoder) == encoder.vocab_size == 40
     assert encoder.vocabulary[0] == ""
     assert "▁the" in encoder.vocabulary
 
@@ -33,7 +33,7 @@ def test_unknown_character_is_named(encoder):
         encoder.encode("the m")
 
 
-def test_same_texts_same_model():
+def test_deterministic_training():
     assert train_subwords(TEXTS, 40) == train_subwords(TEXTS, 40)
 
 
@@ -41,7 +41,7 @@ def test_same_texts_same_model():
     ("texts", "size", "reason"),
     [(TEXTS, 5, "smaller"), (TEXTS, 5000, "too high"), ([], 40, "there are no texts")],
 )
-def test_size_that_does_not_fit(texts, size, reason):
+def test_impossible_size_raises(texts, size, reason):
     with pytest.raises(ValueError, match=f"no subword model of {size} tokens: .*{reason}"):
         train_subwords(texts, size)
 
@@ -52,11 +52,25 @@ def test_model_from_a_file(encoder, tmp_path):
     assert SubwordEncoder(str(path)).vocabulary == encoder.vocabulary
 
 
-def test_no_model(tmp_path):
+def test_missing_model_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.model: no such subword model"):
         SubwordEncoder(tmp_path / "none.model")
-    with pytest.raises(ValueError, match="not a sentencepiece model"):
-        SubwordEncoder(b"nonsense")
+    for damaged in (b"nonsense", b""):
+        with pytest.raises(ValueError, match="not a sentencepiece model, or damaged"):
+            SubwordEncoder(damaged)
+    with pytest.raises(ValueError, match="text_encoder, model: 5; the file of"):
+        SubwordEncoder(5)
+
+
+def test_damaged_model_is_named(encoder, tmp_path):
+    encoder.save(tmp_path)
+    path = tmp_path / "subwords.model"
+    path.write_bytes(encoder.proto[: len(encoder.proto) // 2])
+    with pytest.raises(ValueError, match=r"subwords\.model: .*damaged"):
+        load_text_encoder(tmp_path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"subwords\.model: no such subword model"):
+        load_text_encoder(tmp_path)
 
 
 def test_save_and_load(encoder, tmp_path):

@@ -15,32 +15,33 @@ from src.transforms.chain import Chain, apply_to_item
 from tests.demo import sine
 
 OPTIONS = {
-    "AddNoise": [{}, {"manifest": "noise.jsonl"}],
+    "AddNoise": [{"manifest": "noise.jsonl"}],
+    "AddWhiteNoise": [{}],
     "Gain": [{}],
     "Clipping": [{}],
     "BandLimit": [{}],
     "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],
     "Pitch": [{}],
     "RoomResponse": [{}, {"manifest": "noise.jsonl"}],
-    "SpecAugment": [{"time_share": 0.4}],
-    "FrequencyWarp": [{"low": 1.05, "high": 1.2}],
-    "TimeWarp": [{"low": 1.1, "high": 1.3}],
+    "SpecAugment": [{"time_fraction": 0.4}],
+    "FrequencyWarp": [{"min_factor": 1.05, "max_factor": 1.2}],
+    "TimeWarp": [{"min_factor": 1.1, "max_factor": 1.3}],
     "LogMel": [
-        *({"normalization": kind} for kind in ("bands", "utterance", "none")),
-        {"preemphasis": 0.97, "symmetric_window": True, "whole_hops": True, "pad_to": 16},
+        *({"normalization": kind} for kind in ("per_feature", "all_features", "none")),
+        {"preemphasis": 0.97, "symmetric_window": True, "drop_last_frame": True, "pad_to": 16},
     ],
     "LogSpectrogram": [{}],
     "MFCC": [{}],
 }
 # NoisySpeech takes from an item's neighbours, Dither changes every item: they have own tests.
-OTHERS = ("RandomTransform", "Stretch", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither")
+OTHERS = ("RandomTransform", "Warp", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither")
 LENGTHS = [9000, 16000, 1000, 16000]
 
 
 def classes():
     for module in pkgutil.walk_packages(src.transforms.__path__, "src.transforms."):
-        found = importlib.import_module(module.name)
-        for name, kind in inspect.getmembers(found, inspect.isclass):
+        result = importlib.import_module(module.name)
+        for name, kind in inspect.getmembers(result, inspect.isclass):
             own = kind.__module__ == module.name and issubclass(kind, nn.Module)
             if own and name not in OTHERS:
                 yield name, kind
@@ -72,29 +73,29 @@ def items(key, seed=0):
         yield {"id": str(i), "seed": i + seed, key: 0.1 * torch.randn(shape)}
 
 
-def batch_of(found, key):
-    longest = max(item[key].shape[-1] for item in found)
+def batch_of(result, key):
+    longest = max(item[key].shape[-1] for item in result)
     return {
-        "id": [item["id"] for item in found],
-        "seed": torch.tensor([item["seed"] for item in found]),
+        "id": [item["id"] for item in result],
+        "seed": torch.tensor([item["seed"] for item in result]),
         key: torch.stack(
-            [nn.functional.pad(item[key], (0, longest - item[key].shape[-1])) for item in found]
+            [nn.functional.pad(item[key], (0, longest - item[key].shape[-1])) for item in result]
         ),
-        f"{key}_length": torch.tensor([item[key].shape[-1] for item in found]),
+        f"{key}_length": torch.tensor([item[key].shape[-1] for item in result]),
     }
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)
-def test_alone_beside_others_and_twice(make, kind, options):
+def test_independent_of_batch_and_deterministic(make, kind, options):
     chain = make(kind, options)
     key = getattr(kind, "key", "audio")
     out = key if issubclass(kind, RandomTransform) else "spectrogram"
-    found = list(items(key))
-    together = chain(**batch_of(found, key))
-    again = make(kind, options)(**batch_of(found, key))
+    result = list(items(key))
+    together = chain(**batch_of(result, key))
+    again = make(kind, options)(**batch_of(result, key))
     assert torch.equal(together[out], again[out])
     assert together[f"{out}_length"].dtype == torch.int64
-    for i, item in enumerate(found):
+    for i, item in enumerate(result):
         length = int(together[f"{out}_length"][i])
         alone = apply_to_item(chain, item)[out]
         if not options.get("pad_to"):
@@ -107,7 +108,7 @@ def test_alone_beside_others_and_twice(make, kind, options):
 @pytest.mark.parametrize(
     ("kind", "options"), [case for case in CASES if issubclass(case[0], RandomTransform)]
 )
-def test_another_seed_or_name_draws_otherwise(make, kind, options):
+def test_depends_on_seed_and_name(make, kind, options):
     key = kind.key
     chain = make(kind, options)
     batch = batch_of(list(items(key)), key)
@@ -117,7 +118,7 @@ def test_another_seed_or_name_draws_otherwise(make, kind, options):
         assert first.shape != other.shape or not torch.equal(first, other)
         renamed = Chain({"another": chain["it"]})(**batch)[key]
         assert first.shape != renamed.shape or not torch.equal(first, renamed)
-    never = kind(probability=0.0)(**batch)
+    never = kind(p=0.0)(**batch)
     assert never == {}
-    with pytest.raises(ValueError, match="probability 2"):
-        kind(probability=2)
+    with pytest.raises(ValueError, match=f"{kind.__name__}, p: 2; a number from 0 to 1"):
+        kind(p=2)

@@ -10,7 +10,7 @@ def dithered(seeds, lengths, amplitude=0.1):
     return Dither(amplitude)(**batch)["audio"]
 
 
-def test_normal_numbers():
+def test_noise_is_normal():
     noise = dithered([3], [200_000])[0] / 0.1
     assert noise.isfinite().all()
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
@@ -19,7 +19,7 @@ def test_normal_numbers():
     assert (noise[1:] * noise[:-1]).mean().item() == pytest.approx(0, abs=0.01)
 
 
-def test_alone_and_beside_others():
+def test_independent_of_batch():
     together = dithered([1, 2, 1], [1001, 400, 1000])
     assert torch.equal(together[1][:400], dithered([2], [400])[0])
     assert not together[1][400:].any()

@@ -3,7 +3,13 @@ import json
 import pytest
 import torch
 
-from src.transforms.wave.noisy_speech import NoisySpeech, Segment, cut, gather, place
+from src.transforms.wave.noisy_speech import (
+    NoisySpeech,
+    Segment,
+    gather_segments,
+    place_pieces,
+    split_length,
+)
 from src.utils.random import generator
 from tests.demo import sine
 
@@ -37,34 +43,41 @@ def changed_part(clean, noisy):
     return int(where.min()), int(where.max()) + 1
 
 
-def test_clean_audio_stays_and_lengths_stay(noises):
+def test_clean_audio_and_lengths_are_unchanged(noises):
     given = batch()
     before = given["audio"].clone()
-    found = NoisySpeech(noises, probability=1.0)(**given)
+    result = NoisySpeech(noises, p=1.0)(**given)
     assert torch.equal(given["audio"], before)
-    assert torch.equal(found["noisy_audio_length"], given["audio_length"])
+    assert torch.equal(result["noisy_audio_length"], given["audio_length"])
     for i, length in enumerate(LENGTHS):
-        start, end = changed_part(before[i], found["noisy_audio"][i])
+        start, end = changed_part(before[i], result["noisy_audio"][i])
         assert 0 <= start < end <= length
         assert end - start == pytest.approx(length / 2, abs=5)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_energy_ratio_is_over_the_whole_utterance(noises, share):
-    options = {"noise_low": 3.0, "noise_high": 3.0, "speech_low": -2.0, "speech_high": -2.0}
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_energy_ratio_over_utterance(noises, fraction):
+    options = {
+        "min_noise_snr_db": 3.0,
+        "max_noise_snr_db": 3.0,
+        "min_speech_snr_db": -2.0,
+        "max_speech_snr_db": -2.0,
+    }
     given = batch()
-    found = NoisySpeech(noises, probability=1.0, noise_share=share, **options)(**given)
-    added = found["noisy_audio"] - given["audio"]
+    result = NoisySpeech(noises, p=1.0, noise_fraction=fraction, **options)(**given)
+    added = result["noisy_audio"] - given["audio"]
     ratio = 10 * torch.log10(given["audio"].square().sum(1) / added.square().sum(1))
-    torch.testing.assert_close(ratio, torch.full((4,), 3.0 if share else -2.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        ratio, torch.full((4,), 3.0 if fraction else -2.0), atol=1e-3, rtol=0
+    )
 
 
-def test_speech_is_another_speakers():
+def test_interfering_speech_is_of_another_speaker():
     given = batch()
-    found = NoisySpeech(None, probability=1.0, speech_low=0.0, speech_high=0.0)(**given)
-    added = found["noisy_audio"] - given["audio"]
+    result = NoisySpeech(None, p=1.0, min_speech_snr_db=0.0, max_speech_snr_db=0.0)(**given)
+    added = result["noisy_audio"] - given["audio"]
     for i, speaker in enumerate(given["speaker"]):
-        start, end = changed_part(given["audio"][i], found["noisy_audio"][i])
+        start, end = changed_part(given["audio"][i], result["noisy_audio"][i])
         piece = added[i, start:end] / added[i, start:end].norm()
         best = {j: max(matches(piece, given["audio"][j, : LENGTHS[j]])) for j in range(4) if j != i}
         source = max(best, key=best.get)
@@ -80,38 +93,38 @@ def matches(piece, other):
     yield from ((windows @ piece) / windows.norm(dim=1).clamp(min=1e-9)).tolist()
 
 
-def test_alone_an_utterance_gets_noise_or_nothing(noises):
+def test_single_utterance_has_no_interfering_speech(noises):
     alone = {k: v[:1] for k, v in batch().items()}
-    assert NoisySpeech(None, probability=1.0)(**alone)["noisy_audio"] is alone["audio"]
-    found = NoisySpeech(noises, probability=1.0, noise_share=0.0)(**alone)
-    assert not torch.equal(found["noisy_audio"], alone["audio"])
+    assert NoisySpeech(None, p=1.0)(**alone)["noisy_audio"] is alone["audio"]
+    result = NoisySpeech(noises, p=1.0, noise_fraction=0.0)(**alone)
+    assert not torch.equal(result["noisy_audio"], alone["audio"])
 
 
-def test_what_is_not_chosen_stays_as_it_is(noises):
+def test_unselected_items_are_unchanged(noises):
     given = batch()
-    found = NoisySpeech(noises, probability=0.0)(**given)
-    assert found["noisy_audio"] is given["audio"]
+    result = NoisySpeech(noises, p=0.0)(**given)
+    assert result["noisy_audio"] is given["audio"]
     chosen = 0
     for seed in range(0, 400, 4):
         given = batch(seed)
-        found = NoisySpeech(noises, probability=0.5)(**given)["noisy_audio"]
-        chosen += sum(not torch.equal(a, b) for a, b in zip(found, given["audio"], strict=True))
+        result = NoisySpeech(noises, p=0.5)(**given)["noisy_audio"]
+        chosen += sum(not torch.equal(a, b) for a, b in zip(result, given["audio"], strict=True))
     assert chosen / 400 == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_same_seeds_give_the_same(noises):
-    make = NoisySpeech(noises, probability=1.0, segments=3, speakers=2)
+def test_deterministic_given_seeds(noises):
+    make = NoisySpeech(noises, p=1.0, max_segments=3, max_speakers=2)
     first, second = make(**batch())["noisy_audio"], make(**batch())["noisy_audio"]
     assert torch.equal(first, second)
     assert not torch.equal(first, make(**batch(seed=9))["noisy_audio"])
 
 
-def test_silence_is_not_divided_by(noises):
-    found = NoisySpeech(noises, probability=1.0)(**batch(silent=True))
-    assert not found["noisy_audio"].any()
+def test_silence_is_handled(noises):
+    result = NoisySpeech(noises, p=1.0)(**batch(silent=True))
+    assert not result["noisy_audio"].any()
 
 
-def test_the_fast_gather_is_the_plain_loop():
+def test_gather_equals_loop():
     draw = torch.Generator().manual_seed(0)
     pool = torch.randn(500, generator=draw)
     segments = [
@@ -123,24 +136,20 @@ def test_the_fast_gather_is_the_plain_loop():
         for s in own:
             for t in range(s.length):
                 row[s.start + t] += pool[s.source + (s.offset + t) % s.source_length]
-    assert torch.equal(gather(pool, segments, 100), plain)
+    assert torch.equal(gather_segments(pool, segments, 100), plain)
 
 
-def test_pieces_are_apart_and_in_order():
+def test_segments_are_ordered_and_disjoint():
     for seed in range(50):
         source = generator(seed)
-        pieces = cut(1000, 4, source)
+        pieces = split_length(1000, 4, source)
         assert sum(pieces) == 1000 and min(pieces) >= 1
-        starts = place(pieces, 1500, source)
+        starts = place_pieces(pieces, 1500, source)
         ends = [start + size for start, size in zip(starts, pieces, strict=True)]
         assert starts[0] >= 0 and ends[-1] <= 1500
         assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
 
 
-def test_bad_options():
-    with pytest.raises(ValueError, match="probability 2"):
-        NoisySpeech(probability=2.0)
-    with pytest.raises(ValueError, match=r"share 0.8 to 0.2"):
-        NoisySpeech(share_low=0.8, share_high=0.2)
-    with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
-        NoisySpeech("nowhere.jsonl", probability=1.0)(**batch())
+def test_missing_manifest_is_named():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl"):
+        NoisySpeech("nowhere.jsonl", p=1.0)(**batch())

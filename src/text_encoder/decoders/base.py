@@ -1,4 +1,4 @@
-"""What a CTC decoder is."""
+"""Base class of CTC decoders."""
 
 from abc import ABC, abstractmethod
 
@@ -10,7 +10,7 @@ BLANK = 0
 
 
 class CTCDecoder(ABC):
-    """Turns the log-probabilities of frames into token ids."""
+    """Converts frame-wise log-probabilities to token ids."""
 
     @abstractmethod
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
@@ -18,8 +18,8 @@ class CTCDecoder(ABC):
 
         Args:
             log_probs: [B, T, V], natural logarithms; token 0 is the blank.
-            log_probs_length: [B], frames of each utterance; later ones are not looked at.
+            log_probs_length: [B], in frames; later frames are ignored.
         """
 
     def set_text_encoder(self, text_encoder: TextEncoder) -> None:  # noqa: B027
-        """Learn how tokens make words; called once by the task, for decoders that need it."""
+        """Set the text encoder; called once by the task, for decoders that need the vocabulary."""

@@ -1,7 +1,9 @@
-"""Back-off n-gram language models of words, and the ARPA files that hold them."""
+"""Word n-gram language models with back-off, in ARPA files."""
 
 import gzip
 import math
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -9,16 +11,16 @@ from typing import TextIO
 from src.utils.files import write_beside
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
-NEVER = -99.0  # log10 of what can't be, as ARPA files write it
+LOG_ZERO = -99.0  # log10 of probability 0 in ARPA files
+SECTION = re.compile(r"\\([1-9][0-9]?)-grams:")
 
 Words = tuple[str, ...]
 
 
 class NgramModel:
-    """Probabilities of words after others, with back-off (Katz, 1987).
+    """N-gram language model with back-off (Katz, 1987).
 
-    A word that the model doesn't know has the probability of <unk>; a model without <unk> gives
-    it 10^-99.
+    Unknown words have the probability of <unk>, or 10^-99 if the model has no <unk>.
 
     Args:
         ngrams: words -> (log10 probability, log10 back-off weight).
@@ -27,8 +29,8 @@ class NgramModel:
         ValueError: there are no n-grams.
 
     Attributes:
-        order: words of the longest n-gram.
-        start: the context at the start of a sentence.
+        order: length of the longest n-grams in words.
+        start: context at the start of a sentence.
     """
 
     def __init__(self, ngrams: dict[Words, tuple[float, float]]):
@@ -43,20 +45,23 @@ class NgramModel:
         """Read an ARPA file, plain or gzipped (.gz).
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: a line isn't an n-gram, or there are none; names file and line.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is damaged, or a line is not an n-gram; names file and line.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such language model.")
-        with open_text(path, "rt") as file:
-            ngrams = dict(read_ngrams(file, path))
+        try:
+            with open_text(path, "rt") as file:
+                ngrams = dict(read_ngrams(file, path))
+        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not readable as an ARPA file ({error}).") from None
         if not ngrams:
             raise ValueError(f"{path}: holds no n-grams; not an ARPA file?")
         return cls(ngrams)
 
     def write_arpa(self, path: Path) -> None:
-        """Write an ARPA file, gzipped if its name ends in .gz."""
+        """Write an ARPA file, gzipped if the name ends in .gz."""
         orders = range(1, self.order + 1)
         by_order = {n: sorted(w for w in self.ngrams if len(w) == n) for n in orders}
         with write_beside(path) as beside, open_text(beside, "wt", path.suffix) as file:
@@ -68,40 +73,40 @@ class NgramModel:
             file.write("\n\\end\\\n")
 
     def to_line(self, words: Words) -> str:
-        """An n-gram as a line of an ARPA file; the longest ones have no back-off weight."""
+        """The ARPA line of an n-gram; n-grams of the highest order have no back-off weight."""
         log_p, backoff = self.ngrams[words]
         weight = "" if len(words) == self.order else f"\t{backoff:.7g}"
         return f"{log_p:.7g}\t{' '.join(words)}{weight}\n"
 
     def log_prob(self, word: str, context: Words) -> float:
-        """Natural logarithm of p(word | context)."""
+        """Natural logarithm of p(word | context), with back-off."""
         if (word,) not in self.ngrams:
             word = UNKNOWN
-        return math.log(10) * self.backed_off(word, context)
+        return math.log(10) * self.log10_prob(word, context)
 
-    def backed_off(self, word: str, context: Words) -> float:
-        """log10 by the longest n-gram there is, with the weights on the way down to it."""
+    def log10_prob(self, word: str, context: Words) -> float:
+        """log10 p(word | context): the longest known n-gram plus the back-off weights."""
         weight = 0.0
         for start in range(len(context) + 1):
-            found = self.ngrams.get((*context[start:], word))
-            if found is not None:
-                return weight + found[0]
+            ngram = self.ngrams.get((*context[start:], word))
+            if ngram is not None:
+                return weight + ngram[0]
             weight += self.ngrams.get(context[start:], (0.0, 0.0))[1]
-        return NEVER
+        return LOG_ZERO
 
     def extend(self, context: Words, word: str) -> Words:
-        """The context after one more word, no longer than the model looks back."""
+        """The context after one more word, truncated to order - 1 words."""
         if self.order == 1:
             return ()
         known = word if (word,) in self.ngrams else UNKNOWN
         return (*context, known)[1 - self.order :]
 
     def end_log_prob(self, context: Words) -> float:
-        """Natural logarithm of the probability that the sentence ends after a context."""
+        """Natural logarithm of p(</s> | context)."""
         return self.log_prob(END, context)
 
     def sentence_log_prob(self, words: Sequence[str]) -> float:
-        """Natural logarithm of p(words and the end | start)."""
+        """Natural logarithm of p(words, </s> | <s>)."""
         context, total = self.start, 0.0
         for word in words:
             total += self.log_prob(word, context)
@@ -110,18 +115,19 @@ class NgramModel:
 
 
 def open_text(path: Path, mode: str, suffix: str | None = None) -> TextIO:
-    """A text file, gzipped if its name, or the suffix given, says so."""
+    """Open a UTF-8 text file, through gzip if the suffix (by default the file's) is .gz."""
     opener = gzip.open if (suffix or path.suffix) == ".gz" else open
     return opener(path, mode, encoding="utf-8")  # type: ignore[operator, return-value]
 
 
 def read_ngrams(file: TextIO, path: Path) -> Iterator[tuple[Words, tuple[float, float]]]:
-    """The n-grams of an ARPA file; what stands before the first section is a header."""
+    """The n-grams of an ARPA file; lines before the first section are ignored."""
     order = 0
     for number, line in enumerate(file, start=1):
         line = line.strip()
-        if line.startswith("\\") and line.endswith("-grams:"):
-            order = int(line[1 : -len("-grams:")])
+        section = SECTION.fullmatch(line)
+        if section:
+            order = int(section[1])
         elif line == "\\end\\":
             return
         elif order and line:
@@ -129,12 +135,17 @@ def read_ngrams(file: TextIO, path: Path) -> Iterator[tuple[Words, tuple[float, 
 
 
 def parse(line: str, order: int, place: str) -> tuple[Words, tuple[float, float]]:
-    """One line: log10 probability, words, and a back-off weight if there is one."""
+    """Parse a line: log10 probability, words, optional log10 back-off weight.
+
+    Raises:
+        ValueError: the line is not an n-gram of this order; names the place.
+    """
     log_p, *words = line.split()
     try:
         backoff = float(words.pop()) if len(words) == order + 1 else 0.0
-        if len(words) != order:
+        values = (float(log_p), backoff)
+        if len(words) != order or not all(map(math.isfinite, values)):
             raise ValueError
-        return tuple(words), (float(log_p), backoff)
+        return tuple(words), values
     except ValueError:
         raise ValueError(f"{place}: '{line}' is no {order}-gram.") from None

@@ -1,33 +1,40 @@
-"""N-gram language models from texts."""
+"""Estimation of n-gram language models from texts."""
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from src.text_encoder.decoders.ngram import END, NEVER, START, UNKNOWN, NgramModel, Words
+from src.text_encoder.decoders.ngram import (
+    END,
+    LOG_ZERO,
+    START,
+    UNKNOWN,
+    NgramModel,
+    Words,
+)
+from src.utils.options import check_whole
 
-Followers = dict[Words, Counter[str]]  # context -> how often each word comes after it
+Followers = dict[Words, Counter[str]]  # context -> counts of the words that follow it
 
 
 def train_ngram(sentences: Iterable[str], order: int) -> NgramModel:
-    """A model with interpolated Witten-Bell smoothing (Witten and Bell, 1991).
+    """Train an n-gram model with interpolated Witten-Bell smoothing (Witten and Bell, 1991).
 
-    p(w | h) = (c(h w) + t(h) p(w | h')) / (c(h) + t(h)), where c counts, t(h) is the number of
-    different words seen after h, and h' is h without its first word. Below the single words is
-    the uniform distribution over the words, the end of a sentence and one unknown word.
+    p(w | h) = (c(h w) + t(h) p(w | h')) / (c(h) + t(h)), where c is a count, t(h) the number of
+    different words observed after h, and h' is h without its first word. Unigrams are
+    interpolated with the uniform distribution over all words, </s> and <unk>.
 
     Args:
         sentences: normalised, words separated by spaces.
-        order: words of the longest n-gram.
+        order: length of the longest n-grams in words.
 
     Raises:
-        ValueError: no sentences, or an order below 1.
+        ValueError: there are no sentences, or the order is not a whole number above 0.
     """
-    if order < 1:
-        raise ValueError(f"language model: the order is {order}, wanted 1 or more.")
+    check_whole("language model, order", order)
     followers = count_followers(sentences, order)
     if not followers:
-        raise ValueError("language model: there are no sentences to learn from.")
+        raise ValueError("language model: there are no sentences to train on.")
     uniform = 1 / (len(followers[()]) + 1)
     probability: dict[Words, float] = {}
     for context in sorted(followers, key=len):
@@ -40,7 +47,7 @@ def train_ngram(sentences: Iterable[str], order: int) -> NgramModel:
 
 
 def count_followers(sentences: Iterable[str], order: int) -> Followers:
-    """How often each word, or the end, follows each context of up to order - 1 words."""
+    """Counts of the words, and of </s>, that follow each context of up to order - 1 words."""
     followers: Followers = defaultdict(Counter)
     for sentence in sentences:
         words = [START, *sentence.split(), END]
@@ -51,9 +58,9 @@ def count_followers(sentences: Iterable[str], order: int) -> Followers:
 
 
 def to_model(probability: dict[Words, float], followers: Followers) -> NgramModel:
-    """Logarithms, and the weights t(h) / (c(h) + t(h)) for words not seen after h."""
+    """A model of log-probabilities with the back-off weights t(h) / (c(h) + t(h))."""
     ngrams = {words: (math.log10(p), 0.0) for words, p in probability.items()}
-    ngrams[(START,)] = (NEVER, 0.0)
+    ngrams[(START,)] = (LOG_ZERO, 0.0)
     for context, seen in followers.items():
         if context:
             weight = len(seen) / (seen.total() + len(seen))

@@ -1,43 +1,43 @@
-"""Prefixes as numbers."""
+"""Token sequences as integer nodes of a trie."""
 
 import numpy as np
 
 
 class PrefixTrie:
-    """Gives each sequence of tokens one number, however often it is dropped and found again.
+    """Maps each token sequence to one node, also if it is reached repeatedly.
 
     Args:
-        n_roots: empty prefixes, numbered from 0: one for each utterance.
-        n_tokens: size of the vocabulary.
+        n_roots: number of empty prefixes (nodes 0 to n_roots - 1), one per utterance.
+        vocab_size: number of tokens.
     """
 
-    def __init__(self, n_roots: int, n_tokens: int):
-        self.n_roots, self.n_tokens = n_roots, n_tokens
-        self.nodes: dict[int, int] = {}  # parent * n_tokens + token -> node
-        self.keys: list[int] = []  # the same, by node
+    def __init__(self, n_roots: int, vocab_size: int):
+        self.n_roots, self.vocab_size = n_roots, vocab_size
+        self.nodes: dict[int, int] = {}  # parent * vocab_size + token -> node
+        self.keys: list[int] = []  # parent * vocab_size + token, by node - n_roots
 
     def extend(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The prefixes that are one token longer: parents [N], tokens [N] -> [N]."""
-        found = []
-        for key in (parents * self.n_tokens + tokens).tolist():
+        """Nodes [N] of the prefixes `parents` [N] extended by one token each, `tokens` [N]."""
+        nodes = []
+        for key in (parents * self.vocab_size + tokens).tolist():
             node = self.nodes.get(key)
             if node is None:
                 node = self.nodes[key] = self.n_roots + len(self.keys)
                 self.keys.append(key)
-            found.append(node)
-        return np.array(found, dtype=np.int64)
+            nodes.append(node)
+        return np.array(nodes, dtype=np.int64)
 
     def origin(self, node: int) -> tuple[int, int]:
-        """Parent and last token of a prefix that isn't empty."""
-        return divmod(self.keys[node - self.n_roots], self.n_tokens)
+        """Parent node and last token of a non-empty prefix."""
+        return divmod(self.keys[node - self.n_roots], self.vocab_size)
 
     def tokens(self, node: int) -> list[int]:
-        """All tokens of a prefix."""
-        found = []
+        """All token ids of a prefix."""
+        tokens = []
         while node >= self.n_roots:
             node, token = self.origin(node)
-            found.append(token)
-        return found[::-1]
+            tokens.append(token)
+        return tokens[::-1]
 
     def __len__(self) -> int:
         return self.n_roots + len(self.keys)

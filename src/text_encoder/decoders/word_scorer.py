@@ -1,4 +1,4 @@
-"""What words add to the score of a prefix in a beam search."""
+"""Word-level language model scores in a prefix beam search."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from src.text_encoder.decoders.prefix_trie import PrefixTrie
 
 @dataclass(frozen=True)
 class WordState:
-    """A prefix as words.
+    """A prefix, split into words.
 
     Attributes:
-        context: the words that ended, as far back as the language model looks.
-        letters: of the word under way.
-        bonus: what that word earns if it ends here.
+        context: the last complete words, as many as the language model conditions on.
+        letters: of the incomplete last word.
+        bonus: score of the last word if it is complete here.
     """
 
     context: tuple[str, ...]
@@ -25,15 +25,15 @@ class WordState:
 
 
 class WordScorer:
-    """Each word that ends earns alpha * log p(word | words before) + beta.
+    """Scores each complete word with alpha * log p(word | previous words) + beta.
 
     Args:
-        model: of words.
-        vocabulary: the tokens by id; one that starts with a space, or the sign for it in
-            subwords, ends the word under way.
+        model: word n-gram language model.
+        vocabulary: tokens in the order of their ids. A token that starts with a space (or its
+            subword symbol) completes the previous word.
         trie: of the prefixes.
         alpha: weight of the language model.
-        beta: added for each word.
+        beta: added per word.
 
     Attributes:
         starts_word: [V], whether a token starts with a space.
@@ -51,17 +51,17 @@ class WordScorer:
         self.texts = [token.replace(WORD_START, " ") for token in vocabulary]
         self.starts_word = np.array([text.startswith(" ") for text in self.texts])
         start = WordState(model.start, "", 0.0)
-        self.states = [start] * trie.n_roots  # by node of the trie
+        self.states = [start] * trie.n_roots  # by trie node
 
     def bonus_of(self, nodes: np.ndarray) -> np.ndarray:
-        """What the word under way earns if it ends here; nodes [N] -> [N]."""
+        """Score [N] of the last word of each prefix if it is complete there; nodes [N]."""
         while len(self.states) < len(self.trie):
             parent, token = self.trie.origin(len(self.states))
             self.states.append(self.advance(self.states[parent], self.texts[token]))
         return np.array([self.states[node].bonus for node in nodes])
 
     def advance(self, state: WordState, text: str) -> WordState:
-        """The state after the text of one more token."""
+        """The state of a prefix extended by a token with this text."""
         context, letters = state.context, state.letters + text
         if text.startswith(" "):
             context, letters = self.after_word(state), text[1:]
@@ -71,10 +71,10 @@ class WordScorer:
         return WordState(context, letters, bonus)
 
     def after_word(self, state: WordState) -> tuple[str, ...]:
-        """The words that the model sees after the word under way, if there is one."""
+        """The language model context once the last word, if there is one, is complete."""
         return self.model.extend(state.context, state.letters) if state.letters else state.context
 
     def end_bonus_of(self, nodes: np.ndarray) -> np.ndarray:
-        """What the end of the sentence after the last word earns; nodes [N] -> [N]."""
+        """Score [N] of the end of the sentence after each prefix; nodes [N]."""
         contexts = [self.after_word(self.states[node]) for node in nodes]
         return np.array([self.alpha * self.model.end_log_prob(context) for context in contexts])

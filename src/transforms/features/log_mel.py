@@ -4,101 +4,124 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from src.transforms.features.normalize import normalize
+from src.transforms.features.normalize import NORMALIZATIONS, normalize
 from src.transforms.features.stft import PowerSpectrogram
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_choice, check_number, check_whole
 
-GUARD = 2.0**-24  # added before the logarithm
+LOG_OFFSET = 2.0**-24  # added to the energies before the logarithm
 
 
 class LogMel(nn.Module):
-    """Logarithm of the energy in mel bands.
+    """Logarithm of the energies of a mel filterbank (Slaney's scale and area normalisation).
 
-    With `preemphasis=0.97, symmetric_window=True, whole_hops=True, pad_to=16` it is the front end
-    of NVIDIA's NeMo.
+    With `preemphasis=0.97, symmetric_window=True, drop_last_frame=True, pad_to=16` it computes
+    the features of NVIDIA NeMo's AudioToMelSpectrogramPreprocessor.
 
     Args:
         sample_rate: in Hz.
-        n_fft: points of the Fourier transform.
-        window: in samples.
-        hop: in samples.
-        n_mels: bands.
-        f_min, f_max: edges of the lowest and the highest band, in Hz; None: half the rate.
-        normalization: `bands` (each band to mean 0, deviation 1 over the utterance), `utterance`
-            (all of it together) or `none`.
-        preemphasis: share of the sample before that is taken off each sample.
-        symmetric_window: whether the Hann window ends as it begins, with 0.
-        whole_hops: one frame for each whole hop, without the one around the end of the audio.
-        pad_to: the padded time axis becomes a multiple of so many frames; lengths stay.
+        n_fft: size of the Fourier transform.
+        win_length: window size in samples.
+        hop_length: distance between frames in samples.
+        n_mels: number of mel bins.
+        f_min: lower edge of the first filter in Hz.
+        f_max: upper edge of the last filter in Hz; None: sample_rate / 2.
+        normalization: zero mean and unit deviation over each utterance: `per_feature` (each bin
+            separately), `all_features` (all bins together) or `none`.
+        preemphasis: coefficient of the filter x[t] - preemphasis * x[t - 1]; 0 disables it.
+        symmetric_window: use a symmetric Hann window instead of a periodic one.
+        drop_last_frame: T // hop_length frames instead of T // hop_length + 1.
+        pad_to: zero-pad the time axis to a multiple of this number of frames; lengths are not
+            changed. 0 disables it.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    bands: Tensor
+    filterbank: Tensor
 
     def __init__(
         self,
         sample_rate: int = 16000,
         n_fft: int = 512,
-        window: int = 400,
-        hop: int = 160,
+        win_length: int = 400,
+        hop_length: int = 160,
         n_mels: int = 80,
         f_min: float = 0.0,
         f_max: float | None = None,
-        normalization: str = "bands",
+        normalization: str = "per_feature",
         preemphasis: float = 0.0,
         symmetric_window: bool = False,
-        whole_hops: bool = False,
+        drop_last_frame: bool = False,
         pad_to: int = 0,
     ):
         super().__init__()
-        self.power = PowerSpectrogram(n_fft, window, hop, symmetric_window)
-        bands = melscale_fbanks(
-            n_fft // 2 + 1, f_min, f_max or sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
+        check_whole("features, sample_rate", sample_rate)
+        check_whole("features, n_mels", n_mels)
+        check_number("features, f_max", f_max, 0, sample_rate / 2, optional=True)
+        f_top = f_max or sample_rate / 2
+        check_number("features, f_min", f_min, 0, f_top, inclusive=True)
+        check_choice("features, normalization", normalization, NORMALIZATIONS)
+        check_number("features, preemphasis", preemphasis, 0, 1, inclusive=True)
+        check_whole("features, pad_to", pad_to, low=0)
+        self.power = PowerSpectrogram(n_fft, win_length, hop_length, symmetric_window)
+        filterbank = melscale_fbanks(
+            n_fft // 2 + 1, f_min, f_top, n_mels, sample_rate, "slaney", "slaney"
         )
-        self.register_buffer("bands", bands.T.contiguous(), persistent=False)
+        self.register_buffer("filterbank", filterbank.T.contiguous(), persistent=False)
         self.sample_rate, self.n_mels, self.normalization = sample_rate, n_mels, normalization
         self.f_min, self.f_max = f_min, f_max
-        self.symmetric_window = symmetric_window
-        self.preemphasis, self.dropped, self.pad_to = preemphasis, int(whole_hops), pad_to
+        self.symmetric_window, self.drop_last_frame = symmetric_window, drop_last_frame
+        self.preemphasis, self.pad_to = preemphasis, pad_to
 
     def output_length(self, samples):
-        """Frames of so many samples (an int, array or tensor)."""
-        return self.power.output_length(samples) - self.dropped
+        """Number of frames for a number of samples (int, array or tensor)."""
+        return self.power.output_length(samples) - int(self.drop_last_frame)
 
     @torch.no_grad()
     def forward(
         self, audio: Tensor, audio_length: Tensor, noisy_audio: Tensor | None = None, **_
     ) -> dict[str, Tensor]:
-        """The spectrogram [B, n_mels, frames] and its lengths [B]; zeros beyond them.
+        """Log-mel spectrogram of a batch, and of its noisy version where there is one.
 
         Args:
             audio: [B, T].
-            audio_length: [B].
-            noisy_audio: the same with something mixed in, which gives a `noisy_spectrogram`.
-        """
-        mel, length = self.mel(audio, audio_length)
-        found = {"spectrogram": mel, "spectrogram_length": length}
-        if noisy_audio is not None:
-            noisy = mel if noisy_audio is audio else self.mel(noisy_audio, audio_length)[0]
-            found |= {"noisy_spectrogram": noisy, "noisy_spectrogram_length": length}
-        return found
+            audio_length: [B], in samples.
+            noisy_audio: [B, T], the audio with noise or other speech mixed in, of equal lengths.
 
-    def mel(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
-        """The spectrogram and its lengths."""
+        Returns:
+            `spectrogram` [B, n_mels, frames], zero beyond `spectrogram_length` [B]; with
+            `noisy_audio` also `noisy_spectrogram` and `noisy_spectrogram_length`.
+        """
+        mel, length = self.log_mel(audio, audio_length)
+        features = {"spectrogram": mel, "spectrogram_length": length}
+        if noisy_audio is not None:
+            noisy = mel if noisy_audio is audio else self.log_mel(noisy_audio, audio_length)[0]
+            features |= {"noisy_spectrogram": noisy, "noisy_spectrogram_length": length}
+        return features
+
+    def log_mel(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mel spectrogram [B, n_mels, frames] and its lengths [B] in frames.
+
+        Args:
+            audio: [B, T].
+            audio_length: [B], in samples.
+        """
         with torch.autocast(audio.device.type, enabled=False):
-            audio = self.emphasise(audio.float(), audio_length)
+            audio = self.preemphasise(audio.float(), audio_length)
             power, length = self.power(audio, audio_length)
-            mel = torch.log(self.bands @ power + GUARD)
-            length = length - self.dropped
-            mask = valid(length, mel.shape[-1]).unsqueeze(1)
+            mel = torch.log(self.filterbank @ power + LOG_OFFSET)
+            length = length - int(self.drop_last_frame)
+            mask = ~padding_mask(length, mel.shape[-1]).unsqueeze(1)
             mel = normalize(mel, mask, self.normalization) * mask
         if self.pad_to:
             mel = nn.functional.pad(mel, (0, -mel.shape[-1] % self.pad_to))
         return mel, length
 
-    def emphasise(self, audio: Tensor, length: Tensor) -> Tensor:
-        """Pre-emphasis of each utterance's own samples."""
+    def preemphasise(self, audio: Tensor, audio_length: Tensor) -> Tensor:
+        """Apply the pre-emphasis filter to audio [B, T] with its padding set to zero."""
         if not self.preemphasis:
             return audio
-        audio = audio * valid(length, audio.shape[-1])
-        before = nn.functional.pad(audio[:, :-1], (1, 0))
-        return audio - self.preemphasis * before
+        audio = audio * ~padding_mask(audio_length, audio.shape[-1])
+        previous = nn.functional.pad(audio[:, :-1], (1, 0))
+        return audio - self.preemphasis * previous

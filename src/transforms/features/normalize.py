@@ -1,27 +1,27 @@
-"""Mean 0 and deviation 1, over the valid frames of each utterance."""
+"""Mean and variance normalisation of spectrograms."""
 
 from torch import Tensor
 
 EPSILON = 1e-5
+NORMALIZATIONS = ("per_feature", "all_features", "none")
 
 
 def normalize(spectrogram: Tensor, mask: Tensor, kind: str) -> Tensor:
-    """Normalise each utterance by itself.
+    """Normalise each utterance to zero mean and unit standard deviation over its own frames.
 
     Args:
         spectrogram: [B, F, T].
-        mask: [B, 1, T], True at valid frames.
-        kind: `bands` (each band for itself), `utterance` (all bands together) or `none`.
+        mask: [B, 1, T], True at the frames of the utterance, False at padded frames.
+        kind: `per_feature` (separate statistics for each feature bin), `all_features` (common
+            statistics of all bins) or `none`.
 
-    Raises:
-        ValueError: `kind` is something else.
+    Returns:
+        [B, F, T]; padded frames are zero unless `kind` is `none`.
     """
     if kind == "none":
         return spectrogram
-    if kind not in ("bands", "utterance"):
-        raise ValueError(f"features: normalization '{kind}' is none of bands, utterance, none.")
-    axes = (2,) if kind == "bands" else (1, 2)
-    count = mask.sum(2, keepdim=True) * (1 if kind == "bands" else spectrogram.shape[1])
+    axes = (2,) if kind == "per_feature" else (1, 2)
+    count = mask.sum(2, keepdim=True) * (1 if kind == "per_feature" else spectrogram.shape[1])
     mean = (spectrogram * mask).sum(axes, keepdim=True) / count.clamp(min=1)
     centred = (spectrogram - mean) * mask
     variance = centred.square().sum(axes, keepdim=True) / (count - 1).clamp(min=1)

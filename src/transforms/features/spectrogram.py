@@ -1,42 +1,52 @@
-"""Linear spectrograms, as Deep Speech 2 has them (arXiv 1512.02595)."""
+"""Linear-frequency log spectrograms, the input of Deep Speech 2 (arXiv 1512.02595)."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.transforms.features.normalize import normalize
+from src.transforms.features.normalize import NORMALIZATIONS, normalize
 from src.transforms.features.stft import PowerSpectrogram
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_choice
 
 
 class LogSpectrogram(nn.Module):
-    """log(1 + magnitude) at linear frequencies.
+    """log(1 + magnitude) of the short-time Fourier transform.
 
     Args:
-        n_fft: points of the Fourier transform; n_fft // 2 + 1 bins come out.
-        window: in samples.
-        hop: in samples.
-        normalization: `bands`, `utterance` or `none`, as for `LogMel`.
+        n_fft: size of the Fourier transform; the spectrogram has n_fft // 2 + 1 bins.
+        win_length: window size in samples.
+        hop_length: distance between frames in samples.
+        normalization: zero mean and unit deviation over each utterance: `per_feature` (each bin
+            separately), `all_features` (all bins together) or `none`.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     def __init__(
-        self, n_fft: int = 320, window: int = 320, hop: int = 160, normalization: str = "utterance"
+        self,
+        n_fft: int = 320,
+        win_length: int = 320,
+        hop_length: int = 160,
+        normalization: str = "all_features",
     ):
         super().__init__()
-        self.power = PowerSpectrogram(n_fft, window, hop)
+        check_choice("features, normalization", normalization, NORMALIZATIONS)
+        self.power = PowerSpectrogram(n_fft, win_length, hop_length)
         self.normalization = normalization
 
     def output_length(self, samples):
-        """Frames of so many samples (an int, array or tensor)."""
+        """Number of frames for a number of samples (int, array or tensor)."""
         return self.power.output_length(samples)
 
     @torch.no_grad()
     def forward(
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:
-        """`spectrogram` [B, bins, frames] and its lengths; zeros beyond them."""
+        """`spectrogram` [B, n_fft // 2 + 1, frames], zero beyond `spectrogram_length` [B]."""
         with torch.autocast(audio.device.type, enabled=False):
             power, length = self.power(audio.float(), audio_length)
-            mask = valid(length, power.shape[-1]).unsqueeze(1)
+            mask = ~padding_mask(length, power.shape[-1]).unsqueeze(1)
             spectrogram = normalize(torch.log1p(power.sqrt()), mask, self.normalization)
         return {"spectrogram": spectrogram * mask, "spectrogram_length": length}

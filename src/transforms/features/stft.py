@@ -1,54 +1,59 @@
-"""The short-time Fourier transform that all features start from."""
+"""Short-time Fourier transform."""
 
 import torch
 from torch import Tensor, nn
 
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
+from src.utils.options import check_whole
 
 
 class PowerSpectrogram(nn.Module):
-    """Squared magnitude of the short-time Fourier transform.
+    """Squared magnitude of the short-time Fourier transform with a Hann window.
 
-    Frames are centred, with zeros beyond both ends of the utterance, so that an utterance looks
-    the same alone and beside a longer one. The window is a Hann window.
+    Frames are centred, and both ends of each utterance are zero-padded, so that the frames of
+    an utterance do not depend on the padding of the batch.
 
     Args:
-        n_fft: points of the transform.
-        window: in samples, at most n_fft.
-        hop: in samples.
-        symmetric: the window falls to zero at both ends, not at the first alone.
+        n_fft: size of the Fourier transform.
+        win_length: window size in samples, at most `n_fft`.
+        hop_length: distance between frames in samples.
+        symmetric: use a symmetric window (`torch.hann_window(periodic=False)`).
+
+    Raises:
+        ValueError: an argument is not a whole number above 0, or the window exceeds `n_fft`.
     """
 
     window: Tensor
 
-    def __init__(self, n_fft: int, window: int, hop: int, symmetric: bool = False):
+    def __init__(self, n_fft: int, win_length: int, hop_length: int, symmetric: bool = False):
         super().__init__()
-        if window > n_fft:
-            raise ValueError(f"features: window {window} is longer than n_fft {n_fft}.")
-        self.n_fft, self.window_length, self.hop = n_fft, window, hop
-        shape = torch.hann_window(window, periodic=not symmetric)
-        self.register_buffer("window", shape, persistent=False)
+        check_whole("features, n_fft", n_fft)
+        check_whole("features, win_length", win_length, high=n_fft)
+        check_whole("features, hop_length", hop_length)
+        self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
+        window = torch.hann_window(win_length, periodic=not symmetric)
+        self.register_buffer("window", window, persistent=False)
 
     def output_length(self, samples):
-        """Frames of so many samples (an int, array or tensor)."""
-        return samples // self.hop + 1
+        """Number of frames for a number of samples (int, array or tensor)."""
+        return samples // self.hop_length + 1
 
     def forward(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
-        """Power of each frame.
+        """Power spectrogram of each utterance.
 
         Args:
             audio: [B, T].
-            audio_length: [B].
+            audio_length: [B], in samples.
 
         Returns:
-            [B, n_fft // 2 + 1, frames] and the lengths in frames [B].
+            The spectrogram [B, n_fft // 2 + 1, frames] and the lengths [B] in frames.
         """
-        audio = audio * valid(audio_length, audio.shape[-1])
+        audio = audio * ~padding_mask(audio_length, audio.shape[-1])
         spectrum = torch.stft(
             audio,
             self.n_fft,
-            self.hop,
-            self.window_length,
+            self.hop_length,
+            self.win_length,
             self.window,
             center=True,
             pad_mode="constant",

@@ -1,73 +1,95 @@
-"""SpecAugment: bands of frequency and stretches of time are hidden (arXiv 1904.08779)."""
+"""SpecAugment: masking of frequency bands and time spans (arXiv 1904.08779)."""
 
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
+from src.utils.options import check_whole
 from src.utils.random import uniform
 
-Spans = list[tuple[float, float]]  # (start, width), each a share of what is left to place it in
+Spans = list[tuple[float, float]]  # (start as a fraction of the free positions, width)
 
 
 class SpecAugment(RandomTransform):
-    """Sets some bands and stretches of each spectrogram to 0, the mean after normalisation.
+    """Sets random frequency bands and time spans of each spectrogram to 0.
+
+    Zero is the mean of a normalised spectrogram. Mask widths are uniform from 0 to the maximum.
 
     Args:
-        frequency_masks: how many.
-        frequency_width: of one at most, in bins.
-        time_masks: how many.
-        time_width: of one at most, in frames.
-        time_share: of one at most, of the utterance.
-        probability: of changing an item.
+        n_freq_masks: number of frequency masks (mF in the paper).
+        freq_mask_param: maximum width of a frequency mask in bins (F).
+        n_time_masks: number of time masks (mT).
+        time_mask_param: maximum width of a time mask in frames (T).
+        time_fraction: maximum width of a time mask as a fraction of the utterance (p in the
+            paper).
+        p: probability of transforming an item.
+
+    Raises:
+        ValueError: a number or width of masks is not a whole number from 0, or a fraction or
+            probability is not in [0, 1].
     """
 
     key = "spectrogram"
 
     def __init__(
         self,
-        frequency_masks: int = 2,
-        frequency_width: int = 27,
-        time_masks: int = 10,
-        time_width: int = 40,
-        time_share: float = 0.05,
-        probability: float = 1.0,
+        n_freq_masks: int = 2,
+        freq_mask_param: int = 27,
+        n_time_masks: int = 10,
+        time_mask_param: int = 40,
+        time_fraction: float = 0.05,
+        p: float = 1.0,
     ):
-        super().__init__(probability)
-        self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
-        self.time_masks, self.time_width = time_masks, time_width
-        self.time_share = time_share
+        super().__init__(p)
+        check_whole("SpecAugment, n_freq_masks", n_freq_masks, 0)
+        check_whole("SpecAugment, freq_mask_param", freq_mask_param, 0)
+        check_whole("SpecAugment, n_time_masks", n_time_masks, 0)
+        check_whole("SpecAugment, time_mask_param", time_mask_param, 0)
+        self.check_number("time_fraction", time_fraction, 0, 1)
+        self.n_freq_masks, self.freq_mask_param = n_freq_masks, freq_mask_param
+        self.n_time_masks, self.time_mask_param = n_time_masks, time_mask_param
+        self.time_fraction = time_fraction
 
     def draw(self, generator: torch.Generator, length: int) -> tuple[Spans, Spans]:
-        """Where the masks lie: shares of the room there is."""
-        longest = min(self.time_width, int(self.time_share * length))
-        frequency = spans(generator, self.frequency_masks, self.frequency_width)
-        return frequency, spans(generator, self.time_masks, longest)
+        """Relative positions and widths of the frequency and the time masks of one item."""
+        max_width = min(self.time_mask_param, int(self.time_fraction * length))
+        frequency = draw_spans(generator, self.n_freq_masks, self.freq_mask_param)
+        return frequency, draw_spans(generator, self.n_time_masks, max_width)
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
-        """Hide what was drawn."""
+        """Mask each item; [b, F, T] and unchanged lengths [b]."""
         bins, frames = value.shape[1:]
-        rows = torch.full_like(length, bins)
-        hidden_bins = covered([f for f, _ in drawn], rows, bins)
-        hidden_frames = covered([t for _, t in drawn], length, frames)
-        hidden = hidden_bins.unsqueeze(2) | hidden_frames.unsqueeze(1)
-        return value.masked_fill(hidden, 0.0), length
+        bin_count = torch.full_like(length, bins)
+        frequency_mask = span_mask([frequency for frequency, _ in drawn], bin_count, bins)
+        time_mask = span_mask([time for _, time in drawn], length, frames)
+        mask = frequency_mask.unsqueeze(2) | time_mask.unsqueeze(1)
+        return value.masked_fill(mask, 0.0), length
 
 
-def spans(generator: torch.Generator, count: int, longest: int) -> Spans:
-    """Positions (share of the free room) and widths (0 to `longest`) of `count` masks."""
+def draw_spans(generator: torch.Generator, count: int, max_width: int) -> Spans:
+    """`count` spans: start as a fraction of the free positions, and width from 0 to `max_width`."""
     return [
-        (uniform(generator, 0, 1), float(int(uniform(generator, 0, longest + 1))))
+        (uniform(generator, 0, 1), float(int(uniform(generator, 0, max_width + 1))))
         for _ in range(count)
     ]
 
 
-def covered(drawn: list[Spans], length: Tensor, size: int) -> Tensor:
-    """Which places the spans of each item cover, as [b, size]; all lie before its length."""
-    if not drawn[0]:
-        return torch.zeros(len(drawn), size, dtype=torch.bool, device=length.device)
-    table = torch.tensor(drawn, dtype=torch.float64, device=length.device)  # [b, count, 2]
+def span_mask(spans: list[Spans], length: Tensor, size: int) -> Tensor:
+    """Mask of the positions that the spans of each item cover.
+
+    Args:
+        spans: of each item, equally many.
+        length: [b], positions of each item; the spans lie within them.
+        size: of the padded axis.
+
+    Returns:
+        [b, size], bool, True inside a span.
+    """
+    if not spans[0]:
+        return torch.zeros(len(spans), size, dtype=torch.bool, device=length.device)
+    table = torch.tensor(spans, dtype=torch.float64, device=length.device)  # [b, count, 2]
     width = torch.minimum(table[..., 1], length.unsqueeze(1))
     start = (table[..., 0] * (length.unsqueeze(1) - width + 1)).floor()
-    place = torch.arange(size, device=length.device)
-    inside = (place >= start.unsqueeze(2)) & (place < (start + width).unsqueeze(2))
-    return inside.any(dim=1)
+    position = torch.arange(size, device=length.device)
+    covered = (position >= start.unsqueeze(2)) & (position < (start + width).unsqueeze(2))
+    return covered.any(dim=1)

@@ -1,51 +1,66 @@
-"""Narrow channels: telephones, small loudspeakers, old recordings."""
+"""Band limiting, as by telephones and small loudspeakers."""
 
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
 from src.utils.random import uniform
 
-PAD = 4096  # zeros after each utterance, so that what a filter spreads doesn't come round
-ORDER = 4  # of the Butterworth magnitude
+PADDING = 4096  # zeros that absorb the circular wrap-around of the frequency-domain filter
+ORDER = 4  # of the Butterworth magnitude response
 
 
 class BandLimit(RandomTransform):
-    """Keeps the frequencies between two drawn edges.
+    """Band-pass filter with random cutoff frequencies and zero phase.
 
-    The filter has the magnitude of a Butterworth filter and no phase shift.
+    The magnitude response is that of a fourth-order Butterworth high-pass followed by a low-pass.
 
     Args:
-        low: bounds of the lower edge in Hz.
-        high: bounds of the upper edge in Hz.
+        min_low_cutoff: lower bound of the high-pass cutoff in Hz.
+        max_low_cutoff: upper bound of the high-pass cutoff in Hz.
+        min_high_cutoff: lower bound of the low-pass cutoff in Hz.
+        max_high_cutoff: upper bound of the low-pass cutoff in Hz.
         sample_rate: in Hz.
-        probability: of changing an item.
+        p: probability of transforming an item.
+
+    Raises:
+        ValueError: a bound is not a number above 0, or two bounds are exchanged.
     """
 
     key = "audio"
 
     def __init__(
         self,
-        low: tuple[float, float] = (20.0, 400.0),
-        high: tuple[float, float] = (3000.0, 7500.0),
+        min_low_cutoff: float = 20.0,
+        max_low_cutoff: float = 400.0,
+        min_high_cutoff: float = 3000.0,
+        max_high_cutoff: float = 7500.0,
         sample_rate: int = 16000,
-        probability: float = 1.0,
+        p: float = 1.0,
     ):
-        super().__init__(probability)
-        self.low, self.high, self.sample_rate = tuple(low), tuple(high), sample_rate
+        super().__init__(p)
+        for name, low, high in (
+            ("low", min_low_cutoff, max_low_cutoff),
+            ("high", min_high_cutoff, max_high_cutoff),
+        ):
+            names = f"min_{name}_cutoff", f"max_{name}_cutoff"
+            self.check_bounds(names[0], low, names[1], high, 0, sample_rate, inclusive=False)
+        self.low_cutoff = (min_low_cutoff, max_low_cutoff)
+        self.high_cutoff = (min_high_cutoff, max_high_cutoff)
+        self.sample_rate = sample_rate
 
     def draw(self, generator: torch.Generator, length: int) -> tuple[float, float]:
-        """Both edges in Hz."""
-        return uniform(generator, *self.low), uniform(generator, *self.high)
+        """High-pass and low-pass cutoff of one item in Hz."""
+        return uniform(generator, *self.low_cutoff), uniform(generator, *self.high_cutoff)
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
-        """Filter in the frequency domain, each item at its own length."""
-        size = 1 << (value.shape[1] + PAD - 1).bit_length()
+        """Filter each item in the frequency domain; audio [b, T] and unchanged lengths [b]."""
+        size = 1 << (value.shape[1] + PADDING - 1).bit_length()
         spectrum = torch.fft.rfft(value, size)
         frequency = torch.fft.rfftfreq(size, 1 / self.sample_rate, device=value.device)
-        edges = torch.tensor(drawn, device=value.device)
-        below = (edges[:, :1] / frequency.clamp(min=1e-3)) ** (2 * ORDER)
-        above = (frequency / edges[:, 1:]) ** (2 * ORDER)
+        cutoffs = torch.tensor(drawn, device=value.device)
+        below = (cutoffs[:, :1] / frequency.clamp(min=1e-3)) ** (2 * ORDER)
+        above = (frequency / cutoffs[:, 1:]) ** (2 * ORDER)
         filtered = torch.fft.irfft(spectrum * ((1 + below) * (1 + above)).rsqrt(), size)
-        return filtered[:, : value.shape[1]] * valid(length, value.shape[1]), length
+        return filtered[:, : value.shape[1]] * ~padding_mask(length, value.shape[1]), length

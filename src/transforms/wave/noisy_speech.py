@@ -1,105 +1,106 @@
-"""Noise and other speakers mixed into parts of utterances (NEST, arXiv 2408.13106, section 2)."""
+"""Denoising augmentation of NEST: noise or other speech in a part of each utterance.
+
+Section 2 of "NEST: Self-supervised Fast Conformer as All-purpose Seasoning to Speech Processing
+Tasks" (arXiv 2408.13106).
+"""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from src.utils.audio import read_recordings
-from src.utils.lengths import valid
+from src.transforms.wave.recordings import load_recordings, manifest_path
+from src.utils.lengths import padding_mask
+from src.utils.options import check_number, check_whole
 from src.utils.random import generator, uniform
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Where something is mixed into an utterance, and from where it is taken; all in samples."""
+    """A span of an utterance and the recording mixed into it; all values in samples."""
 
-    start: int  # in the utterance
+    start: int  # within the utterance
     length: int
-    source: int  # first sample of the recording in the noises, or in the batch
-    source_length: int
-    offset: int  # in the recording, which is repeated where it is too short
+    source: int  # first sample of the recording within the concatenated sources
+    source_length: int  # of the recording, which is repeated where it is too short
+    offset: int  # within the recording
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is mixed into an item of a batch, and at which energy ratio in dB."""
+class Mixing:
+    """What is mixed into one item of a batch, and at which energy ratio."""
 
     item: int
-    ratio: float
-    of_noise: bool  # or of other items' speech
+    snr_db: float
+    is_noise: bool  # True: noise recordings, False: speech of other items
     segments: list[Segment]
 
 
 class NoisySpeech(nn.Module):
-    """Gives `noisy_audio` beside the clean audio: a noise or other speech is in a part of it.
+    """Adds `noisy_audio` to the batch: the audio with noise or other speech mixed into a part.
 
-    With the probability `probability` an utterance is changed: over a drawn part of its length a
-    noise is mixed in, or speech of other utterances of the batch, other speakers' where speakers
-    are known. The ratio of energies is over the whole utterance, as in NeMo: inside a segment of
-    half the length the noise is 3 dB stronger than the ratio says.
+    With probability `p` an utterance gets either noise, or speech of other utterances of the
+    batch (of other speakers, if speakers are known), in segments that cover a random fraction
+    of it. As in NeMo, the energy ratio refers to the whole utterance: in segments that cover
+    half of it, the noise is 3 dB stronger relative to the speech than the ratio.
 
-    Two faults of NeMo's augmentation are not copied: there an utterance that isn't chosen keeps
-    the noise that was loaded for it, at full length and at any level, and is cut to the noise's
-    length where that is shorter.
+    This follows NeMo's MultiSpeakerNoiseAugmentation except for two defects: there, utterances
+    that are not selected keep the noise loaded for them, at full length and arbitrary level, and
+    are truncated to the length of that noise.
 
-    All are mixed at once on the device. The noises lie there too, 230 MB an hour at 16 kHz.
+    The whole batch is mixed at once on its device. All noise recordings are kept there: 230 MB
+    per hour at 16 kHz.
 
     Args:
-        manifest: of noises, JSON lines with audio_filepath; None: only speech is mixed in.
-        probability: of changing an item.
-        noise_share: of the changed items that get noise, the others get speech; a batch of one
-            gets noise, if there is any.
-        noise_low, noise_high: bounds of the energy ratio for noise, in dB.
-        speech_low, speech_high: the same for speech.
-        share_low, share_high: bounds of the part of the utterance that is mixed.
-        segments: most pieces that the part is cut into, 1 to this many.
-        speakers: most other utterances that the pieces are taken from.
-        sample_rate: of the audio, in Hz.
-        salt: another one draws other numbers from the same seeds.
+        manifest: noise recordings as JSON lines with `audio_filepath`, read on first use; None:
+            only speech is mixed in.
+        p: probability of transforming an item.
+        noise_fraction: fraction of the transformed items that get noise instead of speech. An
+            utterance without others in its batch always gets noise, if there is any.
+        min_noise_snr_db: lower bound of the energy ratio of utterance to noise in dB.
+        max_noise_snr_db: upper bound of the energy ratio of utterance to noise in dB.
+        min_speech_snr_db: lower bound of the energy ratio of utterance to other speech in dB.
+        max_speech_snr_db: upper bound of the energy ratio of utterance to other speech in dB.
+        min_mix_fraction: lower bound of the fraction of the utterance that is mixed.
+        max_mix_fraction: upper bound of the fraction of the utterance that is mixed.
+        max_segments: maximum number of segments; the number is uniform from 1.
+        max_speakers: maximum number of other utterances; the number is uniform from 1.
+        sample_rate: in Hz.
+        salt: string mixed into the seeds; another salt gives independent draws.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
         self,
         manifest: str | None = None,
-        probability: float = 0.5,
-        noise_share: float = 0.5,
-        noise_low: float = -5.0,
-        noise_high: float = 20.0,
-        speech_low: float = -5.0,
-        speech_high: float = 5.0,
-        share_low: float = 0.5,
-        share_high: float = 0.5,
-        segments: int = 1,
-        speakers: int = 1,
+        p: float = 0.5,
+        noise_fraction: float = 0.5,
+        min_noise_snr_db: float = -5.0,
+        max_noise_snr_db: float = 20.0,
+        min_speech_snr_db: float = -5.0,
+        max_speech_snr_db: float = 5.0,
+        min_mix_fraction: float = 0.5,
+        max_mix_fraction: float = 0.5,
+        max_segments: int = 1,
+        max_speakers: int = 1,
         sample_rate: int = 16000,
         salt: str = "NoisySpeech",
     ):
         super().__init__()
-        for name, value in {"probability": probability, "noise_share": noise_share}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"NoisySpeech: {name} {value} is not in [0, 1].")
-        for name, low, high in (
-            ("noise", noise_low, noise_high),
-            ("speech", speech_low, speech_high),
-        ):
-            if not low <= high:
-                raise ValueError(f"NoisySpeech: {name}_low {low} is not below {name}_high {high}.")
-        if not 0 < share_low <= share_high <= 1 or segments < 1 or speakers < 1:
-            raise ValueError(
-                f"NoisySpeech: share {share_low} to {share_high}, {segments} segments of "
-                f"{speakers} speakers; a share lies in (0, 1], the others are 1 or more."
-            )
-        self.manifest = Path(manifest) if manifest else None
-        self.probability, self.noise_share = probability, noise_share
-        self.noise_ratio, self.speech_ratio = (noise_low, noise_high), (speech_low, speech_high)
-        self.share, self.segments, self.speakers = (share_low, share_high), segments, speakers
+        check_number("NoisySpeech, p", p, 0, 1, inclusive=True)
+        check_number("NoisySpeech, noise_fraction", noise_fraction, 0, 1, inclusive=True)
+        check_whole("NoisySpeech, max_segments", max_segments)
+        check_whole("NoisySpeech, max_speakers", max_speakers)
+        self.p, self.noise_fraction = p, noise_fraction
+        self.noise_snr_db = bounds("noise_snr_db", min_noise_snr_db, max_noise_snr_db)
+        self.speech_snr_db = bounds("speech_snr_db", min_speech_snr_db, max_speech_snr_db)
+        self.mix_fraction = bounds("mix_fraction", min_mix_fraction, max_mix_fraction, 0, 1)
+        self.max_segments, self.max_speakers = max_segments, max_speakers
+        self.manifest = manifest_path("NoisySpeech", manifest)
         self.sample_rate, self.salt = sample_rate, salt
-        self.pool: Tensor | None = None
+        self.noise_pool: Tensor | None = None
         self.noise_lengths: list[int] = []
 
     def forward(
@@ -110,82 +111,123 @@ class NoisySpeech(nn.Module):
         speaker: list[str] | None = None,
         **_,
     ) -> dict[str, Tensor]:
-        """`noisy_audio` [B, T], as long as the clean.
+        """Mix noise or speech into a random subset of the items.
 
         Args:
-            audio: [B, T].
-            audio_length: [B].
-            seed: [B].
-            speaker: names, where they are known.
+            audio: [B, T]; not modified.
+            audio_length: [B], in samples.
+            seed: [B], int64, one seed per item.
+            speaker: speaker of each item, if known.
+
+        Returns:
+            `noisy_audio` [B, T] and `noisy_audio_length` [B], which equals `audio_length`.
+
+        Raises:
+            FileNotFoundError: the manifest or a recording does not exist.
+            ValueError: the manifest lists no recordings, or one is not readable.
         """
-        noises = self.noises(audio.device)
-        lengths, width = audio_length.tolist(), audio.shape[1]
-        found = (self.plan(i, one, lengths, width, speaker) for i, one in enumerate(seed.tolist()))
-        plans = [plan for plan in found if plan is not None]
-        if not plans:
+        noise_pool = self.load_noise(audio.device)
+        lengths, padded_length = audio_length.tolist(), audio.shape[1]
+        drawn = (
+            self.draw(i, own, lengths, padded_length, speaker)
+            for i, own in enumerate(seed.tolist())
+        )
+        mixings = [mixing for mixing in drawn if mixing is not None]
+        if not mixings:
             return {"noisy_audio": audio, "noisy_audio_length": audio_length}
-        index = torch.tensor([plan.item for plan in plans], device=audio.device)
-        clean = audio[index] * valid(audio_length[index], width)
+        index = torch.tensor([mixing.item for mixing in mixings], device=audio.device)
+        clean = audio[index] * ~padding_mask(audio_length[index], padded_length)
         added = torch.zeros_like(clean)
-        for pool, of_noise in ((noises, True), (audio.flatten(), False)):
-            rows = [k for k, plan in enumerate(plans) if plan.of_noise == of_noise]
+        for pool, is_noise in ((noise_pool, True), (audio.flatten(), False)):
+            rows = [k for k, mixing in enumerate(mixings) if mixing.is_noise == is_noise]
             if rows:
-                added[rows] = gather(pool, [plans[k].segments for k in rows], width)
-        ratios = [plan.ratio for plan in plans]
-        mixed = clean + added * scale(clean, added, ratios).unsqueeze(1)
+                segments = [mixings[k].segments for k in rows]
+                added[rows] = gather_segments(pool, segments, padded_length)
+        snr_db = [mixing.snr_db for mixing in mixings]
+        mixed = clean + added * snr_scale(clean, added, snr_db).unsqueeze(1)
         noisy = audio.index_copy(0, index, mixed)
         return {"noisy_audio": noisy, "noisy_audio_length": audio_length}
 
-    def noises(self, device: torch.device) -> Tensor:
-        """All noises one after the other, on the device; read when they are first needed.
+    def load_noise(self, device: torch.device) -> Tensor:
+        """All noise recordings concatenated [N], on a device; they are read on the first call.
 
         Raises:
-            FileNotFoundError: the manifest or a file is missing.
+            FileNotFoundError: the manifest or a recording does not exist.
+            ValueError: the manifest lists no recordings, or one is not readable.
         """
-        if self.pool is None:
-            noises = read_recordings(self.manifest, self.sample_rate) if self.manifest else []
-            self.noise_lengths = [len(noise) for noise in noises]
-            self.pool = torch.cat([torch.zeros(0), *noises]).to(device)
-        return self.pool
+        if self.noise_pool is None:
+            path = self.manifest
+            recordings = load_recordings(path, self.sample_rate) if path else []
+            self.noise_lengths = [len(recording) for recording in recordings]
+            self.noise_pool = torch.cat([torch.zeros(0), *recordings]).to(device)
+        return self.noise_pool
 
-    def plan(
-        self, i: int, seed: int, lengths: list[int], width: int, speaker: list[str] | None
-    ) -> Plan | None:
-        """What to do to item i of a batch of `width` samples, or None."""
+    def draw(
+        self, i: int, seed: int, lengths: list[int], padded_length: int, speaker: list[str] | None
+    ) -> Mixing | None:
+        """Draw what is mixed into one item, or None for an item that stays clean.
+
+        Args:
+            i: index of the item.
+            seed: of the item.
+            lengths: of all items, in samples.
+            padded_length: of the batch, in samples.
+            speaker: speaker of each item, if known.
+        """
         source = generator(seed, self.salt)
-        if uniform(source, 0, 1) >= self.probability or lengths[i] < 1:
+        if uniform(source, 0, 1) >= self.p or lengths[i] < 1:
             return None
         others = [j for j in other_items(i, speaker, len(lengths)) if lengths[j]]
-        noise = uniform(source, 0, 1) < self.noise_share or not others
-        if noise and not self.noise_lengths:
-            noise = False
-        if not noise and not others:
+        is_noise = uniform(source, 0, 1) < self.noise_fraction or not others
+        is_noise = is_noise and bool(self.noise_lengths)
+        if not is_noise and not others:
             return None
-        total = max(1, int(lengths[i] * uniform(source, *self.share)))
-        pieces = cut(total, integer(source, 1, self.segments), source)
-        starts = place(pieces, lengths[i], source)
-        low, high = self.noise_ratio if noise else self.speech_ratio
-        voices = [] if noise else pick(others, integer(source, 1, self.speakers), source)
+        total = max(1, int(lengths[i] * uniform(source, *self.mix_fraction)))
+        pieces = split_length(total, integer(source, 1, self.max_segments), source)
+        starts = place_pieces(pieces, lengths[i], source)
+        low, high = self.noise_snr_db if is_noise else self.speech_snr_db
+        chosen = [] if is_noise else sample(others, integer(source, 1, self.max_speakers), source)
         segments = []
         for number, (start, length) in enumerate(zip(starts, pieces, strict=True)):
-            if noise:
-                first, size = self.pick_noise(source)
+            if is_noise:
+                first, size = self.draw_noise(source)
             else:
-                voice = voices[number % len(voices)]
-                size = lengths[voice]
-                first = voice * width
+                other = chosen[number % len(chosen)]
+                first, size = other * padded_length, lengths[other]
             offset = integer(source, 0, max(0, size - length))
             segments.append(Segment(start, length, first, size, offset))
-        return Plan(i, uniform(source, low, high), noise, segments)
+        return Mixing(i, uniform(source, low, high), is_noise, segments)
 
-    def pick_noise(self, source: torch.Generator) -> tuple[int, int]:
-        """The first sample among all noises and the length of a drawn one."""
+    def draw_noise(self, source: torch.Generator) -> tuple[int, int]:
+        """First sample within the noise pool and length of a random recording."""
         number = integer(source, 0, len(self.noise_lengths) - 1)
         return sum(self.noise_lengths[:number]), self.noise_lengths[number]
 
 
+def bounds(
+    name: str, low: float, high: float, lowest: float = -100, highest: float = 100
+) -> tuple[float, float]:
+    """The bounds of a uniform distribution, checked.
+
+    Args:
+        name: of the quantity; the arguments are min_<name> and max_<name>.
+        low: lower bound.
+        high: upper bound; may equal `low`.
+        lowest: smallest value allowed; excluded if it is 0.
+        highest: largest value allowed.
+
+    Raises:
+        ValueError: a bound is not in the range, or the bounds are exchanged.
+    """
+    for which, value in (("min", low), ("max", high)):
+        check_number(f"NoisySpeech, {which}_{name}", value, lowest, highest, inclusive=lowest != 0)
+    if low > high:
+        raise ValueError(f"NoisySpeech, min_{name}: {low}; at most max_{name}, which is {high}.")
+    return low, high
+
+
 def other_items(i: int, speaker: list[str] | None, size: int) -> list[int]:
-    """Items of other speakers; any other items where speakers aren't known or all alike."""
+    """Indices of the items of other speakers; of all other items if there are none such."""
     others = [j for j in range(size) if j != i]
     if speaker is None:
         return others
@@ -193,34 +235,43 @@ def other_items(i: int, speaker: list[str] | None, size: int) -> list[int]:
 
 
 def integer(source: torch.Generator, low: int, high: int) -> int:
-    """An integer from low to high, both included."""
+    """A uniform random integer from `low` to `high`, both included."""
     return int(torch.randint(low, high + 1, (), generator=source))
 
 
-def pick(values: list[int], count: int, source: torch.Generator) -> list[int]:
-    """Distinct values, as many as there are at most."""
-    order = torch.randperm(len(values), generator=source).tolist()
-    return [values[k] for k in order[:count]]
+def sample(values: list[int], count: int, source: torch.Generator) -> list[int]:
+    """`count` random values without replacement; all of them if there are fewer."""
+    permutation = torch.randperm(len(values), generator=source).tolist()
+    return [values[k] for k in permutation[:count]]
 
 
-def cut(total: int, pieces: int, source: torch.Generator) -> list[int]:
-    """A length cut at random into pieces of at least one sample."""
+def split_length(total: int, pieces: int, source: torch.Generator) -> list[int]:
+    """`total` samples split at random into at most `pieces` pieces of at least one sample."""
     pieces = min(pieces, total)
-    marks = sorted(torch.randperm(total - 1, generator=source)[: pieces - 1].tolist())
-    edges = [0, *(mark + 1 for mark in marks), total]
+    cuts = sorted(torch.randperm(total - 1, generator=source)[: pieces - 1].tolist())
+    edges = [0, *(cut + 1 for cut in cuts), total]
     return [b - a for a, b in zip(edges, edges[1:], strict=False)]
 
 
-def place(pieces: list[int], length: int, source: torch.Generator) -> list[int]:
-    """Starts of pieces, left to right and apart, in a length: the gaps between are drawn."""
+def place_pieces(pieces: list[int], length: int, source: torch.Generator) -> list[int]:
+    """Random start positions of pieces in a length, in their order and without overlap."""
     free = length - sum(pieces)
     gaps = sorted(integer(source, 0, free) for _ in pieces)
     before = [sum(pieces[:k]) for k in range(len(pieces))]
-    return [gap + done for gap, done in zip(gaps, before, strict=True)]
+    return [gap + used for gap, used in zip(gaps, before, strict=True)]
 
 
-def gather(pool: Tensor, segments: list[list[Segment]], size: int) -> Tensor:
-    """What is to be mixed in, [b, size], zero outside of the segments."""
+def gather_segments(pool: Tensor, segments: list[list[Segment]], size: int) -> Tensor:
+    """The signals to be mixed in.
+
+    Args:
+        pool: [N], the concatenated sources.
+        segments: of each of b items.
+        size: padded length of the items in samples.
+
+    Returns:
+        [b, size], zero outside the segments.
+    """
     times = torch.arange(size, device=pool.device)
     added = torch.zeros(len(segments), size, device=pool.device, dtype=pool.dtype)
     for number in range(max(len(own) for own in segments)):
@@ -231,16 +282,16 @@ def gather(pool: Tensor, segments: list[list[Segment]], size: int) -> Tensor:
         ]
         table = torch.tensor(columns, device=pool.device).T.unsqueeze(2)
         start, length, source, source_length, offset = table
-        since = times - start  # [rows, size]
-        where = source + (since + offset) % source_length
-        inside = (since >= 0) & (since < length)
-        added[rows] += pool[where.clamp(0, len(pool) - 1)] * inside
+        elapsed = times - start  # [rows, size]
+        position = source + (elapsed + offset) % source_length
+        inside = (elapsed >= 0) & (elapsed < length)
+        added[rows] += pool[position.clamp(0, len(pool) - 1)] * inside
     return added
 
 
-def scale(clean: Tensor, added: Tensor, ratios: list[float]) -> Tensor:
-    """Factors [b] that bring what is added to its energy ratio in dB; 0 for silence."""
-    ratio = torch.tensor(ratios, device=clean.device)
-    wanted = clean.square().sum(1) / 10 ** (ratio / 10)
+def snr_scale(clean: Tensor, added: Tensor, snr_db: list[float]) -> Tensor:
+    """Gains [b] that bring `added` [b, T] to its energy ratio to `clean` [b, T]; 0 for silence."""
+    ratio = torch.tensor(snr_db, device=clean.device)
+    target = clean.square().sum(1) / 10 ** (ratio / 10)
     energy = added.square().sum(1)
-    return torch.where(energy > 0, (wanted / energy.clamp(min=1e-30)).sqrt(), 0.0)
+    return torch.where(energy > 0, (target / energy.clamp(min=1e-30)).sqrt(), 0.0)

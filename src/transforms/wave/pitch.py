@@ -1,53 +1,60 @@
-"""Another pitch at the same duration."""
+"""Pitch shifting."""
 
 import torch
 from torch import Tensor
 from torchaudio.functional import phase_vocoder
 
 from src.transforms.base import RandomTransform
-from src.transforms.wave.speed import GRID, play
+from src.transforms.wave.speed import DENOMINATOR, change_speed
 from src.utils.random import uniform
 
 N_FFT = 512
-HOP = 128
+HOP_LENGTH = 128
 
 
 class Pitch(RandomTransform):
-    """Shifts the pitch by a drawn number of semitones.
+    """Shifts the pitch of each utterance and keeps its duration.
 
-    Played faster by the ratio of the pitches, then stretched back with a phase vocoder
-    (Flanagan and Golden, 1966).
+    The audio is resampled by the pitch ratio and stretched to its original duration with a
+    phase vocoder (Flanagan and Golden, 1966).
 
     Args:
-        low, high: bounds in semitones.
-        probability: of changing an item.
+        min_semitones: lower bound of the shift in semitones.
+        max_semitones: upper bound of the shift in semitones.
+        p: probability of transforming an item.
+
+    Raises:
+        ValueError: a bound is not in [-24, 24], or the bounds are exchanged.
     """
 
     key = "audio"
 
-    def __init__(self, low: float = -2.0, high: float = 2.0, probability: float = 1.0):
-        super().__init__(probability)
-        self.low, self.high = low, high
+    def __init__(self, min_semitones: float = -2.0, max_semitones: float = 2.0, p: float = 1.0):
+        super().__init__(p)
+        self.check_bounds("min_semitones", min_semitones, "max_semitones", max_semitones, -24, 24)
+        self.min_semitones, self.max_semitones = min_semitones, max_semitones
 
     def draw(self, generator: torch.Generator, length: int) -> int:
-        """The ratio of the pitches in hundredths."""
-        return round(GRID * 2 ** (uniform(generator, self.low, self.high) / 12))
+        """Pitch ratio of one item in hundredths."""
+        semitones = uniform(generator, self.min_semitones, self.max_semitones)
+        return round(DENOMINATOR * 2 ** (semitones / 12))
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
-        """Shift each item at its own length."""
+        """Shift each item [T] without its padding; audio [b, T] and unchanged lengths [b]."""
         shifted = torch.zeros_like(value)
         for i, (samples, factor) in enumerate(zip(length.tolist(), drawn, strict=True)):
-            shifted[i, :samples] = shift(value[i, :samples], factor)
+            shifted[i, :samples] = shift_pitch(value[i, :samples], factor)
         return shifted, length
 
 
-def shift(audio: Tensor, factor: int) -> Tensor:
-    """Audio [T] with its pitch times `factor` hundredths, still [T]."""
-    faster = play(audio, factor)
-    if factor == GRID or len(faster) < N_FFT:
+def shift_pitch(audio: Tensor, factor: int) -> Tensor:
+    """Audio [T] with its pitch multiplied by `factor` hundredths, still [T]."""
+    resampled = change_speed(audio, factor)
+    if factor == DENOMINATOR or len(resampled) < N_FFT:
         return audio
     window = torch.hann_window(N_FFT, device=audio.device)
-    spectrum = torch.stft(faster, N_FFT, HOP, window=window, return_complex=True)
-    advance = torch.linspace(0, torch.pi * HOP, N_FFT // 2 + 1, device=audio.device).unsqueeze(1)
-    stretched = phase_vocoder(spectrum, GRID / factor, advance)
-    return torch.istft(stretched, N_FFT, HOP, window=window, length=len(audio))
+    spectrum = torch.stft(resampled, N_FFT, HOP_LENGTH, window=window, return_complex=True)
+    n_bins = N_FFT // 2 + 1
+    advance = torch.linspace(0, torch.pi * HOP_LENGTH, n_bins, device=audio.device).unsqueeze(1)
+    stretched = phase_vocoder(spectrum, DENOMINATOR / factor, advance)
+    return torch.istft(stretched, N_FFT, HOP_LENGTH, window=window, length=len(audio))

@@ -1,28 +1,32 @@
-"""Rooms: what the walls add."""
-
-from pathlib import Path
+"""Room reverberation."""
 
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.utils.audio import read_recordings
-from src.utils.lengths import valid
+from src.transforms.wave.recordings import load_recordings, manifest_path
+from src.utils.lengths import padding_mask
 from src.utils.random import uniform
 
 
 class RoomResponse(RandomTransform):
-    """Convolves each utterance with a room's impulse response.
+    """Convolves each utterance with a room impulse response.
 
-    The direct sound stays where it was, the length and the level (RMS) too. Without recorded
-    responses one is drawn: the direct sound, then noise that decays by 60 dB within the
-    reverberation time, after Polack's model of late reverberation.
+    Delay, length and RMS level are preserved. Without recorded responses, one is simulated: the
+    direct sound followed by exponentially decaying noise (Polack's model of late
+    reverberation).
 
     Args:
-        manifest: JSON lines with audio_filepath; None: drawn responses.
-        low, high: bounds of the drawn reverberation time in seconds.
+        manifest: recorded responses as JSON lines with `audio_filepath`; None: simulated ones.
+        min_rt60: lower bound of the simulated reverberation time RT60 in seconds.
+        max_rt60: upper bound of the simulated reverberation time RT60 in seconds.
         sample_rate: in Hz.
-        probability: of changing an item.
+        p: probability of transforming an item.
+
+    Raises:
+        FileNotFoundError: the manifest or a recording does not exist.
+        ValueError: a bound is not in [0.001, 20] seconds, the bounds are exchanged, or the
+            manifest lists no recordings.
     """
 
     key = "audio"
@@ -30,54 +34,50 @@ class RoomResponse(RandomTransform):
     def __init__(
         self,
         manifest: str | None = None,
-        low: float = 0.1,
-        high: float = 0.6,
+        min_rt60: float = 0.1,
+        max_rt60: float = 0.6,
         sample_rate: int = 16000,
-        probability: float = 1.0,
+        p: float = 1.0,
     ):
-        super().__init__(probability)
-        self.low, self.high, self.sample_rate = low, high, sample_rate
-        self.responses: list[Tensor] = []
-        if manifest is not None:
-            self.responses = read_responses(Path(manifest), sample_rate)
+        super().__init__(p)
+        self.check_bounds("min_rt60", min_rt60, "max_rt60", max_rt60, 1e-3, 20)
+        self.min_rt60, self.max_rt60, self.sample_rate = min_rt60, max_rt60, sample_rate
+        path = manifest_path(type(self).__name__, manifest)
+        recordings = load_recordings(path, sample_rate) if path else []
+        self.responses = [trim_to_direct_sound(recording) for recording in recordings]
 
     def draw(self, generator: torch.Generator, length: int) -> Tensor:
-        """An impulse response [R] that starts with the direct sound."""
+        """Impulse response [R] of one item; its first sample is the direct sound."""
         if self.responses:
             return self.responses[int(uniform(generator, 0, len(self.responses)))]
-        seconds = uniform(generator, self.low, self.high)
-        size = int(seconds * self.sample_rate)
+        rt60 = uniform(generator, self.min_rt60, self.max_rt60)
+        size = int(rt60 * self.sample_rate)
         noise = torch.randn(size, generator=generator)
-        decay = 10 ** (-3 * torch.arange(size) / size)
+        decay = 10 ** (-3 * torch.arange(size) / size)  # -60 dB at the end
         response = 0.1 * uniform(generator, 0.2, 1.0) * noise * decay
         response[0] = 1.0
         return response
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
-        """Convolve, cut to the length, restore the level."""
-        frames = value.shape[1]
+        """Convolve each item and restore its energy; audio [b, T] and unchanged lengths [b]."""
+        samples = value.shape[1]
         longest = max(len(response) for response in drawn)
         responses = torch.zeros(len(drawn), longest, device=value.device)
         for row, response in zip(responses, drawn, strict=True):
             row[: len(response)] = response
-        mask = valid(length, frames)
-        size = 1 << (frames + longest - 1).bit_length()
+        mask = ~padding_mask(length, samples)
+        size = 1 << (samples + longest - 1).bit_length()
         product = torch.fft.rfft(value * mask, size) * torch.fft.rfft(responses, size)
-        wet = torch.fft.irfft(product, size)[:, :frames] * mask
+        wet = torch.fft.irfft(product, size)[:, :samples] * mask
         before, after = energy(value * mask), energy(wet)
         return wet * torch.where(after > 0, (before / after).sqrt(), 0.0).unsqueeze(1), length
 
 
 def energy(audio: Tensor) -> Tensor:
-    """[b, T] to [b]."""
+    """Energy [b] of signals [b, T]."""
     return audio.square().sum(1)
 
 
-def read_responses(manifest: Path, sample_rate: int) -> list[Tensor]:
-    """The responses of a manifest, each cut to start at its direct sound, its loudest sample.
-
-    Raises:
-        FileNotFoundError: the manifest or a file is missing.
-    """
-    responses = read_recordings(manifest, sample_rate)
-    return [response[int(response.abs().argmax()) :] for response in responses]
+def trim_to_direct_sound(response: Tensor) -> Tensor:
+    """An impulse response [R] from its largest absolute sample, the direct sound, onwards."""
+    return response[int(response.abs().argmax()) :]

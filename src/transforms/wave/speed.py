@@ -1,4 +1,4 @@
-"""Faster or slower playback, which changes pitch and duration alike."""
+"""Speed perturbation."""
 
 from collections.abc import Sequence
 
@@ -10,41 +10,47 @@ from torchaudio.functional import resample
 from src.transforms.base import RandomTransform
 from src.utils.random import uniform
 
-GRID = 100  # factors are rounded to hundredths, so that resampling has small filters
+DENOMINATOR = 100  # factors are rounded to 1/100, so that the resampling filters stay small
+LOWEST, HIGHEST = 0.1, 10.0  # bounds of a speed factor
 
 
 class Speed(RandomTransform):
-    """Resamples each utterance by one of some factors.
+    """Resamples each utterance, which changes tempo, pitch and duration together.
 
-    After "Audio Augmentation for Speech Recognition" (Ko et al., 2015).
+    After "Audio Augmentation for Speech Recognition" (Ko et al., Interspeech 2015).
 
     Args:
-        factors: to draw from; 1.1 is faster, higher and shorter.
-        probability: of changing an item.
+        factors: speed factors to choose from; 1.1 is faster, higher and shorter.
+        p: probability of transforming an item.
+
+    Raises:
+        ValueError: `factors` is not a list of numbers from 0.1 to 10, or is empty.
     """
 
     key = "audio"
 
-    def __init__(self, factors: Sequence[float] = (0.9, 1.0, 1.1), probability: float = 1.0):
-        super().__init__(probability)
-        if not factors or min(factors) <= 0:
-            raise ValueError(f"Speed: factors {list(factors)} must be above 0.")
-        self.factors = [round(factor * GRID) for factor in factors]
+    def __init__(self, factors: Sequence[float] = (0.9, 1.0, 1.1), p: float = 1.0):
+        super().__init__(p)
+        if not isinstance(factors, Sequence) or isinstance(factors, str) or not factors:
+            raise ValueError(f"Speed, factors: {factors!r}; a list of numbers, not empty.")
+        for i, factor in enumerate(factors):
+            self.check_number(f"factors[{i}]", factor, LOWEST, HIGHEST)
+        self.factors = [round(factor * DENOMINATOR) for factor in factors]
 
     def draw(self, generator: torch.Generator, length: int) -> int:
-        """The factor in hundredths."""
+        """Speed factor of one item in hundredths."""
         return self.factors[int(uniform(generator, 0, len(self.factors)))]
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
-        """Resample each item at its own length."""
+        """Resample each item [T] without its padding; audio [b, T'] and new lengths [b]."""
         items = [
-            play(row[:samples], factor)
-            for row, samples, factor in zip(value, length.tolist(), drawn, strict=True)
+            change_speed(audio[:samples], factor)
+            for audio, samples, factor in zip(value, length.tolist(), drawn, strict=True)
         ]
-        new = torch.tensor([len(item) for item in items], device=length.device)
-        return pad_sequence(items, batch_first=True), new
+        new_length = torch.tensor([len(item) for item in items], device=length.device)
+        return pad_sequence(items, batch_first=True), new_length
 
 
-def play(audio: Tensor, factor: int) -> Tensor:
-    """Audio [T] at a speed of `factor` hundredths."""
-    return resample(audio, factor, GRID) if factor != GRID else audio
+def change_speed(audio: Tensor, factor: int) -> Tensor:
+    """Audio [T] resampled to ceil(T * 100 / factor) samples; `factor` is in hundredths."""
+    return resample(audio, factor, DENOMINATOR) if factor != DENOMINATOR else audio

@@ -1,4 +1,4 @@
-"""CTC by its definition: every alignment is written out."""
+"""CTC by its definition: sums over all alignments."""
 
 import math
 from collections import defaultdict

@@ -15,9 +15,9 @@ FIXTURE = Path(__file__).parents[2] / "fixtures" / "flashlight_beam_search.npz"
 MODEL = train_ngram(["a ba", "ba a a", "b ab", "a a"], order=2)
 
 
-def assert_same(found, expected, tolerance=1e-9):
-    assert len(found) == len(expected)
-    for (score, tokens), (wanted, sequence) in zip(found, expected, strict=True):
+def assert_same(result, expected, tolerance=1e-9):
+    assert len(result) == len(expected)
+    for (score, tokens), (wanted, sequence) in zip(result, expected, strict=True):
         assert tokens == sequence
         assert score == pytest.approx(wanted, abs=tolerance)
 
@@ -25,26 +25,26 @@ def assert_same(found, expected, tolerance=1e-9):
 @pytest.mark.parametrize("seed", range(5))
 def test_sums_all_alignments(seed):
     frames, lengths = log_probs(3, 6, 4, seed), [6, 4, 1]
-    found = BeamSearchDecoder(10_000).n_best(frames, torch.tensor(lengths), 10_000)
-    for item, length, hypotheses in zip(frames, lengths, found, strict=True):
+    result = BeamSearchDecoder(10_000).n_best(frames, torch.tensor(lengths), 10_000)
+    for item, length, hypotheses in zip(frames, lengths, result, strict=True):
         assert_same(hypotheses, best_first(all_sequences(item[:length])))
 
 
 def test_best_sequence_beats_the_best_path():
     frames = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]]).log()
-    found = BeamSearchDecoder().n_best(frames, torch.tensor([2]), 2)
-    assert_same(found[0], [(np.log(0.64), [1]), (np.log(0.36), [])], 1e-6)
+    result = BeamSearchDecoder().n_best(frames, torch.tensor([2]), 2)
+    assert_same(result[0], [(np.log(0.64), [1]), (np.log(0.36), [])], 1e-6)
 
 
-def test_prefix_that_was_dropped_and_comes_back_is_merged():
+def test_pruned_prefix_is_merged_when_it_reappears():
     # [1, 2] and [1, 2, 1] may live on while [1] or [1, 2] falls out of a small beam and returns.
     # No sequence's score may then exceed its true one, and none may come out twice.
     for seed in range(30):
         frames = log_probs(1, 7, 3, seed)
         truth = all_sequences(frames[0])
-        found = BeamSearchDecoder(4).n_best(frames, torch.tensor([7]), 100)[0]
-        assert len({tuple(tokens) for _, tokens in found}) == len(found)
-        assert all(score <= truth[tuple(tokens)] + 1e-9 for score, tokens in found)
+        result = BeamSearchDecoder(4).n_best(frames, torch.tensor([7]), 100)[0]
+        assert len({tuple(tokens) for _, tokens in result}) == len(result)
+        assert all(score <= truth[tuple(tokens)] + 1e-9 for score, tokens in result)
 
 
 def test_does_not_depend_on_neighbours_or_padding():
@@ -67,15 +67,15 @@ def test_best_is_the_first_of_n_best():
     assert all(len(hypotheses) == 3 for hypotheses in n_best)
 
 
-def test_token_threshold_leaves_tokens_out():
+def test_token_threshold_prunes_tokens():
     frames = torch.tensor([[[0.5, 0.4, 0.1], [0.5, 0.1, 0.4]]]).log()
-    found = BeamSearchDecoder(100, np.log(0.2)).n_best(frames, torch.tensor([2]), 100)[0]
+    result = BeamSearchDecoder(100, np.log(0.2)).n_best(frames, torch.tensor([2]), 100)[0]
     # [1]: 1 then blank, or 1 lasting; [2]: blank then 2; [1, 2]; and the empty sequence.
     expected = {(1,): 0.4 * 0.5 + 0.4 * 0.1, (2,): 0.5 * 0.4, (1, 2): 0.16, (): 0.25}
-    assert_same(found, best_first({k: np.log(p) for k, p in expected.items()}), 1e-6)
+    assert_same(result, best_first({k: np.log(p) for k, p in expected.items()}), 1e-6)
 
 
-def test_low_threshold_changes_nothing():
+def test_low_threshold_prunes_nothing():
     frames, lengths = log_probs(3, 30, 6, seed=3), torch.tensor([30, 20, 10])
     kept = BeamSearchDecoder(15, -1e9).n_best(frames, lengths, 15)
     assert kept == BeamSearchDecoder(15).n_best(frames, lengths, 15)
@@ -83,8 +83,8 @@ def test_low_threshold_changes_nothing():
 
 def test_ties_do_not_widen_the_beam():
     frames = torch.full((2, 5, 4), np.log(1 / 4))
-    found = BeamSearchDecoder(3).n_best(frames, torch.tensor([5, 2]), 100)
-    assert all(1 <= len(hypotheses) <= 3 for hypotheses in found)
+    result = BeamSearchDecoder(3).n_best(frames, torch.tensor([5, 2]), 100)
+    assert all(1 <= len(hypotheses) <= 3 for hypotheses in result)
 
 
 def test_impossible_frames_leave_no_hypothesis():
@@ -94,11 +94,11 @@ def test_impossible_frames_leave_no_hypothesis():
 
 def with_words(scores, encoder, alpha, beta):
     """Deep Speech 2's score of every sequence, by its definition."""
-    found = {}
+    result = {}
     for tokens, score in scores.items():
         words = encoder.decode(list(tokens)).split()
-        found[tokens] = score + alpha * MODEL.sentence_log_prob(words) + beta * len(words)
-    return found
+        result[tokens] = score + alpha * MODEL.sentence_log_prob(words) + beta * len(words)
+    return result
 
 
 class Pieces(TextEncoder):
@@ -109,14 +109,16 @@ class Pieces(TextEncoder):
         return {}
 
 
-@pytest.mark.parametrize("encoder", [CharacterEncoder(" ab"), Pieces(["▁", "▁ba", "a"], None)])
+@pytest.mark.parametrize(
+    "encoder", [CharacterEncoder(alphabet=" ab"), Pieces(["▁", "▁ba", "a"], None)]
+)
 @pytest.mark.parametrize(("alpha", "beta"), [(0.8, 1.5), (0.0, -0.7), (1.0, 0.0)])
 def test_language_model_against_its_definition(encoder, alpha, beta):
     frames, lengths = log_probs(2, 6, 4, seed=4), [6, 5]
     decoder = BeamSearchDecoder(10_000, language_model=MODEL, alpha=alpha, beta=beta)
     decoder.set_text_encoder(encoder)
-    found = decoder.n_best(frames, torch.tensor(lengths), 10_000)
-    for item, length, hypotheses in zip(frames, lengths, found, strict=True):
+    result = decoder.n_best(frames, torch.tensor(lengths), 10_000)
+    for item, length, hypotheses in zip(frames, lengths, result, strict=True):
         wanted = with_words(all_sequences(item[:length]), encoder, alpha, beta)
         assert len(hypotheses) == len(wanted)
         for score, tokens in hypotheses:
@@ -124,7 +126,7 @@ def test_language_model_against_its_definition(encoder, alpha, beta):
         assert hypotheses[0][0] == pytest.approx(max(wanted.values()), abs=1e-9)
 
 
-def test_language_model_from_a_file_decides_between_like_words(tmp_path):
+def test_language_model_resolves_similar_words(tmp_path):
     train_ngram(["the cat sat"] * 5, order=2).write_arpa(tmp_path / "lm.arpa")
     encoder = CharacterEncoder("en")
     spoken = torch.tensor([encoder.encode("the kat sat")])
@@ -139,9 +141,13 @@ def test_language_model_from_a_file_decides_between_like_words(tmp_path):
 
 def test_errors():
     frames = log_probs(1, 3, 4, seed=5)
-    with pytest.raises(ValueError, match="beam_size is 0"):
+    with pytest.raises(ValueError, match="beam_size: 0; a whole number"):
         BeamSearchDecoder(0)
-    with pytest.raises(ValueError, match="has 3 frames, log_probs_length says 4"):
+    with pytest.raises(ValueError, match=r"beam_size: 1\.5; a whole number"):
+        BeamSearchDecoder(1.5)
+    with pytest.raises(ValueError, match="alpha: nan; a number"):
+        BeamSearchDecoder(alpha=float("nan"))
+    with pytest.raises(ValueError, match="log_probs_length: 4; at most 3 frames"):
         BeamSearchDecoder()(frames, torch.tensor([4]))
     with pytest.raises(ValueError, match="needs set_text_encoder"):
         BeamSearchDecoder(language_model=MODEL)(frames, torch.tensor([3]))
@@ -149,14 +155,14 @@ def test_errors():
         BeamSearchDecoder(language_model="none.arpa")
 
 
-def test_what_flashlight_found():
+def test_equals_stored_flashlight_results():
     """All hypotheses of flashlight-text 0.0.7, stored with their scores and the input."""
     stored = np.load(FIXTURE)
     frames = torch.from_numpy(stored["log_probs"]).float()
     lengths = torch.from_numpy(stored["lengths"])
     decoder = BeamSearchDecoder(int(stored["beam_size"]))
-    found = decoder.n_best(frames, lengths, 1000)
-    for i, hypotheses in enumerate(found):
+    result = decoder.n_best(frames, lengths, 1000)
+    for i, hypotheses in enumerate(result):
         rows = stored["item"] == i
         tokens = [[t for t in row if t] for row in stored["tokens"][rows].tolist()]
         expected = list(zip(stored["scores"][rows].tolist(), tokens, strict=True))
@@ -164,10 +170,10 @@ def test_what_flashlight_found():
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, 5.0])
-def test_beside_flashlight(scale):
+def test_equals_flashlight(scale):
     library = pytest.importorskip("flashlight.lib.text.decoder")
     frames, length = log_probs(3, 80, 29, seed=6, scale=scale).float().contiguous(), 80
-    found = BeamSearchDecoder(50).n_best(frames, torch.tensor([length] * 3), 1)
+    result = BeamSearchDecoder(50).n_best(frames, torch.tensor([length] * 3), 1)
     options = library.LexiconFreeDecoderOptions(
         beam_size=50,
         beam_size_token=29,
@@ -178,7 +184,7 @@ def test_beside_flashlight(scale):
         criterion_type=library.CriterionType.CTC,
     )
     decoder = library.LexiconFreeDecoder(options, library.ZeroLM(), 29, 0, [])
-    for item, hypotheses in zip(frames, found, strict=True):
+    for item, hypotheses in zip(frames, result, strict=True):
         best = decoder.decode(item.data_ptr(), length, 29)[0]
         tokens = [token for token, _ in groupby(best.tokens[1:-1]) if token]
         assert_same(hypotheses, [(best.score, tokens)])

@@ -57,25 +57,25 @@ def test_sentence_by_hand(model):
     assert model.sentence_log_prob(["a", "x"]) == pytest.approx(expected * math.log(10))
 
 
-def test_context_is_as_long_as_the_model_looks(model):
+def test_context_is_truncated_to_model_order(model):
     assert model.extend(("<s>", "a"), "b") == ("a", "b")
     assert model.extend(("a",), "never seen") == ("a", "<unk>")
     assert NgramModel({("a",): (-0.1, 0.0)}).start == ()
 
 
-def test_unknown_word_without_unk_is_next_to_impossible():
+def test_unknown_word_without_unk_is_improbable():
     model = NgramModel({("a",): (-0.1, 0.0), ("</s>",): (-0.7, 0.0)})
     assert model.log_prob("b", ()) == pytest.approx(-99 * math.log(10))
 
 
 @pytest.mark.parametrize("name", ["again.arpa", "again.arpa.gz"])
-def test_write_and_read(model, tmp_path, name):
+def test_round_trip(model, tmp_path, name):
     model.write_arpa(tmp_path / name)
     again = NgramModel.from_arpa(tmp_path / name)
     assert again.ngrams == model.ngrams
 
 
-@pytest.mark.parametrize("line", ["-0.5 a b c", "-0.5", "x a", "-0.5 a zero"])
+@pytest.mark.parametrize("line", ["-0.5 a b c", "-0.5", "x a", "-0.5 a zero", "nan a", "-inf a"])
 def test_bad_line_is_named(tmp_path, line):
     path = tmp_path / "bad.arpa"
     path.write_text(f"\\data\\\n\\1-grams:\n{line}\n\\end\\\n")
@@ -87,4 +87,21 @@ def test_no_ngrams(tmp_path):
     path = tmp_path / "empty.arpa"
     path.write_text("hello\n")
     with pytest.raises(ValueError, match="holds no n-grams"):
+        NgramModel.from_arpa(path)
+
+
+def test_invalid_section_raises(tmp_path):
+    path = tmp_path / "bad.arpa"
+    path.write_text("\\data\\\n\\x-grams:\n-0.5 a\n\\end\\\n")
+    with pytest.raises(ValueError, match="holds no n-grams"):
+        NgramModel.from_arpa(path)
+
+
+@pytest.mark.parametrize("name", ["cut.arpa.gz", "plain.arpa.gz", "binary.arpa"])
+def test_damaged_file(tmp_path, name):
+    compressed = gzip.compress(ARPA.encode())
+    data = {"cut": compressed[:-20], "plain": ARPA.encode(), "binary": compressed}
+    path = tmp_path / name
+    path.write_bytes(data[name.split(".")[0]])
+    with pytest.raises(ValueError, match=f"{name}: not readable as an ARPA file"):
         NgramModel.from_arpa(path)

@@ -8,7 +8,7 @@ from src.text_encoder.decoders.word_scorer import WordScorer
 MODEL = train_ngram(["a ba", "ba a"], order=2)
 
 
-def test_bonus_of_the_word_under_way():
+def test_score_of_incomplete_word():
     trie = PrefixTrie(1, 4)
     scorer = WordScorer(MODEL, ["", " ", "a", "b"], trie, alpha=0.5, beta=2.0)
     nodes = [np.array([0])]
