@@ -1,4 +1,4 @@
-"""Comet. The key comes from the environment: COMET_API_KEY."""
+"""Comet. The key is read from the environment variable COMET_API_KEY."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,23 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from src.logger.base import Writer
+from src.logger.base import Writer, check_text, import_tracker, tracker_faults
+from src.utils.options import check_choice
 
 
 class CometMLWriter(Writer):
     """An experiment of Comet.
 
     Args:
-        run_dir, config, state: as for every writer.
-        project, workspace: where the experiment belongs.
-        mode: online, or offline to write into the run's folder and `comet upload` later.
+        run_dir: the run's folder; its name becomes the name of the experiment.
+        config: the resolved config.
+        state: result of `state()` before the run was stopped, to resume the experiment.
+        project: Comet project.
+        workspace: Comet workspace; None: the account's default.
+        mode: `online`; `offline` writes to the run's folder, to be uploaded with `comet upload`.
 
     Raises:
-        ValueError: another mode.
+        ValueError: an option is not allowed, or comet_ml is not installed.
     """
 
     def __init__(
@@ -32,48 +36,50 @@ class CometMLWriter(Writer):
         mode: str = "online",
     ):
         super().__init__(run_dir, config, state)
-        if mode not in ("online", "offline"):
-            raise ValueError(f"writer.mode: '{mode}' is neither online nor offline.")
-        if mode == "offline":  # nor shall its own fault reports look for the net
+        check_choice("config, writer.mode", mode, ("online", "offline"))
+        check_text("config, writer.project", project)
+        check_text("config, writer.workspace", workspace, optional=True)
+        if mode == "offline":  # Comet's own error reports must not use the network either
             os.environ.setdefault("COMET_INTERNAL_SENTRY_DSN", "")
-        import comet_ml
-
-        self.experiment = comet_ml.start(
-            workspace=workspace,
-            project_name=project,
-            online=mode == "online",
-            mode="get" if state else "create",
-            experiment_key=state["key"] if state else None,
-            experiment_config=comet_ml.ExperimentConfig(
-                offline_directory=str(new_folder(run_dir / "comet")),
-                name=run_dir.name,
-                log_code=False,
-                log_git_metadata=False,
-                log_git_patch=False,
-                auto_output_logging="simple",
-            ),
-        )
-        self.experiment.log_parameters(config)
+        comet_ml = import_tracker("comet_ml")
+        key = (state or {}).get("key")
+        with tracker_faults():
+            self.experiment = comet_ml.start(
+                workspace=workspace,
+                project_name=project,
+                online=mode == "online",
+                mode="get" if key else "create",
+                experiment_key=key,
+                experiment_config=comet_ml.ExperimentConfig(
+                    offline_directory=str(session_folder(run_dir / "comet")),
+                    name=run_dir.name,
+                    log_code=False,
+                    log_git_metadata=False,
+                    log_git_patch=False,
+                    auto_output_logging="simple",
+                ),
+            )
+            self.experiment.log_parameters(config)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """Figures at a step, by name."""
+        """Write metrics by name at a step."""
         self.experiment.log_metrics(values, step=step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
-        """Sound [T] in [-1, 1]."""
+        """Write audio [T] in [-1, 1] at a sample rate in Hz."""
         samples = audio.cpu().numpy()
         self.experiment.log_audio(samples, sample_rate, file_name=f"{name}.wav", step=step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """A picture, uint8 [height, width, 3]."""
+        """Write an image, uint8 [height, width, 3]."""
         self.experiment.log_image(image, name=name, step=step)
 
     def table(self, name: str, columns: list[str], rows: list[list], step: int) -> None:
-        """A table, as an asset in CSV."""
+        """Write a table as a CSV asset."""
         self.experiment.log_table(f"{name}_{step}.csv", tabular_data=rows, headers=columns)
 
     def checkpoint(self, folder: Path, name: str) -> None:
-        """The weights, as a model."""
+        """Upload the weights of a checkpoint folder as a model."""
         self.experiment.log_model(name, str(folder / "model.safetensors"))
 
     def state(self) -> dict[str, str]:
@@ -81,11 +87,11 @@ class CometMLWriter(Writer):
         return {"key": self.experiment.get_key()}
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish the experiment; all data is written or sent when this returns."""
         self.experiment.end()
 
 
-def new_folder(root: Path) -> Path:
-    """A folder for one session: a resumed one would write over the archive of the first."""
+def session_folder(root: Path) -> Path:
+    """A new folder per session: a resumed run must not overwrite the archive of the first."""
     root.mkdir(exist_ok=True)
     return root / f"session_{len(list(root.iterdir())) + 1}"

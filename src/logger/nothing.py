@@ -1,7 +1,7 @@
-"""No tracker."""
+"""No experiment tracker."""
 
 from src.logger.base import Writer
 
 
 class NothingWriter(Writer):
-    """Shows nothing; the run's folder has the figures all the same."""
+    """Writer that does nothing; metrics.jsonl in the run's folder is always written."""

@@ -1,4 +1,4 @@
-"""A writer that may fail without stopping the run."""
+"""A writer whose errors do not stop training."""
 
 import logging
 import time
@@ -12,15 +12,19 @@ from src.logger.base import Writer
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILURES = 20  # in a row, after which the tracker is left alone
+MAX_FAILURES = 20  # consecutive failures after which the tracker is no longer called
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 class SafeWriter:
-    """Passes everything on to a writer, and turns its errors into warnings.
+    """Forwards all calls to a writer and turns its exceptions into warnings.
 
     Args:
-        make: makes the writer; if that fails, nothing is shown and the run goes on.
+        make: creates the writer. If it fails, training continues without a tracker, except after a
+            ValueError, which is about a value of the config.
+
+    Raises:
+        ValueError: an option of the writer is not allowed.
     """
 
     def __init__(self, make: Callable[[], Writer]):
@@ -30,11 +34,13 @@ class SafeWriter:
         self.kept_state: dict[str, str] = {}
         try:
             self.writer = make()
+        except ValueError:
+            raise
         except Exception as error:  # a tracker may raise anything
             self.warn("start", error)
 
     def call(self, method: str, *arguments) -> object:
-        """Call a method of the writer; None if it fails."""
+        """Call a method of the writer; returns its result, or None if it fails."""
         if self.writer is None or self.failures >= MAX_FAILURES:
             return None
         try:
@@ -47,39 +53,39 @@ class SafeWriter:
         return result
 
     def warn(self, method: str, error: Exception) -> None:
-        """One warning a minute at most."""
+        """Log a warning, at most one per minute."""
         if time.monotonic() - self.warned_at >= SECONDS_BETWEEN_WARNINGS:
             self.warned_at = time.monotonic()
             name = type(self.writer).__name__ if self.writer else "the writer"
-            logger.warning("%s failed in %s, training goes on: %s", name, method, error)
+            logger.warning("%s failed in %s, training continues: %s", name, method, error)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """Figures at a step, by name."""
+        """Write metrics by name at a step."""
         self.call("scalars", values, step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
-        """Sound [T] in [-1, 1]."""
+        """Write audio [T] in [-1, 1] at a sample rate in Hz."""
         self.call("audio", name, audio, sample_rate, step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """A picture, uint8 [height, width, 3]."""
+        """Write an image, uint8 [height, width, 3]."""
         self.call("image", name, image, step)
 
     def table(self, name: str, columns: list[str], rows: list[list], step: int) -> None:
-        """A table."""
+        """Write a table."""
         self.call("table", name, columns, rows, step)
 
     def checkpoint(self, folder: Path, name: str) -> None:
-        """The files of a checkpoint's weights."""
+        """Upload the weights of a checkpoint folder under a name."""
         self.call("checkpoint", folder, name)
 
     def state(self) -> dict[str, str]:
-        """What a resumed run needs; the last that was known, if the tracker fails."""
-        found = self.call("state")
-        if isinstance(found, dict):
-            self.kept_state = found
+        """What is needed to resume the tracker's run; the last known state if the tracker fails."""
+        state = self.call("state")
+        if isinstance(state, dict):
+            self.kept_state = state
         return self.kept_state
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish; all data is written or sent when this returns."""
         self.call("close")

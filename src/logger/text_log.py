@@ -1,36 +1,56 @@
-"""The log: on the console, beside progress bars, and in the run's folder."""
+"""Text log on the console, above progress bars, and in a file."""
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-FORM = "%(asctime)s %(levelname)s %(message)s"
-OWN = "triphone-handler"
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+HANDLER_NAME = "triphone-handler"
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints above the progress bars instead of into them."""
+    """Writes log records to stderr above the progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
+        """Write one record."""
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class LogFile(logging.FileHandler):
+    """Writes log records to a file; if the disk is full, they are only on the console."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, as in logging
+        """Ignore errors of the disk: other files that are written report a full disk."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            super().close()
+
+
 def setup_logging(folder: Path, main_process: bool) -> None:
-    """Log to the console and to `folder/log.txt`; other processes only warn, on the console."""
+    """Set up logging to the console and to `folder/log.txt`; replaces an earlier setup.
+
+    Args:
+        folder: of the log file.
+        main_process: False: only warnings, on the console only.
+    """
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if h.name == OWN]:
+    for handler in [h for h in root.handlers if h.name == HANDLER_NAME]:
         root.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [ConsoleHandler()]
     if main_process:
-        handlers.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
+        handlers.append(LogFile(folder / "log.txt", encoding="utf-8"))
     for handler in handlers:
-        handler.name = OWN
-        handler.setFormatter(logging.Formatter(FORM, "%H:%M:%S"))
+        handler.name = HANDLER_NAME
+        handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO if main_process else logging.WARNING)
-    for noisy in ("matplotlib", "PIL", "urllib3", "git"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for library in ("matplotlib", "PIL", "urllib3", "git"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Weights & Biases. The key comes from the environment: WANDB_API_KEY."""
+"""Weights & Biases. The key is read from the environment variable WANDB_API_KEY."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from src.logger.base import Writer
+from src.logger.base import Writer, check_text, import_tracker, tracker_faults
+from src.utils.options import check_choice
+
+MODES = ("online", "offline", "disabled")
 
 
 class WandBWriter(Writer):
     """A run of Weights & Biases.
 
     Args:
-        run_dir, config, state: as for every writer.
-        project, entity: where the run belongs.
-        mode: online, or offline to write into the run's folder and `wandb sync` later.
+        run_dir: the run's folder; its name becomes the name of the W&B run.
+        config: the resolved config.
+        state: result of `state()` before the run was stopped, to resume the W&B run.
+        project: W&B project.
+        entity: W&B user or team; None: the account's default.
+        mode: `online`; `offline` writes to the run's folder, to be uploaded with `wandb sync`;
+            `disabled` writes nothing.
+
+    Raises:
+        ValueError: an option is not allowed, or wandb is not installed.
     """
 
     def __init__(
@@ -27,48 +37,55 @@ class WandBWriter(Writer):
         entity: str | None = None,
         mode: str = "online",
     ):
-        import wandb
-
         super().__init__(run_dir, config, state)
-        self.wandb = wandb
-        self.run = wandb.init(
-            project=project,
-            entity=entity,
-            name=run_dir.name,
-            dir=str(run_dir),
-            config=config,
-            mode=mode,  # type: ignore[arg-type]
-            id=state["id"] if state else None,
-            resume="allow" if state else None,
-        )
+        check_choice("config, writer.mode", mode, MODES)
+        check_text("config, writer.project", project)
+        check_text("config, writer.entity", entity, optional=True)
+        self.wandb = import_tracker("wandb")
+        run_id = (state or {}).get("id")
+        with tracker_faults():
+            self.run = self.wandb.init(
+                project=project,
+                entity=entity,
+                name=run_dir.name,
+                dir=str(run_dir),
+                config=config,
+                mode=mode,
+                id=run_id,
+                resume="allow" if run_id else None,
+            )
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """Figures at a step, by name."""
+        """Write metrics by name at a step."""
         self.run.log({**values, "step": step})
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
-        """Sound [T] in [-1, 1]."""
+        """Write audio [T] in [-1, 1] at a sample rate in Hz."""
         sound = self.wandb.Audio(audio.cpu().numpy(), sample_rate=sample_rate)
         self.run.log({name: sound, "step": step})
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """A picture, uint8 [height, width, 3]."""
+        """Write an image, uint8 [height, width, 3]."""
         self.run.log({name: self.wandb.Image(image), "step": step})
 
     def table(self, name: str, columns: list[str], rows: list[list], step: int) -> None:
-        """A table."""
+        """Write a table."""
         self.run.log({name: self.wandb.Table(columns=[*columns], data=rows), "step": step})
 
     def checkpoint(self, folder: Path, name: str) -> None:
-        """The weights, as an artifact."""
+        """Upload the weights of a checkpoint folder as an artifact."""
         artifact = self.wandb.Artifact(f"{self.run.id}-{name}", type="model")
         artifact.add_file(str(folder / "model.safetensors"))
         self.run.log_artifact(artifact)
 
     def state(self) -> dict[str, str]:
-        """The id of the run."""
+        """The id of the W&B run."""
         return {"id": self.run.id}
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish the run; all data is on disk or sent when this returns."""
         self.run.finish()
+        # finish() only asks wandb's service process to close the run's transaction log, where
+        # the last rows are still buffered, and returns. Only the end of that process, which
+        # teardown() waits for, guarantees that they are on disk.
+        self.wandb.teardown()
