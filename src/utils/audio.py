@@ -1,5 +1,8 @@
-"""Reading and writing audio files: any rate and channel count in, mono float32 out."""
+"""Reading and writing audio files: any sample rate and channel count in, mono float32 out."""
 
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,44 +11,98 @@ import torch
 from torch import Tensor
 
 from src.utils.files import read_jsonl, write_beside
+from src.utils.options import check_number, shown
 from src.utils.resampling import resample
 
-SHORTFALL = 0.1  # seconds by which a file may end before what is asked of it
+SHORTFALL = 0.1  # seconds by which a file may be shorter than requested
+SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
+MAX_SECONDS = 1e7  # longest duration of a recording
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """Sample rate, channels and length in the header of an audio file.
 
     Attributes:
-        rate: in Hz.
-        channels: how many.
+        sample_rate: in Hz.
+        channels: number of channels.
         frames: samples of each channel. An MP3 of variable bit rate without a Xing header, as
-            from a recorded stream, only has an estimate of them.
+            from a recorded stream, only has an estimate.
     """
 
-    rate: int
+    sample_rate: int
     channels: int
     frames: int
 
     @property
     def duration(self) -> float:
-        """In seconds."""
-        return self.frames / self.rate
+        """Duration in seconds."""
+        return self.frames / self.sample_rate
 
 
-def audio_info(path: Path) -> AudioInfo:
-    """The header of an audio file.
+def check_file(path: Path, name: str) -> None:
+    """Raise unless there is a regular file; opening a FIFO would wait forever.
+
+    Args:
+        path: of the file.
+        name: what it should be, for the message, e.g. "audio file".
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: it is a folder, a FIFO, a device or a socket, or can't be looked up.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{path}: no such {name}.") from None
+    except OSError as error:
+        raise ValueError(f"{shown(str(path))}: no {name} ({error.strerror}).") from None
+    except ValueError as error:  # NUL, or half of a surrogate pair
+        raise ValueError(f"{shown(str(path))}: no {name} ({error}).") from None
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
+        article = "an" if name[0] in "aeiou" else "a"
+        raise ValueError(f"{path}: {kind}, not {article} {name}.")
+
+
+@contextmanager
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file, open for reading, with errors that name the file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it isn't readable as audio.
     """
+    check_file(path, "audio file")
+    low, high = SAMPLE_RATES
     try:
-        info = soundfile.info(str(path))
-    except soundfile.LibsndfileError as error:
-        raise unreadable(path, error) from None
-    return AudioInfo(info.samplerate, info.channels, info.frames)
+        with soundfile.SoundFile(str(path)) as file:
+            if not low <= file.samplerate <= high:
+                raise ValueError(
+                    f"{path}: a sample rate of {file.samplerate} Hz; allowed are {low} to {high}."
+                )
+            yield file
+    except (soundfile.SoundFileError, TypeError, MemoryError, OSError) as error:
+        reason = str(error).rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
+        raise ValueError(f"{path}: not readable as audio ({reason}).") from None
+
+
+def audio_info(path: Path) -> AudioInfo:
+    """Sample rate, channels and frames of an audio file, by its header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio.
+    """
+    with open_audio(path) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
 def full_duration(path: Path) -> float:
@@ -53,89 +110,103 @@ def full_duration(path: Path) -> float:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio, or is empty.
+        ValueError: it isn't readable as audio, or is empty, or its header is damaged.
     """
     info = audio_info(path)
     if info.frames == 0:
         raise ValueError(f"{path}: a header without audio.")
+    if info.duration > MAX_SECONDS:
+        raise ValueError(f"{path}: {info.frames} samples by its header; it is damaged or a stream.")
     return info.duration
 
 
-def unreadable(path: Path, error: Exception) -> Exception:
-    """The error for a file that can't be read."""
-    if not path.exists():
-        return FileNotFoundError(f"{path}: no such audio file.")
-    reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
-    return ValueError(f"{path}: not readable as audio ({reason}).")
-
-
-def read_audio(path: Path, rate: int, offset: float = 0.0, duration: float | None = None) -> Tensor:
-    """Mono audio [T] in [-1, 1] at the wanted rate; channels are averaged.
+def read_audio(
+    path: Path, sample_rate: int, offset: float = 0.0, duration: float | None = None
+) -> Tensor:
+    """Mono audio [T] in [-1, 1] at a sample rate; channels are averaged.
 
     Args:
         path: wav, flac, ogg, mp3 or whatever else libsndfile reads.
-        rate: wanted, in Hz.
+        sample_rate: of the audio returned, in Hz.
         offset: where to start, in seconds.
         duration: how much to read, in seconds; None: to the end.
 
     Returns:
-        [T], where n samples of the file give ceil(n * rate / the file's rate).
+        [T], where n samples of the file give ceil(n * sample_rate / the file's sample rate).
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it isn't readable, ends before what is asked of it, or has samples that
-            aren't finite.
+            aren't finite; or `offset` or `duration` is out of range.
     """
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            file.seek(min(round(offset * file.samplerate), file.frames))
-            frames = -1 if duration is None else round(duration * file.samplerate)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-            own_rate, kind = file.samplerate, file.format
-    except soundfile.LibsndfileError as error:
-        raise unreadable(path, error) from None
+    check_number(f"{path}: offset", offset, high=MAX_SECONDS, inclusive=True)
+    check_number(f"{path}: duration", duration, high=MAX_SECONDS, optional=True)
+    with open_audio(path) as file:
+        file.seek(min(round(offset * file.samplerate), file.frames))
+        frames = -1 if duration is None else round(duration * file.samplerate)
+        samples = file.read(frames, dtype="float32", always_2d=True)
+        file_rate, kind = file.samplerate, file.format
     if not len(samples):
         raise ValueError(f"{path}: no samples from second {offset:g} on.")
-    found = len(samples) / own_rate
-    # The header of an MP3 may only estimate its length, so that a wish for more is no fault.
-    if duration is not None and found < duration - SHORTFALL and kind != "MP3":
-        raise ValueError(f"{path}: {found:.2f} s from second {offset:g} on, wanted {duration:.2f}.")
-    audio = to_mono_at(torch.from_numpy(samples.T), own_rate, rate)
+    seconds = len(samples) / file_rate
+    # The header of an MP3 may only have an estimate of the length, so a shorter file is no error.
+    if duration is not None and seconds < duration - SHORTFALL and kind != "MP3":
+        raise ValueError(
+            f"{path}: {seconds:.2f} s from second {offset:g} on, wanted {duration:.2f}."
+        )
+    audio = to_mono_at(torch.from_numpy(samples.T), file_rate, sample_rate)
     if not torch.isfinite(audio).all():
         raise ValueError(f"{path}: has samples that are not finite numbers.")
     return audio
 
 
-def read_recordings(manifest: Path, rate: int) -> list[Tensor]:
-    """Every recording that a manifest names, in its order, as `read_audio` gives it.
+def read_recordings(manifest: Path, sample_rate: int) -> list[Tensor]:
+    """Every recording that a manifest names, in its order: mono audio [T] in [-1, 1].
+
+    Args:
+        manifest: JSON lines with `audio_filepath`, relative to its folder.
+        sample_rate: of the audio returned, in Hz.
 
     Raises:
         FileNotFoundError: the manifest or a recording is missing.
+        ValueError: the manifest is no such file or names none, or a recording isn't readable.
     """
-    if not manifest.exists():
-        raise FileNotFoundError(f"{manifest}: no such manifest.")
+    check_file(manifest, "manifest")
     rows = read_jsonl(manifest)
-    return [read_audio(manifest.parent / row["audio_filepath"], rate) for row in rows]
+    for number, row in enumerate(rows, start=1):
+        path = row.get("audio_filepath")
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"{manifest}, row {number}: audio_filepath is {shown(path)}; a path.")
+    if not rows:
+        raise ValueError(f"{manifest}: lists no recordings.")
+    return [read_audio(manifest.parent / row["audio_filepath"], sample_rate) for row in rows]
 
 
-def to_mono_at(samples: Tensor, own_rate: int, rate: int) -> Tensor:
-    """Average channels and convert the rate.
+def to_mono_at(samples: Tensor, own_rate: int, sample_rate: int) -> Tensor:
+    """Mono audio [T] at a sample rate; channels are averaged.
 
     Args:
         samples: [T] or [channels, T].
         own_rate: of the samples, in Hz.
-        rate: wanted, in Hz.
+        sample_rate: of the audio returned, in Hz.
 
     Returns:
         [T].
     """
     if samples.ndim == 2:
         samples = samples.mean(dim=0)
-    return samples.contiguous() if own_rate == rate else resample(samples, own_rate, rate)
+    if own_rate == sample_rate:
+        return samples.contiguous()
+    return resample(samples, own_rate, sample_rate)
 
 
-def write_audio(path: Path, audio: Tensor, rate: int) -> None:
-    """Write mono audio [T] as 16-bit PCM, by the ending of the name; nothing is scaled.
+def write_audio(path: Path, audio: Tensor, sample_rate: int) -> None:
+    """Write mono audio [T] as 16-bit PCM; nothing is scaled.
+
+    Args:
+        path: ends in .wav, .flac or another format with 16-bit samples.
+        audio: [T] in [-1, 1].
+        sample_rate: in Hz.
 
     Raises:
         ValueError: a sample lies outside [-1, 1] and would be clipped, or isn't finite; or the
@@ -148,4 +219,4 @@ def write_audio(path: Path, audio: Tensor, rate: int) -> None:
     if not peak <= 1:  # so that a peak of NaN is an error too
         raise ValueError(f"{path}: the audio's peak of {peak:.3g} does not fit [-1, 1].")
     with write_beside(path) as beside:
-        soundfile.write(beside, audio.cpu().numpy(), rate, subtype="PCM_16", format=kind)
+        soundfile.write(beside, audio.cpu().numpy(), sample_rate, subtype="PCM_16", format=kind)

@@ -1,45 +1,205 @@
-"""Files that are whole or absent."""
+"""Files that are either whole or absent, and files of JSON lines."""
 
+import errno
 import json
+import logging
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
 
 @contextmanager
 def write_beside(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it if the block succeeds and removed if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Yield a temporary path, which replaces `path` if the block succeeds and is removed if not.
 
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines; a last line cut short by a kill is left out.
+    Args:
+        path: the file to write; its folder is created if needed.
 
     Raises:
-        ValueError: a line other than the last isn't JSON; names the file and the line.
+        OSError: the disk is full; names the file and the free space.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with explain_disk_error(path):
+            yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove from a folder what processes that were killed in `write_beside` left there."""
+    for path in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and not is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return pid != os.getpid()
+
+
+@contextmanager
+def explain_disk_error(path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn the error of a full or failing disk inside the block into a sentence.
+
+    Args:
+        path: the file or folder that is being written; its parent must exist.
+        size: bytes that it takes, if known.
+
+    Raises:
+        OSError: the disk is full or fails, or a quota or limit on the size of files is reached;
+            names the path, the disk, the free space and the size.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        disk, free = mount_point(path), readable(shutil.disk_usage(path.parent).free)
+        needed = "" if size is None else f", {readable(size)} needed"
+        reason = f"{error.strerror} ({free} free on the disk {disk}{needed})"
+        raise OSError(f"{path}: could not be written: {reason}.") from None
+
+
+def mount_point(path: Path) -> Path:
+    """Where the file system of a file, which need not exist, is mounted."""
+    path = path.absolute()
+    while not os.path.ismount(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def readable(size: int) -> str:
+    """A number of bytes for people: `450.0 MB`."""
+    number, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+def read_jsonl(path: Path, tolerant: bool = False) -> list[dict[str, Any]]:
+    """Read the rows of a file of JSON lines; an unfinished last line is left out.
+
+    Args:
+        path: the file, UTF-8; each line holds a JSON object.
+        tolerant: leave out every bad line with a warning, instead of raising. For files such as
+            metrics.jsonl, where each kill may leave a line that was cut short.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is a folder, or a line is not a JSON object; names the file and the line.
     """
     rows = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_bytes(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            if line:
-                rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(parse_row(line))
+        except ValueError as error:
             if number == len(lines):
                 break
-            raise ValueError(f"{path}, line {number}: not JSON ({error.msg}).") from None
+            if not tolerant:
+                raise ValueError(f"{path}, line {number}: {error}.") from None
+            logger.warning("%s, line %d is left out: %s.", path, number, error)
     return rows
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is a folder.
+    """
+    check_regular(path)
+    return path.read_bytes()
+
+
+def check_regular(path: Path) -> None:
+    """Raise unless there is a regular file; opening a FIFO would wait forever.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: there is something else.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not a file.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file.")
+    if not path.is_file():
+        raise ValueError(f"{path}: no regular file.")
+
+
+def parse_row(line: bytes) -> dict[str, Any]:
+    """Parse a line that holds a JSON object.
+
+    Raises:
+        ValueError: it holds anything else; a clause that says what is wrong.
+    """
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg}, column {error.colno})") from None
+    except ValueError:  # the only other error: int() refuses thousands of digits
+        raise ValueError("a number with too many digits") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON {type(row).__name__}, not an object like {{...}}")
+    return row
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Add one row to a file of JSON lines."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    """Add a row to a file of JSON lines, on a line of its own even after one that was cut short.
+
+    Raises:
+        OSError: the disk is full; names the file and the free space.
+    """
+    line = format_row(row)
+    with explain_disk_error(path, len(line)), path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+
+
+def cut_jsonl(path: Path, size: int) -> None:
+    """Cut a file of JSON lines down to the whole lines in its first `size` bytes; it may be absent.
+
+    Raises:
+        OSError: the disk fails; names the file.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        kept = file.read(size).rfind(b"\n") + 1
+    with explain_disk_error(path):
+        os.truncate(path, kept)
+
+
+def format_row(row: dict[str, Any]) -> bytes:
+    """Format a row as a line of JSON, UTF-8."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 
-def valid(length: Tensor, size: int) -> Tensor:
-    """Where an item's own elements are, among padded ones.
+def padding_mask(length: Tensor, size: int) -> Tensor:
+    """Mask of the padded elements: True beyond the end of each item.
 
     Args:
-        length: [B], valid elements of each item.
+        length: [B], elements of each item without padding.
         size: size of the padded axis.
 
     Returns:
-        [B, size], True at the elements before each item's length.
+        [B, size], bool.
     """
-    return torch.arange(size, device=length.device) < length.unsqueeze(-1)
+    return torch.arange(size, device=length.device) >= length.unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""Pictures as arrays: uint8 [height, width, 3]."""
+"""Plots, as matplotlib figures and as images: uint8 arrays [height, width, 3]."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,23 +14,27 @@ from src.utils.files import write_beside
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure that belongs to no global state; sizes in inches."""
+    """An empty matplotlib figure outside of pyplot's global state; sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def to_array(figure: Figure) -> np.ndarray:
-    """What a figure looks like."""
+    """Image of a figure.
+
+    Raises:
+        ValueError: the figure was not made by `new_figure`.
+    """
     canvas = figure.canvas
     if not isinstance(canvas, FigureCanvasAgg):
-        raise ValueError("plots: the figure is not drawn by Agg.")
+        raise ValueError(f"plots: a figure on {type(canvas).__name__}; it must be on Agg.")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def spectrogram_image(spectrogram: Tensor, title: str = "") -> np.ndarray:
-    """A spectrogram [F, T], low frequencies at the bottom."""
+    """Image of a spectrogram [F, T], with low frequencies at the bottom."""
     figure = new_figure(8, 3)
     axes = figure.subplots()
     values = spectrogram.detach().float().cpu().numpy()
@@ -43,11 +47,11 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def curves_figure(panels: Mapping[str, Curves], xlabel: str) -> Figure:
-    """Curves over one axis.
+    """Figure with curves in panels side by side.
 
     Args:
-        panels: title -> name of a curve -> (x, y).
-        xlabel: below each panel.
+        panels: title of the panel -> name of a curve -> (x, y).
+        xlabel: label of the x axis of each panel.
     """
     figure = new_figure(5 * len(panels), 3.5)
     for axes, (title, curves) in zip(
@@ -63,60 +67,68 @@ def curves_figure(panels: Mapping[str, Curves], xlabel: str) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure by the ending of the name."""
+    """Write a figure in the format of the file's suffix, e.g. .png or .pdf."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
 def save_image(image: np.ndarray, path: Path) -> None:
-    """Write a picture as PNG."""
+    """Write an image as PNG."""
     with write_beside(path) as beside:
         imsave(beside, image, format="png")
 
 
 def masked_tokens_image(
-    spectrogram: Tensor, mask: Tensor, tokens: Tensor, hidden: Tensor, guesses: Tensor
+    spectrogram: Tensor, ssl_mask: Tensor, tokens: Tensor, masked: Tensor, predictions: Tensor
 ) -> np.ndarray:
-    """A spectrogram with its masked blocks, and below it the tokens.
+    """Image of a spectrogram with its mask, and below it the tokens and their predictions.
 
     Args:
         spectrogram: [F, T].
-        mask: [M], True at masked frames; M may be the number of tokens.
+        ssl_mask: [M], True at masked frames; M is the number of frames or of tokens.
         tokens: [T'].
-        hidden: [T'], True at tokens that were to be predicted.
-        guesses: [hidden.sum()], what was predicted there.
+        masked: [T'], True at the N tokens to predict.
+        predictions: [N].
     """
     figure = new_figure(10, 4.5)
     upper, middle, lower = figure.subplots(3, 1, height_ratios=(6, 0.5, 3))
     values = spectrogram.float().numpy()
     upper.imshow(values, origin="lower", aspect="auto", interpolation="nearest")
-    upper.set(ylabel="bin", title="what the encoder would see without a mask")
-    middle.imshow(mask.numpy()[None], aspect="auto", interpolation="nearest", cmap="Greys")
+    upper.set(ylabel="bin", title="spectrogram before masking")
+    middle.imshow(ssl_mask.numpy()[None], aspect="auto", interpolation="nearest", cmap="Greys")
     middle.set(xticks=[], yticks=[], ylabel="mask")
-    places = np.arange(len(tokens))
-    lower.plot(places, tokens.numpy(), ".", color="0.6", label="tokens")
-    where, truth = places[hidden.numpy()], tokens[hidden].numpy()
-    right = guesses.numpy() == truth
-    lower.plot(where[~right], truth[~right], "x", color="tab:red", label="masked, guessed wrong")
-    lower.plot(where[right], truth[right], "o", color="tab:green", label="masked, guessed right")
-    lower.set(xlim=(-0.5, len(tokens) - 0.5), xlabel="token", ylabel="class")
+    positions = np.arange(len(tokens))
+    lower.plot(positions, tokens.numpy(), ".", color="0.6", label="tokens")
+    x, targets = positions[masked.numpy()], tokens[masked].numpy()
+    correct = predictions.numpy() == targets
+    lower.plot(x[~correct], targets[~correct], "x", color="tab:red", label="masked, incorrect")
+    lower.plot(x[correct], targets[correct], "o", color="tab:green", label="masked, correct")
+    lower.set(xlim=(-0.5, len(tokens) - 0.5), xlabel="position", ylabel="token")
     lower.legend(loc="upper right", fontsize="small")
     return to_array(figure)
 
 
-def magnitudes(signal: Tensor, size: int = 256) -> Tensor:
-    """A spectrogram [F, T'] of a signal [T], in dB, to be looked at."""
+def power_spectrogram(signal: Tensor, size: int = 256) -> Tensor:
+    """Power spectrogram in dB of a signal, for plots.
+
+    Args:
+        signal: [T].
+        size: of the FFT and its window, in samples; the hop is half of it.
+
+    Returns:
+        [size / 2 + 1, T'].
+    """
     padded = torch.nn.functional.pad(signal, (0, max(0, size - len(signal))))
     window = torch.hann_window(size)
     power = torch.stft(padded, size, size // 2, window=window, return_complex=True).abs().square()
     return 10 * torch.log10(power + 1e-8)
 
 
-def signals_image(pictures: Mapping[str, Tensor]) -> np.ndarray:
-    """Spectrograms or masks [F, T] below each other."""
-    figure = new_figure(8, 1.6 * len(pictures))
+def signals_image(panels: Mapping[str, Tensor]) -> np.ndarray:
+    """Image of spectrograms or masks, title -> [F, T], one below the other."""
+    figure = new_figure(8, 1.6 * len(panels))
     for axes, (title, values) in zip(
-        figure.subplots(len(pictures), 1, squeeze=False)[:, 0], pictures.items(), strict=True
+        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True
     ):
         axes.imshow(values.numpy(), origin="lower", aspect="auto", interpolation="nearest")
         axes.set(xticks=[], yticks=[], ylabel=title.replace("_", " "))
@@ -124,7 +136,7 @@ def signals_image(pictures: Mapping[str, Tensor]) -> np.ndarray:
 
 
 def scatter_image(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> np.ndarray:
-    """Points, and how their heights are distributed."""
+    """Image of a scatter plot, with a histogram of the y values beside it."""
     figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1), sharey=True)
     left.plot(x, y, ".", alpha=0.6)

@@ -1,4 +1,4 @@
-"""Randomness that is a function of what it is for, never of what ran before it."""
+"""Random numbers that are functions of a seed, independent of what was drawn before."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
 
 
 def generator(seed: int, salt: str | int = "") -> torch.Generator:
-    """A CPU generator for `seed`; another `salt` gives an independent stream of the same seed."""
+    """A CPU generator; each `salt` gives an independent stream of the same seed."""
     digest = hashlib.blake2b(f"{seed}/{salt}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
@@ -31,7 +31,7 @@ def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     """A row of uniform numbers for each seed, all rows at once, on the seeds' device.
 
     Number i of a row is a function of (seed, salt, i) alone: Sebastiano Vigna's splitmix64, whose
-    i-th output can be had without the ones before.
+    i-th output doesn't need the ones before.
 
     Args:
         seed: int64 [B].

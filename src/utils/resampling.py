@@ -1,4 +1,4 @@
-"""Converting the rate of audio by a windowed sinc (Smith, Digital Audio Resampling)."""
+"""Sample rate conversion by a windowed sinc (Smith, Digital Audio Resampling)."""
 
 import math
 
@@ -6,25 +6,29 @@ import torch
 import torchaudio
 from torch import Tensor
 
-REACH = 6  # zero crossings to either side that a resampled sample hears: torchaudio's default
+REACH = 6  # zero crossings of the filter to either side: torchaudio's default
 ROLLOFF = 0.99
-TABLE = 1 << 20  # weights that may be tabled
+TABLE = 1 << 20  # most weights in a table
 PIECE = 1 << 15  # samples computed at a time
 
 
-def resample(audio: Tensor, own_rate: int, rate: int) -> Tensor:
-    """Audio [..., T] at another rate: [..., ceil(T * rate / own_rate)].
+def resample(audio: Tensor, own_rate: int, sample_rate: int) -> Tensor:
+    """Audio at another sample rate.
 
-    By torchaudio, which makes a table of the weights until they repeat. For rates with hardly a
-    common divisor (22,257 and 8,000 Hz) that would fill gigabytes, so there the same weights are
-    computed sample by sample.
+    By torchaudio, which makes a table of the weights until they repeat. For sample rates with a
+    small common divisor (22,257 and 8,000 Hz) that would fill gigabytes, so there the same
+    weights are computed sample by sample.
 
     Args:
         audio: [..., T].
-        own_rate, rate: in Hz.
+        own_rate: of the audio, in Hz.
+        sample_rate: of the audio returned, in Hz.
+
+    Returns:
+        [..., ceil(T * sample_rate / own_rate)].
     """
-    factor = math.gcd(own_rate, rate)
-    old, new = own_rate // factor, rate // factor
+    factor = math.gcd(own_rate, sample_rate)
+    old, new = own_rate // factor, sample_rate // factor
     if old * new <= TABLE:
         return torchaudio.functional.resample(audio, old, new)
     size = -(-audio.shape[-1] * new // old)
@@ -38,17 +42,17 @@ def resample(audio: Tensor, own_rate: int, rate: int) -> Tensor:
 
 
 def reach(old: int, new: int) -> int:
-    """Samples at the old rate to either side that a new one hears."""
+    """Old samples to either side that a new sample depends on."""
     return math.ceil(REACH * old / (min(old, new) * ROLLOFF))
 
 
 def interpolate(audio: Tensor, wanted: Tensor, old: int, new: int) -> Tensor:
-    """Samples at the new rate.
+    """Some of the samples at the new sample rate.
 
     Args:
-        audio: [..., T], `reach` zeros before and one more behind.
-        wanted: numbers of the new samples, [N].
-        old, new: rates without a common divisor.
+        audio: [..., T], with `reach` zeros before and one more behind.
+        wanted: indices of the new samples, [N].
+        old, new: sample rates without a common divisor.
 
     Returns:
         [..., N].
@@ -56,8 +60,8 @@ def interpolate(audio: Tensor, wanted: Tensor, old: int, new: int) -> Tensor:
     width, cutoff = reach(old, new), min(old, new) * ROLLOFF / old
     before = wanted * old // new
     offsets = torch.arange(-width, width + 2)
-    share = (wanted * old % new).double() / new  # of the way to the next old sample
-    times = ((offsets - share[:, None]) * cutoff).clamp(-REACH, REACH)  # in zero crossings
+    fraction = (wanted * old % new).double() / new  # of the way to the next old sample
+    times = ((offsets - fraction[:, None]) * cutoff).clamp(-REACH, REACH)  # in zero crossings
     weights = torch.sinc(times) * torch.cos(times * torch.pi / REACH / 2).square() * cutoff
-    heard = audio[..., (before[:, None] + offsets + width).to(audio.device)]
-    return (heard * weights.to(audio)).sum(-1)
+    nearby = audio[..., (before[:, None] + offsets + width).to(audio.device)]
+    return (nearby * weights.to(audio)).sum(-1)

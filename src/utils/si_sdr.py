@@ -3,29 +3,39 @@
 import torch
 from torch import Tensor
 
-from src.utils.lengths import valid
+from src.utils.lengths import padding_mask
 
 EPS = 1e-8
-ALIKE = 60.0  # dB from which on a mixture is its source: nothing about it can improve
+IDENTICAL_DB = 60.0  # SI-SDR of a mixture from which on it counts as identical with its source
 
 
-def centred(signal: Tensor, length: Tensor) -> Tensor:
-    """Signals [B, ..., T] minus their mean over their own samples; zero behind them."""
-    inside = valid(length, signal.shape[-1])
-    inside = inside.reshape(len(length), *[1] * (signal.ndim - 2), -1)
+def zero_mean(signal: Tensor, length: Tensor) -> Tensor:
+    """Signals minus their mean over their own length; padding is set to zero.
+
+    Args:
+        signal: [B, ..., T].
+        length: [B], in samples.
+
+    Returns:
+        [B, ..., T], at least float32.
+    """
+    padding = padding_mask(length, signal.shape[-1])
+    padding = padding.reshape(len(length), *[1] * (signal.ndim - 2), -1)
     count = length.clamp(min=1).reshape(-1, *[1] * (signal.ndim - 1))
     signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
-    signal = signal.masked_fill(~inside, 0.0)
+    signal = signal.masked_fill(padding, 0.0)
     mean = signal.sum(-1, keepdim=True) / count
-    return (signal - mean).masked_fill(~inside, 0.0)
+    return (signal - mean).masked_fill(padding, 0.0)
 
 
 def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
-    """SI-SDR in dB over each item's own samples, zero mean.
+    """SI-SDR in dB of zero-mean signals, each over its own length.
 
-    A constant of 1e-8 is added to each energy, as in the reference: the values of signals that are
-    hardly louder than that (an RMS of 1e-5 over a second) come out too low. A silent target gives
-    -80 dB and no gradient; see `pairwise_loss` for what training does.
+        SI-SDR = 10 log10(|a s|^2 / |e - a s|^2), a = <e, s> / |s|^2
+
+    A constant of 1e-8 is added to each energy, as in ClearerVoice, so the values of signals that
+    are hardly louder than that (an RMS of 1e-5 over a second) are too low. A silent target gives
+    -80 dB and no gradient.
 
     Args:
         estimate, target: [B, ..., T], broadcast against each other.
@@ -34,7 +44,7 @@ def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:
     Returns:
         [B, ...].
     """
-    estimate, target = centred(estimate, length), centred(target, length)
+    estimate, target = zero_mean(estimate, length), zero_mean(target, length)
     energy = target.square().sum(-1, keepdim=True)
     projected = (estimate * target).sum(-1, keepdim=True) / (energy + EPS) * target
     error = (estimate - projected).square().sum(-1)

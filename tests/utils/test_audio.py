@@ -1,11 +1,22 @@
 import math
+import os
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from src.utils.audio import audio_info, full_duration, read_audio, to_mono_at, write_audio
+from src.utils.audio import (
+    audio_info,
+    full_duration,
+    read_audio,
+    read_recordings,
+    to_mono_at,
+    write_audio,
+)
+from src.utils.streams import read_blocks
 from tests.demo import sine
 
 
@@ -32,8 +43,8 @@ def test_channels_are_averaged(tmp_path):
 def test_part_of_a_file(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.arange(1000) / 2000, 100, subtype="FLOAT")
-    found = read_audio(path, 100, offset=2.0, duration=3.0)
-    torch.testing.assert_close(found, torch.arange(200.0, 500.0) / 2000)
+    audio = read_audio(path, 100, offset=2.0, duration=3.0)
+    torch.testing.assert_close(audio, torch.arange(200.0, 500.0) / 2000)
 
 
 @pytest.mark.parametrize(("own_rate", "frames"), [(44100, 44101), (8000, 7999), (48000, 100)])
@@ -45,7 +56,7 @@ def test_exact_number_of_samples(tmp_path, own_rate, frames):
     assert len(read_audio(path, 16000, offset=50 / own_rate)) == wanted
 
 
-def test_shorter_than_asked(tmp_path):
+def test_file_shorter_than_requested(tmp_path):
     path = sine(tmp_path / "a.wav", 8000, 1.0)
     assert len(read_audio(path, 8000, offset=0.5, duration=0.55)) == 4000
     with pytest.raises(ValueError, match=r"a.wav: 0.50 s from second 0.5 on, wanted 0.75"):
@@ -64,7 +75,7 @@ def test_damaged_flac(tmp_path, place):
         read_audio(path, 16000)
 
 
-def test_faults_name_the_file(tmp_path):
+def test_errors_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.wav"):
         read_audio(tmp_path / "none.wav", 16000)
     broken = tmp_path / "broken.flac"
@@ -77,15 +88,13 @@ def test_faults_name_the_file(tmp_path):
         read_audio(empty, 16000)
     with pytest.raises(ValueError, match=r"empty.wav: a header without audio"):
         full_duration(empty)
-    with pytest.raises(ValueError, match="not readable as audio"):
-        read_audio(tmp_path, 16000)
     nan = tmp_path / "nan.wav"
     soundfile.write(nan, np.array([0.0, np.nan]), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match="nan.wav: .* not finite"):
         read_audio(nan, 16000)
 
 
-def test_written_audio_comes_back(tmp_path):
+def test_round_trip(tmp_path):
     audio = torch.linspace(-0.99, 0.99, 500)
     write_audio(tmp_path / "a.flac", audio, 16000)
     assert (read_audio(tmp_path / "a.flac", 16000) - audio).abs().max() < 1 / 32000
@@ -101,7 +110,7 @@ def test_written_audio_comes_back(tmp_path):
         ("a", 0.5, "'' holds no 16-bit audio"),
     ],
 )
-def test_what_cannot_be_written(tmp_path, name, value, words):
+def test_unwritable_audio_raises(tmp_path, name, value, words):
     with pytest.raises(ValueError, match=f"{name}: .*{words}"):
         write_audio(tmp_path / name, torch.tensor([0.0, value, 0.1]), 16000)
     assert list(tmp_path.iterdir()) == []
@@ -111,3 +120,113 @@ def test_samples_in_memory():
     stereo = torch.stack([torch.ones(100), torch.zeros(100)])
     torch.testing.assert_close(to_mono_at(stereo, 16000, 16000), torch.full((100,), 0.5))
     assert len(to_mono_at(torch.zeros(100), 8000, 16000)) == 200
+
+
+READERS = {
+    "info": audio_info,
+    "duration": full_duration,
+    "audio": lambda path: read_audio(path, 16000),
+    "blocks": lambda path: list(read_blocks(path)),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_special_files_raise(tmp_path, read):
+    os.mkfifo(tmp_path / "fifo.wav")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "fifo.wav")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.wav"))
+    for path, words in (
+        (tmp_path / "fifo.wav", "a FIFO, not an audio file"),
+        (tmp_path / "link.wav", "a FIFO, not an audio file"),
+        (tmp_path / "s.wav", "a socket, not an audio file"),
+        (Path("/dev/zero"), "a device, not an audio file"),
+        (tmp_path, "a folder, not an audio file"),
+    ):
+        with pytest.raises(ValueError) as error:
+            read(path)
+        assert str(error.value) == f"{path}: {words}."
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 2500, "nul\0.wav", "half\ud800.wav"])
+def test_impossible_paths(tmp_path, read, name):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        read(tmp_path / name)
+    assert len(str(error.value)) < 200 and str(error.value).isascii()
+    assert "audio file" in str(error.value)
+
+
+def test_loop_of_links(tmp_path):
+    (tmp_path / "a.wav").symlink_to(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match=r"a.wav'?: no audio file \("):
+        read_audio(tmp_path / "a.wav", 16000)
+
+
+def test_raw_samples_without_a_header(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(100))
+    with pytest.raises(ValueError, match=r"a.raw: not readable as audio \(samplerate must"):
+        read_audio(tmp_path / "a.raw", 16000)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 99, 2**31 - 1])
+def test_sample_rates_of_damaged_headers(tmp_path, rate):
+    path = sine(tmp_path / "a.wav")
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.wav: .*(sample rate of|not readable)"):
+        read_audio(path, 16000)
+
+
+@pytest.mark.parametrize("value", [1e308, 10**400, -1, float("nan"), "abc", True])
+def test_bad_offsets_and_durations(tmp_path, value):
+    path = sine(tmp_path / "a.wav")
+    for options, allowed in (({"offset": value}, "from 0 to 1e"), ({"duration": value}, "above 0")):
+        (name,) = options
+        with pytest.raises(ValueError, match=rf"a.wav: {name}: .*; a number {allowed}"):
+            read_audio(path, 16000, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "lists no recordings"),
+        ("[1]\n", "line 1: a JSON list"),
+        ('{"audio_filepath": 3}\n', "row 1: audio_filepath is 3; a path"),
+        ("[" * 100_000 + "\n{}\n", "line 1: JSON that is nested too deeply"),
+        ('{"audio_filepath": "none.wav"}\n', "none.wav: no such audio file"),
+    ],
+)
+def test_bad_lists_of_recordings(tmp_path, text, words):
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        read_recordings(tmp_path / "m.jsonl", 16000)
+
+
+def test_list_is_not_a_file(tmp_path):
+    with pytest.raises(ValueError, match="a folder, not a manifest"):
+        read_recordings(tmp_path, 16000)
+    with pytest.raises(FileNotFoundError, match=r"m: no such manifest"):
+        read_recordings(tmp_path / "m", 16000)
+    (tmp_path / "m").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="m: lists no recordings"):
+        read_recordings(tmp_path / "m", 16000)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "ogg"])
+def test_damaged_files_are_read_or_named(tmp_path, ending):
+    """A hundred files with some bytes changed, or cut short."""
+    path = sine(tmp_path / f"a.{ending}", 16000, 0.5)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        data = np.frombuffer(whole, np.uint8).copy()
+        size = int(rng.choice([50, 500, len(data)]))
+        data[rng.integers(0, min(size, len(data)), 4)] = rng.integers(0, 256, 4)
+        path.write_bytes(data[: int(rng.integers(0, len(data))) if rng.random() < 0.3 else None])
+        for read in (*READERS.values(), lambda path: read_audio(path, 16000, 0.1, 0.3)):
+            try:
+                read(path)
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)

@@ -24,7 +24,7 @@ def test_curves(tmp_path):
     assert (tmp_path / "a" / "b.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_log_goes_to_the_folder_once(tmp_path, capsys):
+def test_log_is_written_once(tmp_path, capsys):
     for _ in range(2):
         setup_logging(tmp_path, main_process=True)
     with tqdm(total=1):

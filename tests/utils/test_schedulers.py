@@ -1,27 +1,56 @@
 import pytest
 import torch
 
-from src.utils.schedulers import WarmupCosine
+from src.trainer.optimization import Optimization
+from src.utils.schedulers import Noam, WarmupCosine
 
 
-def test_a_longer_run_goes_on_along_its_own_curve():
+def test_extended_run_uses_new_schedule():
     def schedule(steps):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        return optimizer, WarmupCosine(optimizer, total_steps=steps)
+        return Optimization(optimizer, WarmupCosine(optimizer, total_steps=steps), [])
 
-    def rates(optimizer, scheduler, count):
-        found = []
+    def learning_rates(optimization, count):
+        values = []
         for _ in range(count):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-        return found
+            values.append(optimization.learning_rate)
+            optimization.optimizer.step()
+            optimization.step_schedule()
+        return values
 
-    whole = rates(*schedule(40), 40)
+    whole = learning_rates(schedule(40), 40)
     short = schedule(20)
-    rates(*short, 20)
+    learning_rates(short, 20)
     longer = schedule(40)
-    longer[0].load_state_dict(short[0].state_dict())
-    longer[1].load_state_dict(short[1].state_dict())
-    later = rates(*longer, 20)
+    longer.load_state_dict(short.state_dict())
+    later = learning_rates(longer, 20)
     assert later[1:] == pytest.approx(whole[21:])
+
+
+def test_noam_by_hand():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=5.0)
+    scheduler = Noam(optimizer, d_model=512, warmup_steps=4, min_lr=1.0)
+    learning_rates = []
+    for _ in range(6):
+        learning_rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    expected = [5 * 512**-0.5 * min(s**-0.5, s * 4**-1.5) for s in range(1, 7)]
+    assert learning_rates[:4] == pytest.approx(expected[:4])
+    assert learning_rates[4:] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Noam, {"d_model": 0, "warmup_steps": 4}, "d_model: 0; a whole number above 0"),
+        (Noam, {"d_model": 8, "warmup_steps": 0}, "warmup_steps: 0; a whole number above 0"),
+        (Noam, {"d_model": 8, "warmup_steps": 4, "min_lr": -1}, "min_lr: -1; a number from 0 on"),
+        (WarmupCosine, {"total_steps": None}, "total_steps: null; a whole number from 0 on"),
+        (WarmupCosine, {"total_steps": 9, "warmup_fraction": 2}, "warmup_fraction: 2; a number"),
+    ],
+)
+def test_bad_options(kind, options, message):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match=f"scheduler, {message}"):
+        kind(optimizer, **options)

@@ -11,13 +11,13 @@ from src.utils.streams import read_blocks, resampled
     ("own", "rate"), [(44100, 8000), (8000, 44100), (16000, 8000), (48000, 16000), (11025, 16000)]
 )
 @pytest.mark.parametrize("size", [1, 30, 5000, 44123])
-def test_blocks_are_resampled_as_the_whole(own, rate, size):
+def test_resampling_blocks_equals_resampling_all(own, rate, size):
     audio = torch.randn(2, size, generator=torch.Generator().manual_seed(0))
     blocks = audio.split(3001, dim=1)
-    found = torch.cat(list(resampled(blocks, own, rate)), 1)
+    output = torch.cat(list(resampled(blocks, own, rate)), 1)
     wanted = resample(audio, own, rate)
-    assert found.shape == wanted.shape
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert output.shape == wanted.shape
+    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_blocks_of_a_file(tmp_path):
@@ -28,7 +28,7 @@ def test_blocks_of_a_file(tmp_path):
     torch.testing.assert_close(torch.cat(blocks), torch.from_numpy(samples).mean(1))
 
 
-def test_faults_are_named(tmp_path):
+def test_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no.wav: no such audio file"):
         list(read_blocks(tmp_path / "no.wav"))
     soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan), 1000, subtype="FLOAT")
