@@ -1,16 +1,23 @@
 """Evaluate a finished run: python inference.py -cn=inference_asr run=FOLDER. See --help."""
 
+if __name__ == "__main__":
+    from src.utils.entry import end_on_signals
+
+    end_on_signals()  # the other imports take seconds
+
 from pathlib import Path
 
 import hydra
+from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from src import build
+from src.config import check_overrides, check_top_level, inference_config, target_class
 from src.logger.text_log import setup_logging
-from src.run import load_run
+from src.run import Run, restore
 from src.trainer.inferencer import Inferencer
-from src.trainer.run_folder import RunFolder
-from src.utils.entry import run_command
+from src.trainer.output_folder import OutputFolder
+from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
+from src.utils.entry import run_command, run_hydra
 
 
 def infer(config: DictConfig) -> dict[str, float]:
@@ -20,35 +27,63 @@ def infer(config: DictConfig) -> dict[str, float]:
         config: an inference experiment of src/configs, composed.
 
     Returns:
-        The figures, `<split>/<name>`.
-    """
-    folder = Path(config.run) if config.run else RunFolder.newest(Path(config.runs)).path
-    run = load_run(folder, config.checkpoint, changes=config)
-    accelerator = build.build_accelerator(run.config)
-    output = Path(config.output or folder / "inference")
-    output.mkdir(parents=True, exist_ok=True)
-    setup_logging(output, accelerator.is_main_process)
+        The values, `<evaluation>/<metric>`.
 
-    splits = list(config.splits)
-    datasets = build.build_datasets(run.config, splits, run.text_encoder, None)
-    inferencer = Inferencer(
-        model=accelerator.prepare_model(run.model, evaluation_mode=True),
-        loss=build.build(run.config, "loss"),
-        task=run.task,
-        loaders=build.build_evaluation_loaders(run.config, datasets, accelerator),
-        labelled={split: dataset.has_targets for split, dataset in datasets.items()},
-        transforms=run.transforms,
-        trackers=build.build_trackers(run.config, splits),
-        accelerator=accelerator,
-        output=output,
-    )
-    figures = inferencer.run()
+    Raises:
+        ValueError: the config is for runs of another task.
+    """
+    check_top_level(config, inference=True)
+    trusted = list(config.trust)
+    if config.run:
+        run = Run.open(Path(config.run), trusted)
+    else:
+        run = Run.newest(Path(config.runs), trusted)
+    merged = inference_config(run.read_config(), config)
+    check_task(run, merged, config.for_task)
+    accelerator = build_accelerator(merged)
+    return call_and_release(lambda: evaluate_run(config, merged, run, accelerator), accelerator)
+
+
+def evaluate_run(
+    config: DictConfig, merged: DictConfig, run: Run, accelerator: Accelerator
+) -> dict[str, float]:
+    """Restore the run and make the evaluations.
+
+    Args:
+        config: of the inference.
+        merged: the run's config with the inference config merged into it.
+        run: the run.
+        accelerator: devices, precision and processes.
+    """
+    output = OutputFolder(Path(config.output or run.path / "inference"))
+    names = [str(name) for name in config.evaluate_on]
     if accelerator.is_main_process:
-        for name, value in figures.items():
+        output.start(names)
+    setup_logging(output.path, accelerator.is_main_process)
+
+    system = restore(run, merged, config.checkpoint, accelerator.device)
+    system.autocast = accelerator.autocast
+    evaluations = build_evaluations(merged, system, accelerator, names)
+    inferencer = Inferencer(
+        system=system, evaluations=evaluations, accelerator=accelerator, output=output
+    )
+    values = inferencer.run()
+    if accelerator.is_main_process:
+        for name, value in values.items():
             print(f"{name:<28} {value:.6g}")
-        print(f"\nThe run: {folder}\nOutputs lie in {output}")
-    accelerator.end_training()
-    return figures
+        print(f"\nThe run: {run.path}\nOutputs: {output.path}")
+    return values
+
+
+def check_task(run: Run, config: DictConfig, wanted: str | None) -> None:
+    """Check that an inference config is for runs of this task.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    name = target_class(config, "task").name
+    if wanted not in (None, name):
+        raise ValueError(f"{run.path}: a run of {name}, not of {wanted}; take another -cn.")
 
 
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="inference_asr")
@@ -58,4 +93,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_hydra(main, check_overrides)

@@ -1,15 +1,33 @@
 """Train an experiment: python train.py -cn=NAME key=value. See --help."""
 
+if __name__ == "__main__":
+    from src.utils.entry import end_on_signals
+
+    end_on_signals()  # the other imports take seconds
+
 import hydra
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from src import build
+from src.config import build, check_overrides, check_top_level
+from src.interop.initialization import adopt_configs, initialize
 from src.logger.text_log import setup_logging
-from src.trainer.checkpoint import read_state
-from src.trainer.pretrained import adopt_encoder
-from src.utils.entry import run_command
+from src.run import Run, open_run, own_config
+from src.system import build_system
+from src.trainer.optimization import build_optimizations
+from src.trainer.setup import (
+    build_accelerator,
+    build_evaluations,
+    build_train_loader,
+    build_writer,
+    call_and_release,
+    check_values,
+    count_steps,
+    prepare,
+)
+from src.utils.entry import run_command, run_hydra
 
 
 def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, float]:
@@ -17,61 +35,67 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
 
     Args:
         config: an experiment of src/configs, composed.
-        overrides: the command line, for a run that goes on.
+        overrides: of the command line, for a run that is resumed.
 
     Returns:
-        The final figures, `<split>/<name>`.
+        The final values, `<evaluation>/<metric>`.
     """
-    accelerator = build.build_accelerator(config)
-    config, run = build.open_run(config, overrides or [], accelerator)
+    check_top_level(config)
+    config = own_config(config, overrides or [])
+    check_values(config)
+    accelerator = build_accelerator(config)
+    return call_and_release(lambda: build_and_train(config, accelerator), accelerator)
+
+
+def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, float]:
+    """Build everything that the config describes, and train."""
+    run = open_run(config, accelerator)
+    resumed = bool(config.trainer.resume_from)
     setup_logging(run.path, accelerator.is_main_process)
-    if not config.trainer.resume_from:
-        adopt_encoder(config)
+    if not resumed:
+        adopt_configs(config)
     set_seed(config.seed + accelerator.process_index)
 
-    text_encoder = build.build(config, "text_encoder")
-    model = build.build_model(config, text_encoder)
+    system = build_system(config, run.read_text_encoder() if resumed else None)
     if config.compile:
-        model.compile()
-    transforms = build.build_transforms(config, accelerator.device)
-    splits = ["train", *config.trainer.validation_splits, *config.trainer.test_splits]
+        system.model.compile()
     with accelerator.main_process_first():  # the first one makes or downloads the data
-        count_frames = build.frame_counter(transforms["inference"], model)
-        datasets = build.build_datasets(config, splits, text_encoder, count_frames)
-    stream = build.build_stream(config, datasets["train"], accelerator)
-    config.total_steps = build.count_steps(config, stream)
-
-    optimizer = build.build(config, "optimizer", params=build.parameter_groups(config, model))
-    scheduler = build.build(config, "scheduler", optimizer=optimizer)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    resumed = read_state(run.last) if config.trainer.resume_from else None
+        loader = build_train_loader(config, system, accelerator)
+        evaluations = build_evaluations(config, system, accelerator)
+    config.total_steps = count_steps(config, loader)
+    optimizations = build_optimizations(config, system.model)
+    if not resumed:
+        initialize(system.model, config)
+    wrapped = prepare(system, optimizations, accelerator)
+    writer = build_writer(config, run, accelerator)
     if accelerator.is_main_process and not resumed:
-        build.save_run(config, run, text_encoder)
-    trainer = build.build(
+        run.save_config(config, system.text_encoder)
+    trainer = build(
         config,
         "trainer",
-        model=model,
-        loss=build.build(config, "loss"),
-        task=build.build_task(config, text_encoder),
-        optimizer=optimizer,
-        scheduler=scheduler,
-        stream=stream,
-        load_from=build.train_loading(config, datasets["train"], stream),
-        loaders=build.build_evaluation_loaders(config, datasets, accelerator),
-        transforms=transforms,
-        trackers=build.build_trackers(config, splits),
-        writer=build.build_writer(config, run, resumed, accelerator),
+        system=wrapped,
+        train_loader=loader,
+        evaluations=evaluations,
+        optimizations=optimizations,
         run=run,
+        writer=writer,
         accelerator=accelerator,
-        self_test_audio=build.self_test_audio(datasets, config),
-        sample_rate=config.sample_rate,
     )
-    figures = trainer.train()
-    trainer.writer.close()
+    values = trainer.train()
+    writer.close()
+    loader.close()
     if accelerator.is_main_process:
-        build.print_summary(config, run, figures)
-    accelerator.end_training()
-    return figures
+        print_summary(config, run, values)
+    return values
+
+
+def print_summary(config: DictConfig, run: Run, values: dict[str, float]) -> None:
+    """Print the values, the run's folder, and what to do next."""
+    for name, value in values.items():
+        print(f"{name:<28} {value:.6g}")
+    print(f"\nThe run: {run.path}")
+    if config.next_command:
+        print("Next: " + config.next_command.replace("{run}", str(run.path)))
 
 
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="asr_deepspeech2")
@@ -81,4 +105,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_hydra(main, check_overrides)

@@ -1,97 +1,241 @@
-"""A finished run as one callable, whatever its task.
+"""A run: its folder, and what was trained in it as one callable.
 
 from src.run import load_run
-recognise = load_run("runs/asr_deepspeech2/2026-01-01_12-00-00")
-recognise("a.wav")
+transcribe = load_run("runs/asr_deepspeech2/2026-01-01_12-00-00")
+transcribe("a.wav")
 """
 
+import logging
+import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from src import build
-from src.datasets.collate import collate
-from src.tasks.base import Task
-from src.text_encoder.base import load_text_encoder
-from src.trainer.checkpoint import SELF_TEST, WEIGHTS, existing, load_weights, read_tensors
-from src.trainer.evaluation import to_device
-from src.trainer.run_folder import RunFolder
-from src.trainer.self_test import check_self_test
-from src.transforms.chain import Chain
-from src.utils.audio import read_audio, to_mono_at
+from src.config import inference_config, resume_config
+from src.loaded_config import YAML_END, read_config
+from src.system import System, build_system
+from src.text_encoder.base import TextEncoder, load_text_encoder
+from src.utils.checkpoint import (
+    find_checkpoint,
+    load_weights,
+    read_self_test,
+    read_state,
+    read_weights,
+    remove_leftovers,
+    save_checkpoint,
+    verify_checkpoint,
+)
+from src.utils.entry import sentence
+from src.utils.files import append_jsonl, cut_jsonl, write_beside
 
-Audio = str | Path | Tensor | np.ndarray | tuple
+logger = logging.getLogger(__name__)
+
+PATCH_LIMIT = 5_000_000  # bytes
+TEXT_ENCODER_FILES = ("text_encoder.json", "subwords.model")
+CHECKPOINTS = ("best", "last")
 
 
 class Run:
-    """A trained model with everything around it, to be called with audio.
+    """The folder of a run: config, code version, log, metrics and checkpoints.
 
-    Attributes:
-        config: the run's own, resolved, with what was laid over it.
-        text_encoder: None for a task without text.
-        model: in evaluation mode.
-        transforms: the batch transforms of inference.
-        task: turns the model's outputs into what a user wants.
+    The empty file `.run` marks a folder that was empty before a run was started in it.
+
+    Args:
+        path: of the folder.
+        trusted: packages besides this one and torch whose classes its config may name.
     """
 
-    def __init__(
-        self,
-        config: DictConfig,
-        text_encoder: Any,
-        model: nn.Module,
-        transforms: Chain,
-        task: Task,
-        device: torch.device,
-    ):
-        self.config, self.text_encoder, self.model = config, text_encoder, model
-        self.transforms, self.task, self.device = transforms, task, device
+    def __init__(self, path: Path, trusted: Sequence[str] = ()):
+        self.path, self.trusted = path, trusted
+        self.marker = path / ".run"
+        self.config_path = path / "config.yaml"
+        self.metrics_path = path / "metrics.jsonl"
+        self.text_encoder_path = path / "text_encoder"
 
-    def __call__(self, audio: Audio | list[Audio], sample_rate: int | None = None) -> Any:
-        """The task's output for a recording, or a list of outputs for a list of recordings.
+    @classmethod
+    def create(cls, root: Path, name: str) -> "Run":
+        """A new folder `root/name/<time>`, numbered if there is one of the same second."""
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        for suffix in ["", *(f"_{i}" for i in range(2, 1000))]:
+            path = root / name / (stamp + suffix)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            run = cls(path)
+            run.marker.touch()
+            return run
+        raise ValueError(f"{root / name}: no free name for a run.")
 
-        Args:
-            audio: a path; samples [T] or [channels, T], with `sample_rate`; a pair (samples,
-                rate); or a list of these.
-            sample_rate: of samples given without their rate, in Hz.
-
-        Returns:
-            For recognition, the transcript; for pretraining, the encoded frames [D, T']; for
-            separation, the speakers [S, T].
+    @classmethod
+    def create_at(cls, path: Path) -> "Run":
+        """A new run in a folder of the user's choice: an empty one, or that of an earlier start.
 
         Raises:
-            ValueError: samples without a rate, or a file that can't be read.
-            FileNotFoundError: there is no such file.
+            FileExistsError: the folder holds a run with a checkpoint already, or other files.
         """
-        if isinstance(audio, list):
-            return [self(one, sample_rate) for one in audio]
-        batch = self.outputs(self.read(audio, sample_rate))
-        value = batch[self.task.output]
-        length = batch.get(f"{self.task.output}_length")
-        return value[0] if length is None else value[0][..., : int(length[0])]
+        run = cls(path)
+        if any(run.has(name) for name in CHECKPOINTS):
+            raise FileExistsError(
+                f"{path}: holds a run already; go on with it by trainer.resume_from={path}, "
+                "or name another run_dir."
+            )
+        if run.marker.exists():
+            run.clear()
+        elif path.is_dir() and any(path.iterdir()):
+            raise FileExistsError(f"{path}: has other files in it; name another run_dir.")
+        path.mkdir(parents=True, exist_ok=True)
+        run.marker.touch()  # before all others, so that a start that was killed is known
+        return run
 
-    def read(self, audio: Audio, sample_rate: int | None) -> Tensor:
-        """Any form of audio as mono samples [T] at the run's rate."""
-        if isinstance(audio, str | Path):
-            return read_audio(Path(audio), self.config.sample_rate)
-        if isinstance(audio, tuple):
-            audio, sample_rate = audio
-        if sample_rate is None:
-            raise ValueError("Samples need their rate: call with (samples, sample_rate).")
-        samples = torch.as_tensor(audio, dtype=torch.float32)
-        return to_mono_at(samples, sample_rate, self.config.sample_rate)
+    def clear(self) -> None:
+        """Remove what a start without checkpoint wrote, and no other files."""
+        encoder = self.text_encoder_path
+        for folder in (self.path, encoder):
+            remove_leftovers(folder)
+        events = self.path.glob("tensorboard/events.out.tfevents.*")
+        encoders = (encoder / name for name in TEXT_ENCODER_FILES)
+        for stale in (self.metrics_path, *events, *encoders, self.config_path):
+            stale.unlink(missing_ok=True)
+        if encoder.is_dir() and not any(encoder.iterdir()):
+            encoder.rmdir()
 
-    @torch.inference_mode()
-    def outputs(self, audio: Tensor) -> dict[str, Any]:
-        """The whole batch of one that comes out for audio [T] at the run's rate."""
-        batch = collate([{"id": "audio", "path": "", "seed": 0, "audio": audio}])
-        batch = self.transforms(**to_device(batch, self.device))
-        del batch["seed"]  # from which a model in pretraining would draw what to hide
-        batch |= self.task.run(self.model, **batch)
-        return batch | self.task.postprocess(**batch)
+    @classmethod
+    def open(cls, path: Path, trusted: Sequence[str] = ()) -> "Run":
+        """The folder of a run that exists.
+
+        Raises:
+            FileNotFoundError: it holds no run.
+        """
+        if not (path / "config.yaml").exists():
+            raise FileNotFoundError(f"{path}: no run here (config.yaml is missing).")
+        return cls(path, trusted)
+
+    @classmethod
+    def newest(cls, root: Path, trusted: Sequence[str] = ()) -> "Run":
+        """The run below a folder that was started last, among those with a checkpoint.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        runs = [cls(path.parent, trusted) for path in root.glob("**/config.yaml")]
+        runs = [run for run in runs if any(run.has(name) for name in CHECKPOINTS)]
+        if not runs:
+            raise FileNotFoundError(f"{root}: no run here; train one, or name it by run=FOLDER.")
+        return max(runs, key=lambda run: run.config_path.stat().st_mtime)
+
+    def has(self, checkpoint: str) -> bool:
+        """Whether there is a checkpoint `best` or `last`."""
+        try:
+            find_checkpoint(self.path / checkpoint)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def checkpoint(self, name: str) -> Path:
+        """The folder of a checkpoint; without a monitored metric the last one is the best.
+
+        Args:
+            name: `best` or `last`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: another name.
+        """
+        if name not in CHECKPOINTS:
+            raise ValueError(f"checkpoint: '{name}'; {' or '.join(CHECKPOINTS)}.")
+        if name == "best" and not self.has("best"):
+            name = "last"
+        return find_checkpoint(self.path / name)
+
+    def save(
+        self, name: str, weights: dict[str, Tensor], state: dict, self_test: dict[str, Tensor]
+    ) -> None:
+        """Replace a checkpoint, of which the earlier one stays whole until this one is."""
+        save_checkpoint(self.path / name, weights, state, self_test)
+
+    def load_weights(self, model: torch.nn.Module, checkpoint: str) -> None:
+        """Put the weights of a checkpoint into a model, all of them or none."""
+        folder = self.checkpoint(checkpoint)
+        load_weights(model, read_weights(folder), folder)
+
+    def read_state(self) -> dict[str, Any]:
+        """The training state of the last checkpoint, all of whose files are verified."""
+        folder = find_checkpoint(self.path / "last")
+        verify_checkpoint(folder)
+        return read_state(folder)
+
+    def read_config(self) -> DictConfig:
+        """The resolved config that the run was started with.
+
+        Raises:
+            ValueError: it is damaged, or names what a loaded run may not use.
+        """
+        return read_config(self.config_path, self.trusted)
+
+    def read_text_encoder(self) -> TextEncoder | None:
+        """The text encoder that the run was started with; None for a task without text.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        if not self.text_encoder_path.exists():
+            return None
+        return load_text_encoder(self.text_encoder_path)
+
+    def save_config(self, config: DictConfig, text_encoder: Any) -> None:
+        """Write what rebuilds the system, and the commit and patch of the code.
+
+        Schedulers go on referring to the length of the run, which may be made longer.
+        """
+        resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        for key in ("scheduler", *(f"optimizers.{name}.scheduler" for name in config.optimizers)):
+            if OmegaConf.select(config, key):
+                OmegaConf.update(resolved, key, OmegaConf.select(config, key))
+        if text_encoder is not None:
+            text_encoder.save(self.text_encoder_path)
+        for name, text in (
+            ("git_commit.txt", git("rev-parse", "HEAD")),
+            ("git_patch.diff", git("diff", "HEAD")[:PATCH_LIMIT]),
+            ("config.yaml", f"{OmegaConf.to_yaml(resolved)}{YAML_END}\n"),
+        ):
+            with write_beside(self.path / name) as path:
+                path.write_text(text, encoding="utf-8")
+
+    def log_metrics(self, row: dict[str, Any]) -> None:
+        """Add one row to metrics.jsonl."""
+        append_jsonl(self.metrics_path, row)
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics.jsonl, for `clean`."""
+        return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+
+    def clean(self, metrics_size: int) -> None:
+        """Remove what a run that was killed wrote after its last checkpoint.
+
+        Args:
+            metrics_size: `metrics_size()` when that checkpoint was saved.
+        """
+        remove_leftovers(self.path)
+        cut_jsonl(self.metrics_path, metrics_size)
+
+
+def git(*arguments: str) -> str:
+    """What git prints, or nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def load_run(
@@ -99,41 +243,85 @@ def load_run(
     checkpoint: str = "best",
     device: str | torch.device | None = None,
     changes: DictConfig | None = None,
-) -> Run:
-    """Rebuild a finished run and see that it still gives what it gave when it was saved.
+    trusted: Sequence[str] = (),
+) -> System:
+    """A finished run, to be called with audio.
 
     Args:
         folder: of the run.
-        checkpoint: `best`, or `last`; a run without a best one has its last.
+        checkpoint: `best` or `last`; a run without a best one has its last.
         device: None for that of the config: a GPU if there is one, unless it says cpu.
-        changes: laid over the run's config, e.g. other decoders.
+        changes: merged into the run's config, e.g. other decoders.
+        trusted: packages besides this one and torch whose classes the run's config may name.
+            Importing them runs their code.
+
+    Returns:
+        The system in evaluation mode, checked against the self-test of the checkpoint.
 
     Raises:
         FileNotFoundError: no run, or no checkpoint in it.
-        ValueError: weights of another model, a truncated file, or a failed self-test.
+        ValueError: weights of another model, a damaged file, a config that names what isn't
+            allowed, or a failed self-test.
     """
-    run = RunFolder.open(Path(folder))
-    config = build.overlaid(run.read_config(), changes)
+    run = Run.open(Path(folder), trusted)
+    return restore(run, inference_config(run.read_config(), changes), checkpoint, device)
+
+
+def restore(
+    run: Run, config: DictConfig, checkpoint: str, device: str | torch.device | None = None
+) -> System:
+    """The system of a config with the weights of a run's checkpoint, in evaluation mode.
+
+    Raises:
+        ValueError: they don't fit, it needs more memory than there is, or gives other outputs.
+    """
     if device is None:
-        cpu = config.device == "cpu" or not torch.cuda.is_available()
-        device = "cpu" if cpu else "cuda"
-    device = torch.device(device)
-    text_encoder = load_text_encoder(run.text_encoder) if run.text_encoder.exists() else None
-    model = build.build_model(config, text_encoder)
-    source = checkpoint_folder(run, checkpoint)
-    load_weights(model, read_tensors(source / WEIGHTS), source)
-    model = model.to(device).eval()
-    transforms = build.build_transforms(config, device)["inference"]
-    check_self_test(read_tensors(source / SELF_TEST), model, transforms, device, source)
-    task = build.build_task(config, text_encoder)
-    return Run(config, text_encoder, model, transforms, task, device)
-
-
-def checkpoint_folder(run: RunFolder, name: str) -> Path:
-    """The folder of a checkpoint; without a monitor the last is the best."""
+        device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    source = run.checkpoint(checkpoint)
+    system = build_system(config, run.read_text_encoder())
+    load_weights(system.model, read_weights(source), source)
+    expected = read_self_test(source)
     try:
-        return existing(run.path / name)
-    except FileNotFoundError:
-        if name != "best":
-            raise
-        return existing(run.last)
+        system = system.to(torch.device(device)).eval()
+        system.check_self_test(expected, source)
+    except (RuntimeError, MemoryError) as error:  # e.g. sizes that don't fit each other
+        raise ValueError(f"{source}: the self-test can't be run: {sentence(error)}") from error
+    return system
+
+
+def own_config(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The config that counts: of a new run as composed, of a resumed run its own.
+
+    Args:
+        config: as composed.
+        overrides: of the command line, whose single values are set in the config of a resumed run.
+
+    Raises:
+        FileNotFoundError: there is no run to be resumed.
+        ValueError: its config is damaged, or an override that a resumed run can't take.
+    """
+    source = config.trainer.get("resume_from")
+    if not source:
+        return config
+    own = Run.open(Path(source), config.trust).read_config()
+    resume_config(own, overrides)
+    own.trainer.resume_from = source
+    own.trust = config.trust
+    return own
+
+
+def open_run(config: DictConfig, accelerator: Accelerator) -> Run:
+    """A new run's folder, made by the main process, or that of the run to be resumed.
+
+    Raises:
+        FileExistsError: the folder of a new run holds one already.
+    """
+    if config.trainer.resume_from:
+        return Run.open(Path(config.trainer.resume_from), config.trust)
+    place: list[Any] = [None]
+    if accelerator.is_main_process:
+        chosen = config.run_dir
+        run = Run.create_at(Path(chosen)) if chosen else Run.create(Path(config.runs), config.name)
+        place = [str(run.path)]
+    broadcast_object_list(place)
+    return Run(Path(place[0]))

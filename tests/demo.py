@@ -1,5 +1,8 @@
-"""What many tests need: a tiny corpus, and experiments on it."""
+"""Shared by many tests: a tiny corpus, experiments on it, inference and scripts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,9 @@ from omegaconf import DictConfig
 
 from src.datasets.demo_speech import Recipe, make_demo_speech
 
-CONFIGS = Path(__file__).parents[1] / "src" / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "src" / "configs"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 TINY = Recipe(hours=(0.02, 0.006, 0.006), voices=2, noises=7, seed=3)
 
 
@@ -28,14 +33,19 @@ def experiment(name: str, corpus: Path, run_dir: Path, *overrides: str) -> DictC
         "writer=nothing",
         "device=cpu",
     ]
+    return composed(name, *own, *overrides)
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """A config of src/configs."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(name, overrides=[*own, *overrides], return_hydra_config=False)
+        return compose(name, overrides=list(overrides), return_hydra_config=False)
 
 
 SMALL = (
-    "model.width=16",
-    "model.convolutions.0.channels=4",
-    "model.convolutions.1.channels=4",
+    "model.hidden_size=16",
+    "model.convolutions.0.out_channels=4",
+    "model.convolutions.1.out_channels=4",
     "dataloader.max_seconds=12",
 )
 
@@ -47,3 +57,20 @@ def sine(path: Path, rate: int = 16000, seconds: float = 1.0, channels: int = 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.stack([tone] * channels, axis=1), rate)
     return path
+
+
+def inference(name: str, run_dir: Path, *overrides: str) -> dict[str, float]:
+    """Metrics of the inference experiment `inference_<name>` on a run, in this process."""
+    from inference import infer
+
+    return infer(composed(f"inference_{name}", f"run={run_dir}", *overrides))
+
+
+def run_script(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+    """The finished process of a script, which must exit with a code."""
+    command = [sys.executable, f"scripts/{name}.py", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr[-3000:]
+    return done

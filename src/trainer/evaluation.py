@@ -1,31 +1,47 @@
-"""The one evaluation: training's validation and inference both call it."""
+"""Evaluation, used by both training and inference."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from src.metrics.tracker import MetricTracker
-from src.tasks.base import Task
 
 Batch = dict[str, Any]
-Step = Callable[..., dict[str, Any]]
+Rows = list[dict[str, Any]]
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on the device."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
+@dataclass
+class Evaluation:
+    """A named evaluation: a dataset with its metrics and loss.
+
+    Attributes:
+        name: as in the config; prefix of its metrics, `<name>/<metric>`.
+        loader: the batches of this process.
+        metrics: reset at the beginning of each evaluation.
+        loss: computed for each batch; None without targets.
+        labelled: whether the dataset has targets, which metrics and loss need.
+    """
+
+    name: str
+    loader: Any
+    metrics: MetricTracker
+    loss: nn.Module | None = None
+    labelled: bool = True
+
+    def directions(self) -> dict[str, bool | None]:
+        """`<name>/<metric>` -> whether higher is better; None if a metric has no direction."""
+        names = self.metrics.names()
+        return {f"{self.name}/{key}": self.metrics.higher_is_better(key) for key in names}
 
 
 def synchronise_buffers(model: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the main one's buffers, e.g. batch norm's running statistics."""
+    """Copy the buffers of the main process to all processes, e.g. running statistics."""
     if accelerator.num_processes > 1:
         for buffer in model.buffers():
             buffer.copy_(broadcast(buffer))
@@ -33,47 +49,55 @@ def synchronise_buffers(model: nn.Module, accelerator: Accelerator) -> None:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    loader: Iterable[Batch],
-    *,
-    transforms: Step,
-    loss: Step | None,
-    task: Task,
-    tracker: MetricTracker,
+    system: nn.Module,
+    evaluation: Evaluation,
     accelerator: Accelerator,
-    name: str,
     on_batch: Callable[[Batch], None] = lambda batch: None,
-) -> dict[str, float]:
-    """Metrics of a model over a split.
+    check_stop: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, float], Rows]:
+    """Evaluate a system on a dataset.
 
     Args:
-        model: put in evaluation mode.
-        loader: this process's share of the batches.
-        transforms: the batch transforms of inference.
-        loss: left out where there are no targets.
-        task: postprocesses each batch once.
-        tracker: reset first; at the end it holds the terms of all processes.
-        accelerator: knows the device and the other processes.
-        name: the split, for the progress bar.
-        on_batch: sees every finished batch.
+        system: `src.system.System`, which is put in evaluation mode. Not the wrapper for several
+            processes: its forward pass synchronises them, but their numbers of batches may differ.
+        evaluation: dataset, metrics and loss.
+        accelerator: provides mixed precision and communication between processes.
+        on_batch: called with every batch of this process after `evaluation_step`.
+        check_stop: called before each batch that every process has; may raise.
 
     Returns:
-        Metric name -> figure, the same in every process.
+        Metric name -> value, the same in every process; and the table of the utterances of all
+        processes, one row each: `id`, scores, and the descriptive columns of the task.
     """
-    # Without the wrapper for several processes, whose every forward pass waits for the others.
-    model = accelerator.unwrap_model(model)
-    model.eval()
-    synchronise_buffers(model, accelerator)
-    tracker.reset()
-    bar = tqdm(loader, desc=name, leave=False, disable=not accelerator.is_local_main_process)
-    for batch in bar:
+    system.eval()
+    synchronise_buffers(system.model, accelerator)  # type: ignore[arg-type]
+    evaluation.metrics.reset()
+    rows: Rows = []
+    quiet = not accelerator.is_local_main_process
+    bar = tqdm(evaluation.loader, desc=evaluation.name, leave=False, disable=quiet)
+    for number, batch in enumerate(bar):
+        if accelerator.num_processes == 1 or number < evaluation.loader.common_batches:
+            check_stop()
+        batch = system.evaluation_step(batch, evaluation.loss)  # type: ignore[operator]
+        scores = evaluation.metrics.update(**batch)
         if batch["id"]:
-            batch = transforms(**to_device(batch, accelerator.device))
-            batch |= task.run(model, **batch)
-            if loss is not None:
-                batch |= loss(**batch)
-            batch |= task.postprocess(**batch)
+            columns = batch.get("rows") or [{} for _ in batch["id"]]
+            batch["rows"] = [
+                {"id": name} | score | row | score  # no column replaces a score
+                for name, score, row in zip(batch["id"], scores, columns, strict=True)
+            ]
             on_batch(batch)
-        tracker.update(**batch)
-    tracker.share(gather_object)
-    return tracker.compute()
+            rows += batch["rows"]
+    evaluation.metrics.share(gather_object)
+    return evaluation.metrics.compute(), gather_object(rows)
+
+
+def worst_first(rows: Rows, score: str, higher_is_better: bool | None) -> Rows:
+    """Rows sorted by a score, worst first, then by id; rows without the score come last."""
+    sign = 1 if higher_is_better else -1
+
+    def rank(row: dict[str, Any]) -> tuple[bool, float, str]:
+        value = row.get(score)
+        return value is None, sign * (value or 0.0), row["id"]
+
+    return sorted(rows, key=rank)

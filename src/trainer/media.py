@@ -1,4 +1,4 @@
-"""What the model is given, to be heard and seen: audio and spectrograms between transforms."""
+"""Logging of audio and spectrograms between transforms."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Stages = dict[str, list[tuple[str, Tensor]]]
 
 
 def first_item(batch: Batch) -> Batch:
-    """A batch of the first item alone, without its padding."""
+    """A batch of only the first item, without padding."""
     item: Batch = {}
     for key, value in batch.items():
         if isinstance(value, Tensor) and value.ndim:
@@ -22,39 +22,18 @@ def first_item(batch: Batch) -> Batch:
     return item
 
 
-def changes(chain: Any, item: Batch) -> Stages:
-    """Run transforms on a batch of one and note what each of them replaced.
+def show_stages(writer: Any, stages: Stages, which: str, sample_rate: int, step: int) -> None:
+    """Log the input and output of transforms as audio and images.
 
     Args:
-        chain: `src.transforms.chain.Chain`.
-        item: a batch of one.
-
-    Returns:
-        `audio` and `spectrogram`, each a list of (name of the transform, [T] or [F, T]).
-    """
-    seen: Stages = {"audio": [("input", item["audio"][0].cpu())], "spectrogram": []}
-
-    def note(name: str, before: Batch, after: Batch) -> None:
-        for key, found in seen.items():
-            if key in after and after[key] is not before.get(key):
-                found.append((name, after[key][0].detach().float().cpu()))
-
-    chain.run(item, observer=note)
-    return seen
-
-
-def show_changes(writer: Any, seen: Stages, stages: str, sample_rate: int, step: int) -> None:
-    """Give what `changes` found to the writer.
-
-    Args:
-        writer: gets audio and pictures.
-        seen: from `changes`.
-        stages: `ends` shows the first and the last, `all` every one.
+        writer: experiment tracker.
+        stages: from `System.transform_stages`.
+        which: `ends` logs the first and the last stage, `all` every stage.
         sample_rate: in Hz.
-        step: the training step.
+        step: optimisation step.
     """
-    for key, found in seen.items():
-        chosen = found if stages == "all" or len(found) < 2 else [found[0], found[-1]]
+    for key, outputs in stages.items():
+        chosen = outputs if which == "all" or len(outputs) < 2 else [outputs[0], outputs[-1]]
         for number, (name, value) in enumerate(chosen):
             title = f"transforms/{key}_{number}_{name}"
             if key == "audio":

@@ -1,38 +1,43 @@
-"""Which figure decides what the best checkpoint is."""
+"""The metric that chooses the best checkpoint and stops training early."""
+
+import math
+from collections.abc import Mapping
 
 
 class Monitor:
-    """Watches one figure.
+    """Tracks the best value of a metric.
 
     Args:
-        rule: `min NAME` or `max NAME`, e.g. `min val/WER`; None keeps no best checkpoint.
-        patience: evaluations without a better figure before training stops; None: never.
-        names: the figures that exist.
+        name: of the metric, e.g. `val/WER`; None: no best checkpoint.
+        patience: evaluations without improvement before training stops; None: no early stopping.
+        directions: name of each available metric -> whether higher is better; None if it has no
+            direction.
 
     Raises:
-        ValueError: the rule isn't of that form or names no figure that exists.
+        ValueError: there is no such metric, or it has no direction.
     """
 
-    def __init__(self, rule: str | None, patience: int | None, names: list[str]):
-        self.sign, self.name = 1, None  # type: int, str | None
-        if rule:
-            self.sign, self.name = parse_rule(rule)
-        if self.name is not None and self.name not in names:
-            raise ValueError(
-                f"trainer.monitor: no figure is called '{self.name}'; there are {', '.join(names)}."
-            )
-        if patience is not None and self.name is None:
-            raise ValueError("trainer.patience needs trainer.monitor, e.g. 'min val/WER'.")
-        self.patience = patience
+    def __init__(
+        self, name: str | None, patience: int | None, directions: Mapping[str, bool | None]
+    ):
+        if name is None and patience is not None:
+            raise ValueError("config, trainer.patience: needs trainer.monitor, e.g. val/loss.")
+        if name is not None and directions.get(name) is None:
+            names = ", ".join(key for key, higher in directions.items() if higher is not None)
+            raise ValueError(f"config, trainer.monitor: '{name}'; wanted one of {names}.")
+        self.name, self.patience = name, patience
+        self.sign = -1 if name is not None and directions[name] else 1
         self.best: float | None = None
         self.evaluations_since_best = 0
 
-    def is_better(self, figures: dict[str, float]) -> bool:
-        """Take note of an evaluation; whether it is the best so far."""
+    def is_better(self, values: Mapping[str, float]) -> bool:
+        """Record the metrics of an evaluation; whether it is the best so far. NaN never is."""
         if self.name is None:
             return False
-        value = figures[self.name]
-        if self.best is None or self.sign * value < self.sign * self.best:
+        value = values[self.name]
+        if not math.isnan(value) and (
+            self.best is None or self.sign * value < self.sign * self.best
+        ):
             self.best, self.evaluations_since_best = value, 0
             return True
         self.evaluations_since_best += 1
@@ -43,18 +48,10 @@ class Monitor:
         return self.patience is not None and self.evaluations_since_best >= self.patience
 
     def state_dict(self) -> dict[str, float | int | None]:
-        """For the checkpoint."""
+        """State to save in a checkpoint."""
         return {"best": self.best, "evaluations_since_best": self.evaluations_since_best}
 
     def load_state_dict(self, state: dict) -> None:
-        """From the checkpoint."""
+        """Restore the state of a checkpoint."""
         self.best = state["best"]
         self.evaluations_since_best = state["evaluations_since_best"]
-
-
-def parse_rule(rule: str) -> tuple[int, str]:
-    """`min val/WER` -> (1, 'val/WER'), `max ...` -> (-1, ...)."""
-    direction, _, name = rule.partition(" ")
-    if direction not in ("min", "max") or not name:
-        raise ValueError(f"trainer.monitor: '{rule}' is not of the form 'min NAME' or 'max NAME'.")
-    return (1 if direction == "min" else -1), name.strip()

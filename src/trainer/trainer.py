@@ -2,16 +2,16 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.trainer.base_trainer import BaseTrainer
-from src.trainer.evaluation import Batch, to_device
-from src.trainer.pretrained import submodule
+from src.trainer.evaluation import Batch
+from src.trainer.optimization import Optimization
 
 logger = logging.getLogger(__name__)
 
@@ -20,106 +20,111 @@ class Trainer(BaseTrainer):
     """Gradient descent on the mean loss of the accumulated batches.
 
     A step whose loss or gradient isn't finite is discarded whole: weights, running statistics,
-    optimizer and schedule stay as they were.
+    optimizers and schedules stay as they were.
 
     Args:
-        freeze: submodule -> steps at the beginning during which it is not trained: its weights and
-            running statistics stay as they are, and it runs in evaluation mode.
         options: of `BaseTrainer`.
     """
 
-    discarded_in_a_row = 0
-    discarded = 0
-
-    def __init__(self, *, freeze: dict[str, int] | None = None, **options: Any):
-        super().__init__(**options)
-        self.freeze = freeze or {}
-        for name in self.freeze:
-            submodule(self.bare_model(), name, "trainer.freeze")
-
     def optimise(self, batches: list[Batch]) -> dict[str, float]:
-        """One step; figures are the loss and its parts, the rate and the gradient's norm."""
-        buffers = [buffer.clone() for buffer in self.bare_model().buffers()]
-        self.optimizer.zero_grad()
-        frozen = self.hold()
-        outputs = [self.backward(batch, i, batches) for i, batch in enumerate(batches)]
+        """One step of every optimizer on `loss`."""
+        return self.update(batches, list(self.optimizations))
+
+    def update(self, batches: list[Batch], names: Sequence[str], loss: str = "loss") -> dict:
+        """One step of some of the optimizers.
+
+        Args:
+            batches: of one accumulation.
+            names: of the optimizers that step; gradients of others aren't used.
+            loss: which part of the loss is minimised.
+
+        Returns:
+            The parts of the loss, the learning rate and the norm of the gradients before clipping.
+        """
+        chosen = [self.optimizations[name] for name in names]
+        buffers = [buffer.clone() for buffer in self.system.model.buffers()]
+        for optimization in self.optimizations.values():
+            optimization.optimizer.zero_grad()
+        frozen = self.freeze_parts()
+        outputs = [self.backward(batch, i, len(batches), loss) for i, batch in enumerate(batches)]
         for module in frozen:  # computed all the same, since several processes wait for them
             module.zero_grad()
-        norm = float(
-            self.accelerator.clip_grad_norm_(
-                self.model.parameters(), self.max_grad_norm or math.inf
-            )
-        )
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.optimizer_step(norm, outputs, buffers)
+        norms = [self.clip(optimization) for optimization in chosen]
+        learning_rate = chosen[0].learning_rate
+        values = [*norms, *(float(output["parts"][loss]) for output in outputs)]
+        if self.step_if_finite(chosen, values):
+            self.discarded_in_a_row = 0
+        else:
+            self.discard(outputs, buffers, loss)
         return {
             **mean_of_parts(outputs),
-            "lr": rate,
-            "grad_norm": norm,
+            "lr": learning_rate,
+            "grad_norm": norms[0] if len(norms) == 1 else math.hypot(*norms),
             "discarded_steps": float(self.discarded),
         }
 
-    def hold(self) -> list[nn.Module]:
+    def freeze_parts(self) -> list[nn.Module]:
         """The submodules that this step must not change, put in evaluation mode."""
-        if not self.freeze:
+        freeze, model = self.settings.freeze, self.system.model
+        if not freeze:
             return []
-        model = self.bare_model()
-        if self.step in self.freeze.values():
+        if self.step in freeze.values():
             model.train()
-        held = [name for name, steps in self.freeze.items() if self.step < steps]
-        return [model.get_submodule(name).eval() for name in held]
+        frozen = [name for name, steps in freeze.items() if self.step < steps]
+        return [model.get_submodule(name).eval() for name in frozen]
 
-    def backward(self, batch: Batch, i: int, batches: list[Batch]) -> Batch:
-        """Forward and backward of one batch; processes exchange gradients only at the last."""
-        last = i == len(batches) - 1
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
-            batch = self.transforms["train"](**to_device(batch, self.accelerator.device))
-            batch |= self.model(**batch)
-            found = self.loss(**batch)
-            self.accelerator.backward(found["loss"] / len(batches))
-        parts = {key: value.detach() for key, value in found.items()}
-        return {"id": batch["id"], "parts": parts}
+    def backward(self, batch: Batch, i: int, count: int, loss: str) -> dict[str, Any]:
+        """Forward and backward pass of one batch.
 
-    def optimizer_step(self, norm: float, outputs: list[Batch], buffers: list[Tensor]) -> None:
-        """Step and schedule, or discard.
-
-        The norm is that of the gradients of all processes, so all decide alike. With fp16 the
-        optimizer is called in any case: its loss scale must hear of the overflow.
+        Processes exchange gradients only at the last batch of an accumulation.
         """
-        finite = math.isfinite(norm)
-        if finite or self.accelerator.scaler is not None:
-            self.optimizer.step()
-        if finite:
-            self.discarded_in_a_row = 0
-            if self.scheduler and not isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step()
-            return
-        with torch.no_grad():
-            for buffer, kept in zip(self.bare_model().buffers(), buffers, strict=True):
-                buffer.copy_(kept)
-        self.note_discarded(outputs)
+        last = i == count - 1
+        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            parts = self.wrapped(batch, loss=loss)
+            self.accelerator.backward(parts[loss] / count)
+        return {"id": batch["id"], "parts": {key: v.detach() for key, v in parts.items()}}
 
-    def note_discarded(self, outputs: list[Batch]) -> None:
-        """Name and count the discarded step.
+    def clip(self, optimization: Optimization) -> float:
+        """Scale the gradients down to the largest allowed norm; returns the norm before that."""
+        most = self.settings.max_grad_norm or math.inf
+        return float(self.accelerator.clip_grad_norm_(optimization.parameters, most))
+
+    def step_if_finite(self, chosen: Sequence[Optimization], values: Sequence[float]) -> bool:
+        """Step optimizers and schedules if losses and norms are finite in all processes."""
+        finite = all(math.isfinite(value) for value in values)
+        if self.accelerator.num_processes > 1:
+            flag = torch.tensor([finite], device=self.accelerator.device)
+            finite = bool(self.accelerator.gather(flag).all())
+        for optimization in chosen if finite else ():
+            optimization.optimizer.step()
+            optimization.step_schedule()
+        if not finite and self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()  # lowers the loss scale after an overflow of fp16
+        return finite
+
+    def discard(self, outputs: list[dict], buffers: list[Tensor], loss: str) -> None:
+        """Put running statistics back; name and count the discarded step.
 
         Raises:
             ValueError: too many in a row.
         """
+        with torch.no_grad():
+            for buffer, saved in zip(self.system.model.buffers(), buffers, strict=True):
+                buffer.copy_(saved)
         self.discarded += 1
         self.discarded_in_a_row += 1
-        guilty = [o for o in outputs if not torch.isfinite(o["parts"]["loss"]).all()] or outputs
+        guilty = [o for o in outputs if not torch.isfinite(o["parts"][loss]).all()] or outputs
         ids = ", ".join(name for output in guilty for name in output["id"])
         logger.warning("step %d discarded, non-finite loss or gradient: %s", self.step + 1, ids)
-        if self.discarded_in_a_row >= self.max_discarded:
+        if self.discarded_in_a_row >= self.settings.max_discarded:
             raise ValueError(
                 f"{self.discarded_in_a_row} steps in a row had a non-finite loss or gradient, "
                 f"the last with {ids}."
             )
 
 
-def mean_of_parts(outputs: list[Batch]) -> dict[str, float]:
-    """Each part of the loss, averaged over the batches of a step."""
-    return {
-        key: sum(float(output["parts"][key]) for output in outputs) / len(outputs)
-        for key in outputs[0]["parts"]
-    }
+def mean_of_parts(outputs: list[dict]) -> dict[str, float]:
+    """Each part of the loss, averaged over the batches of a step that have it."""
+    names = dict.fromkeys(key for output in outputs for key in output["parts"])
+    values = {key: [float(o["parts"][key]) for o in outputs if key in o["parts"]] for key in names}
+    return {key: sum(own) / len(own) for key, own in values.items()}

@@ -2,14 +2,22 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
+from torch import nn
 
-from src.trainer.checkpoint import read_tensors
+from src.models.conformer import ConformerEncoder
+from src.models.conformer_ctc import ConformerCTC
+from src.system import System
+from src.tasks.base import Task
+from src.trainer.optimization import Optimization, build_optimizations
+from src.trainer.trainer import Trainer
+from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
-from tests.demo import SMALL, experiment
+from tests.demo import SMALL, experiment, inference
 from train import train
 
 NAME = "asr_deepspeech2"
-QUICK = [*SMALL, "trainer.epochs=1", "trainer.log_every=1", "trainer.test_splits=[]"]
+QUICK = [*SMALL, "trainer.epochs=1", "trainer.log_every_steps=1", "trainer.test_on=[]"]
 
 
 def rows(folder):
@@ -22,7 +30,7 @@ def test_norm_before_clipping_is_logged(corpus, tmp_path):
     assert {"train/lr", "train/ctc", "train/loss"} <= rows(tmp_path / "a")[0].keys()
 
 
-def test_accumulation_takes_several_batches_a_step(corpus, tmp_path):
+def test_accumulation_uses_several_batches_per_step(corpus, tmp_path):
     counts = []
     for accumulate in (1, 2):
         folder = tmp_path / str(accumulate)
@@ -31,26 +39,81 @@ def test_accumulation_takes_several_batches_a_step(corpus, tmp_path):
     assert counts[1] == -(-counts[0] // 2)
 
 
-def test_accumulated_gradient_is_the_mean():
-    from accelerate import Accelerator
+class Weight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
 
-    from src.trainer.trainer import Trainer
+    def forward(self, x, **_):
+        return {"out": self.weight * x}
 
-    weight = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.zeros_(weight.weight)
-    trainer = object.__new__(Trainer)
-    trainer.accelerator = Accelerator(cpu=True)
-    trainer.model, trainer.loss = weight, lambda out, **_: {"loss": out.sum()}
-    trainer.transforms = {"train": lambda **batch: batch}
-    trainer.optimizer = torch.optim.SGD(weight.parameters(), lr=1.0)
-    trainer.scheduler, trainer.max_grad_norm = None, None
-    trainer.model.forward = lambda x, **_: {"out": weight.weight * x}
-    trainer.bare_model = lambda: weight
-    trainer.max_discarded, trainer.freeze = 1, {}
-    figures = trainer.optimise([{"id": ["a"], "x": torch.tensor(v)} for v in (1.0, 5.0)])
-    assert weight.weight.item() == -3.0
-    assert figures["grad_norm"] == 3.0
-    assert figures["loss"] == 0.0
+
+class Total(nn.Module):
+    def forward(self, out, **_):
+        return {"loss": out.sum()}
+
+
+def test_accumulated_gradient_is_the_mean(tmp_path):
+    system = System(Weight(), Task(), sample_rate=8000, loss=Total())
+    parameters = list(system.model.parameters())
+    sgd = Optimization(torch.optim.SGD(parameters, lr=1.0), None, parameters)
+    parts = {"train_loader": None, "evaluations": {}, "run": None, "writer": None}
+    trainer = Trainer(
+        system=system, optimizations={"main": sgd}, accelerator=Accelerator(cpu=True), **parts
+    )
+    batches = [{"id": ["a"], "errors": [], "x": torch.tensor(v)} for v in (1.0, 5.0)]
+    values = trainer.optimise(batches)
+    assert system.model.weight.item() == -3.0
+    assert values["grad_norm"] == 3.0
+    assert values["loss"] == 0.0
+
+
+def test_empty_batch_has_zero_gradient():
+    system = System(Weight(), Task(), sample_rate=8000, loss=Total())
+    parts = system.training_step({"id": [], "errors": ["a.wav: broken"]})
+    parts["loss"].backward()
+    assert parts["loss"].item() == 0 and system.model.weight.grad.item() == 0
+    empty = {"id": [], "errors": [], "skipped": 0}
+    assert system.evaluation_step(empty) == empty
+
+
+def test_learning_rates_of_submodules(corpus, tmp_path):
+    scales = "optimizers.main.lr_scales={encoder: 0.5, encoder.layers.0: 0.25}"
+    small = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
+    config = experiment("asr_conformer", corpus, tmp_path / "r", *small, scales)
+    model = ConformerCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
+    config.total_steps = 100
+    groups = build_optimizations(config, model)["main"].optimizer.param_groups
+    rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    base = config.optimizer.lr
+    for name, parameter in model.named_parameters():
+        scale = 0.25 if name.startswith("encoder.layers.0.") else 0.5
+        assert rates[id(parameter)] == base * (1.0 if name.startswith("head") else scale)
+    config.optimizers.main.lr_scales = {"nothing": 0.1}
+    with pytest.raises(ValueError, match="no parameter of the model is in 'nothing'"):
+        build_optimizations(config, model)
+    config = experiment("asr_conformer", corpus, tmp_path / "r", scales, "scheduler=one_cycle")
+    config.total_steps = 100
+    with pytest.raises(ValueError, match="gives all parts one learning rate"):
+        build_optimizations(config, model)
+
+
+def test_several_optimizers(corpus, tmp_path):
+    model = ConformerCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
+    config = experiment("asr_conformer", corpus, tmp_path / "r", "~scheduler")
+    config.optimizers = {"a": {"parts": "encoder"}, "b": {"parts": ["head"]}}
+    optimizations = build_optimizations(config, model)
+    assert [len(o.parameters) for o in optimizations.values()] == [
+        len(list(model.encoder.parameters())),
+        2,
+    ]
+    config.optimizers = {"a": {"parts": "encoder"}, "b": {}}
+    with pytest.raises(ValueError, match="optimizers.b: trains parameters of 'a' too"):
+        build_optimizations(config, model)
+    config.optimizers = {"a": {"parts": "decoder"}}
+    with pytest.raises(ValueError, match=r"optimizers.a.parts: the model has no 'decoder'"):
+        build_optimizations(config, model)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +130,8 @@ def test_accumulated_gradient_is_the_mean():
     ],
 )
 def test_options_run(corpus, tmp_path, options):
-    figures = train(experiment(NAME, corpus, tmp_path / "r", *QUICK, *options))
-    assert figures["val/loss"] > 0
+    metrics = train(experiment(NAME, corpus, tmp_path / "r", *QUICK, *options))
+    assert metrics["val/loss"] > 0
     assert all(
         v.isfinite().all() for v in read_tensors(tmp_path / "r/last/model.safetensors").values()
     )
@@ -76,7 +139,7 @@ def test_options_run(corpus, tmp_path, options):
 
 def test_early_stopping(corpus, tmp_path):
     options = [*QUICK, "trainer.epochs=9", "trainer.patience=2", "optimizer.lr=0"]
-    options += ["trainer.monitor=min val/WER", "scheduler=constant"]
+    options += ["trainer.monitor=val/WER", "scheduler=constant"]
     train(experiment(NAME, corpus, tmp_path / "r", *options))
     evaluations = [r for r in read_jsonl(tmp_path / "r" / "metrics.jsonl") if "val/WER" in r]
     assert len(evaluations) < 9
@@ -89,15 +152,10 @@ def test_plateau_needs_a_monitor(corpus, tmp_path):
 
 
 def test_metrics_do_not_depend_on_the_batch_size(corpus, tmp_path):
-    from inference import infer
-    from tests.test_train import CONFIGS, compose, initialize_config_dir
-
     train(experiment(NAME, corpus, tmp_path / "r", *QUICK))
-    found = []
+    results = []
     for size in (1, 3, 100):
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            overrides = [f"run={tmp_path / 'r'}", f"+dataloader.max_items={size}"]
-            found.append(infer(compose("inference_asr", overrides=overrides)))
-    for other in found[1:]:
-        assert other["test/WER"] == found[0]["test/WER"]
-        assert other["test/loss"] == pytest.approx(found[0]["test/loss"], rel=1e-4)
+        results.append(inference("asr", tmp_path / "r", f"+dataloader.max_items={size}"))
+    for other in results[1:]:
+        assert other["test/WER"] == results[0]["test/WER"]
+        assert other["test/loss"] == pytest.approx(results[0]["test/loss"], rel=1e-4)

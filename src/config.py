@@ -1,0 +1,266 @@
+"""From a node of the config to an object, and what may be changed about the config of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from src.utils.annotations import TARGET, check_types
+from src.utils.nodes import (
+    check_node,
+    check_resolved,
+    explain,
+    locate,
+    place_of,
+    plain,
+    root_cause,
+)
+from src.utils.options import refuse
+
+CONFIGS = Path(__file__).parent / "configs"
+FIXED = (
+    "model",
+    "features",
+    "text_encoder",
+    "init",
+    "optimizer",
+    "optimizers",
+    "scheduler",
+    "seed",
+)
+# Types of the keys of base.yaml, except config groups.
+TYPES: dict[str, Any] = {
+    "name": str,
+    "runs": str,
+    "run_dir": str | None,
+    "seed": int,
+    "sample_rate": int,
+    "device": str,
+    "precision": str | bool,
+    "threads": int | None,
+    "compile": bool,
+    "noise": str | None,
+    "evaluations": Mapping[str, Mapping | None],
+    "optimizers": Mapping[str, Mapping | None],
+    "vars": Mapping,
+    "trust": list[str],
+    "next_command": str | None,
+    "total_steps": int | None,
+}
+EVALUATION_TYPES = {"dataset": str, "metrics": Mapping, "loss": Any}
+TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
+OPTIMIZER_TYPES = {
+    "parts": list[str] | str | None,
+    "lr_scales": Mapping[str, float] | None,
+    "optimizer": Any,  # objects, which are checked when they are built
+    "scheduler": Any,
+}
+# Types of the keys that only configs of inference have; these aren't merged into those of runs.
+INFERENCE_TYPES: dict[str, Any] = {
+    "run": str | None,
+    "checkpoint": str,
+    "evaluate_on": list[str],
+    "output": str | None,
+    "for_task": str | None,
+}
+INFERENCE_ONLY = (*INFERENCE_TYPES, "runs", "trust", "hydra")
+
+
+def build(config: DictConfig, key: str, /, **objects: Any) -> Any:
+    """Instantiate what `config.key` describes.
+
+    Args:
+        config: the node that holds the key.
+        key: name of its child.
+        objects: further constructor arguments, built from other parts of the config.
+
+    Returns:
+        The object; a dict of objects where the node is a mapping without `_target_`; None where
+        it is null.
+
+    Raises:
+        ValueError: it can't be instantiated; names the key and the reason.
+        FileNotFoundError: a file that it needs is missing.
+    """
+    place = str(config._get_full_key(key))
+    try:
+        if config.get(key) is None:
+            return None
+        for missing in sorted(OmegaConf.missing_keys(config[key])):
+            raise ValueError(f"config: {missing}=... must be given.")
+        node = plain(config[key])
+        check_node(place, node)
+        # Hydra resolves what it is given, too: text that a reference gave isn't one itself.
+        check_resolved(place, node)
+        if not objects:
+            return instantiate(node, _convert_="all")
+        return instantiate(node, _partial_=True, _convert_="all")(**objects)
+    except Exception as error:
+        cause = root_cause(error)
+        if isinstance(cause, OSError):
+            raise cause from None
+        raise ValueError(explain(cause, place_of(error, place))) from error
+
+
+def require(config: DictConfig, *keys: str) -> None:
+    """Check that mappings which every experiment needs are there.
+
+    Raises:
+        ValueError: one is null or a plain value.
+    """
+    for key in keys:
+        if not isinstance(OmegaConf.select(config, key), DictConfig):
+            value = OmegaConf.select(config, key)
+            place = config._get_full_key(key)
+            raise ValueError(f"config, {place}: {value}; this experiment needs one, see --help.")
+
+
+def target_class(config: DictConfig, key: str) -> Any:
+    """The class that `config.key` names.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    require(config, key)
+    place = f"config, {config._get_full_key(key)}"
+    found = locate(place, config[key].get(TARGET))
+    if not isinstance(found, type):
+        refuse(f"{place}.{TARGET}", config[key][TARGET], "the name of a class")
+    return found
+
+
+def check_top_level(config: DictConfig, inference: bool = False) -> None:
+    """Check the keys at the top level: those of base.yaml, and config groups.
+
+    An experiment's own values, to be referred to as `${vars.NAME}`, belong into `vars`.
+
+    Args:
+        config: an experiment's.
+        inference: whether it is one of inference, which has some keys of its own.
+
+    Raises:
+        ValueError: a key is unknown, so that it would be ignored, or its value has another type.
+    """
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    own = TYPES | (INFERENCE_TYPES if inference else {})
+    for key in config:
+        if key not in groups and key not in own:
+            raise ValueError(f"config, {key!s}: no such key; your own values belong into vars.")
+    present = [str(key) for key in config if not OmegaConf.is_missing(config, key)]
+    check_types("config", own, {key: plain(config[key]) for key in present if key in own})
+    if config.get("datasets") is not None:
+        require(config, "datasets")
+    for name, dataset in (config.get("datasets") or {}).items():
+        if not isinstance(dataset, DictConfig | None):
+            refuse(f"config, datasets.{name}", plain(dataset), "a mapping with _target_, or null")
+    for group, entries in (("evaluations", EVALUATION_TYPES), ("optimizers", OPTIMIZER_TYPES)):
+        for name, entry in (config.get(group) or {}).items():
+            check_types(f"config, {group}.{name}", entries, plain(entry) or {})
+    if isinstance(config.get("transforms"), DictConfig):
+        kinds = dict.fromkeys(("batch", "instance"), Mapping)
+        check_types("config, transforms", kinds, plain(config.transforms))
+        for kind, uses in config.transforms.items():
+            check_types(f"config, transforms.{kind}", TRANSFORM_TYPES, plain(uses))
+
+
+def check_mergeable(config: Any, changes: Any, place: str = "") -> None:
+    """Check that mappings meet mappings in a merge; a list can't be set entry by entry.
+
+    Raises:
+        ValueError: one is.
+    """
+    if isinstance(config, ListConfig) and isinstance(changes, DictConfig):
+        refuse(f"config, {place}", plain(changes), "a list, which can only be given whole")
+    if isinstance(config, DictConfig) and isinstance(changes, ListConfig):
+        refuse(f"config, {place}", plain(changes), "a mapping")
+    if isinstance(config, DictConfig) and isinstance(changes, DictConfig):
+        for name in changes:
+            if name in config and not OmegaConf.is_missing(config, name):
+                key = f"{place}.{name!s}" if place else str(name)
+                check_mergeable(config._get_node(name), changes._get_node(name), key)
+
+
+# The config of a run --------------------------------------------------------------------
+
+
+def resume_config(config: DictConfig, overrides: list[str]) -> None:
+    """Set single values of the config of a run that is resumed.
+
+    Args:
+        config: the run's own; changed in place.
+        overrides: of the command line.
+
+    Raises:
+        ValueError: an override chooses a group, a key that the run's config doesn't have, or one
+            that its weights or optimizer state depend on.
+    """
+    for override in parse_overrides(overrides):
+        key = override.key_or_group
+        if key == "trainer.resume_from" or override.is_delete() and key.startswith("hydra"):
+            continue
+        if key.partition(".")[0] in FIXED:
+            raise ValueError(f"config, {key}: a run is resumed with its own {key.split('.')[0]}.")
+        if OmegaConf.select(config, key, default=config) is config or override.is_delete():
+            raise ValueError(f"config, {key}: not in the config of the run to be resumed.")
+        old, value = OmegaConf.select(config, key), override.value()
+        whole = isinstance(old, DictConfig) and not isinstance(value, dict)
+        if whole or (isinstance(old, ListConfig) and isinstance(value, str)):
+            raise ValueError(
+                f"config, {key}: a run is resumed with its own {key}; set single values."
+            )
+        OmegaConf.update(config, key, override.value())
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Check that every choice of a config group in a command line is a name, or a list of names.
+
+    Hydra refuses others as well, without saying which group is meant.
+
+    Args:
+        arguments: of the command line; what isn't an override is passed over.
+
+    Raises:
+        ValueError: a choice is something else.
+    """
+    given = [one for one in arguments if "=" in one and not one.startswith("-")]
+    for override in parse_overrides(given):
+        group = override.key_or_group.partition("@")[0]
+        folder = CONFIGS / group
+        if not group or not folder.is_dir() or override.is_sweep_override():
+            continue
+        value = override.value()
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in names) and not override.is_delete():
+            options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            refuse(f"config, {group}", value, f"one of {options}; ~{group} leaves it out")
+
+
+def parse_overrides(overrides: list[str]) -> list[Override]:
+    """Hydra's overrides, parsed."""
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def inference_config(config: DictConfig, changes: DictConfig | None) -> DictConfig:
+    """A run's config with an inference config merged into it.
+
+    Args:
+        config: the run's own.
+        changes: an inference experiment of src/configs; its datasets replace the run's, unless
+            only single values of them are given. None changes nothing.
+    """
+    if changes is None:
+        return config
+    changes = OmegaConf.masked_copy(changes, [str(k) for k in changes if k not in INFERENCE_ONLY])
+    check_mergeable(config, changes)
+    datasets = changes.pop("datasets", None)
+    merged = OmegaConf.merge(config, changes)
+    if not isinstance(merged, DictConfig):
+        raise ValueError("config: not a mapping.")
+    if datasets is not None:
+        whole = any(dataset and "_target_" in dataset for dataset in datasets.values())
+        merged.datasets = datasets if whole else OmegaConf.merge(merged.datasets, datasets)
+    return merged

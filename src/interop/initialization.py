@@ -1,0 +1,234 @@
+"""Initialisation of a model, or parts of it, with the weights of runs and of other projects.
+
+`config.init` maps submodules of the model (or `model`, for all of it) to sources of weights:
+
+encoder:
+  source: runs/nest    # a run, a checkpoint, a .safetensors or .nemo file, or a .pt of ClearerVoice
+  part: encoder        # submodule of the source (default: the same name); null: all of its weights
+  strict: true         # all weights must match; false: load the matching ones
+  adopt_config: true   # use the size and the front end of the source
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+
+from src.interop import clearervoice, nemo
+from src.loaded_config import read_config
+from src.utils.annotations import check_types
+from src.utils.checkpoint import (
+    find_checkpoint,
+    load_weights,
+    misfits,
+    read_tensors,
+    read_weights,
+)
+from src.utils.modules import submodule
+from src.utils.options import check_choice
+
+logger = logging.getLogger(__name__)
+
+WHOLE = "model"  # key of `init` for the whole model
+LOG_MEL = "src.transforms.features.log_mel.LogMel"  # the front end of a .nemo file
+ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
+REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of `config.init`: where the weights of a part of the model come from.
+
+    Attributes:
+        key: submodule of the model, or `model` for all of it.
+        source: a run, a checkpoint, a .safetensors or .nemo file, or a .pt of ClearerVoice.
+        part: submodule of the source; None: all of its weights.
+        strict: all weights must match; False: load the matching ones.
+        adopt_config: use the size and the front end of the source.
+
+    Raises:
+        ValueError: `strict` or `adopt_config` is not a bool.
+    """
+
+    key: str
+    source: Path
+    part: str | None
+    strict: bool = True
+    adopt_config: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("strict", "adopt_config"):
+            check_choice(f"init.{self.key}.{name}", getattr(self, name), (True, False))
+
+
+def sources_of(config: DictConfig) -> list[Source]:
+    """The entries of `config.init`.
+
+    Raises:
+        ValueError: an entry has no source or an unknown key.
+    """
+    sources = []
+    for key in config.get("init") or {}:
+        missing = OmegaConf.is_missing(config.init, key)
+        entry = None if missing else config.init[key]
+        if entry is None and not missing:
+            continue
+        if isinstance(entry, str):
+            entry = OmegaConf.create({"source": entry})
+        if not isinstance(entry, DictConfig) or not OmegaConf.select(entry, "source"):
+            raise ValueError(
+                f"config, init.{key}.source: must be given: a run's folder, a file of weights, "
+                "a .nemo or a .pt file."
+            )
+        options: Any = {"part": None if key == WHOLE else key}
+        options |= OmegaConf.to_container(entry, resolve=True)
+        check_types(f"config, init.{key}", ENTRY_TYPES, options)
+        sources.append(Source(str(key), Path(options.pop("source")), **options))
+    return sources
+
+
+def adopt_configs(config: DictConfig) -> None:
+    """Copy size and front end from the sources with `adopt_config` into a config.
+
+    The size of a pretrained encoder need not be repeated; options of regularisation (dropout,
+    stochastic depth) are not copied.
+
+    Args:
+        config: of an experiment; changed in place.
+
+    Raises:
+        FileNotFoundError: a source has no config.
+        ValueError: it has no such part, or no features.
+    """
+    for source in sources_of(config):
+        if not source.adopt_config:
+            continue
+        part, features, sample_rate = saved_options(source)
+        target = config.model if source.key == WHOLE else config.model[source.key]
+        with open_dict(config):
+            for name, value in part.items():
+                if not str(name).startswith(REGULARISATION):
+                    target[name] = value
+            config.features = features
+        config.sample_rate = sample_rate
+        logger.info(
+            "Size and front end are taken from %s; only the dropout of model.%s is not.",
+            source.source,
+            source.key,
+        )
+
+
+def saved_options(source: Source) -> tuple[Any, Any, int]:
+    """Constructor options of a part and of its front end, and the sample rate in Hz."""
+    path = source.source
+    if path.suffix == ".nemo":
+        encoder, features = nemo.load_options(path)
+        return encoder, {"_target_": LOG_MEL, **features}, features["sample_rate"]
+    run = path if (path / "config.yaml").exists() else path.parent
+    if not (run / "config.yaml").exists():
+        raise FileNotFoundError(
+            f"{path}: neither a run nor a .nemo file, which adopt_config needs."
+        )
+    saved = read_config(run / "config.yaml")
+    part = saved.model if source.part is None else OmegaConf.select(saved.model, source.part)
+    if not isinstance(part, DictConfig) or not isinstance(saved.get("features"), DictConfig):
+        raise ValueError(
+            f"{path}: a run of {saved.model.get('_target_')}, which has no '{source.part}', or "
+            "whose config has no features."
+        )
+    return part, saved.features, saved.sample_rate
+
+
+def initialize(model: nn.Module, config: DictConfig) -> None:
+    """Load the weights of `config.init` into a model; logs loaded, unused and missing weights.
+
+    Raises:
+        FileNotFoundError: a source doesn't exist.
+        ValueError: the weights don't match, or a submodule doesn't exist.
+    """
+    for source in sources_of(config):
+        load_part(model, source)
+
+
+def load_part(model: nn.Module, source: Source) -> None:
+    """Load the weights of one source into a model, and log what was loaded.
+
+    Raises:
+        FileNotFoundError: the source doesn't exist.
+        ValueError: the weights don't match, or a submodule doesn't exist.
+    """
+    path, prefix = source.source, f"{source.part}." if source.part else ""
+    weights = read_source(path)
+    rest = [name for name in weights if not name.startswith(prefix)]
+    weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    target = model if source.key == WHOLE else submodule(model, source.key, f"init.{source.key}")
+    if not weights:
+        raise ValueError(f"{path}: no weight is called {prefix}*, only {summary(rest)}.")
+    if source.strict:
+        load_weights(target, weights, path)
+    else:
+        weights = load_matching(target, weights, path)
+    name = "" if source.key == WHOLE else f"{source.key}."
+    fresh = [k for k in model.state_dict() if k.removeprefix(name) not in weights]
+    logger.info(
+        "%s: loaded %d weights%s; unused weights of the file: %s; weights not in the file: %s.",
+        path,
+        len(weights),
+        "" if source.key == WHOLE else f" of {source.key}",
+        summary(rest),
+        summary(fresh),
+    )
+
+
+def read_source(path: Path) -> dict[str, Tensor]:
+    """Weights of a run, checkpoint or file, under the names of this repository."""
+    if path.suffix == ".nemo":
+        weights = nemo.read_weights(path)
+        return {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
+    if path.suffix in (".pt", ".ckpt"):
+        return clearervoice.load_clearervoice(path).state_dict()
+    if path.is_dir():
+        return read_weights(checkpoint_in(path))
+    return read_tensors(path)
+
+
+def checkpoint_in(path: Path) -> Path:
+    """A run's best checkpoint, its last if it has no best one, or the checkpoint itself."""
+    for folder in (path, path / "best"):
+        try:
+            return find_checkpoint(folder)
+        except FileNotFoundError:
+            pass
+    return find_checkpoint(path / "last")
+
+
+def load_matching(model: nn.Module, weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Load the weights whose name and shape match, and log the others.
+
+    Returns:
+        The loaded weights.
+
+    Raises:
+        ValueError: no weight of a trainable parameter matches.
+    """
+    own = model.state_dict()
+    for mismatch in misfits(own, weights):
+        logger.warning("%s: %s", path, mismatch)
+    matching = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trained & matching.keys():
+        raise ValueError(f"{path}: no weight matches the model.")
+    if len(matching) < len(own):
+        logger.warning("%s: only %d of %d weights match.", path, len(matching), len(own))
+    model.load_state_dict(matching, strict=False)
+    return matching
+
+
+def summary(names: list[str]) -> str:
+    """Number of names by first component: `decoder (2), quantizer (2)`."""
+    counted = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{name} ({count})" for name, count in counted.items()) or "nothing"

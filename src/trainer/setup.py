@@ -1,0 +1,244 @@
+"""Builds what training and inference need besides the system: device, loaders, writer, ..."""
+
+import gc
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+# Imported after the process group exists, its default arguments would keep the group, and with it
+# gloo's threads, alive until the interpreter shuts down, where they can abort the process.
+import torch.distributed.nn.functional  # noqa: F401
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from src.config import build, check_top_level, require
+from src.datasets.building import build_dataset
+from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
+from src.logger.base import Writer
+from src.logger.safe import SafeWriter
+from src.metrics.tracker import MetricTracker
+from src.system import build_chain
+from src.trainer.evaluation import Evaluation
+from src.trainer.optimization import Optimization
+from src.trainer.settings import Settings
+from src.utils.options import check_choice, check_whole, refuse
+
+MOST_THREADS = 1024
+
+
+def build_accelerator(config: DictConfig) -> Accelerator:
+    """The accelerator for device, mixed precision and processes; sets the number of CPU threads.
+
+    Args:
+        config: of an experiment: `device`, `precision` and `threads`.
+
+    Raises:
+        ValueError: a value is not allowed; names the key.
+    """
+    check_choice("device", config.device, ("auto", "cpu"))
+    check_choice("precision", str(config.precision), ("no", "bf16", "fp16"))
+    check_whole("threads", config.threads, high=MOST_THREADS, optional=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    cpu = config.device == "cpu" or not torch.cuda.is_available()
+    AcceleratorState._reset_state()  # left by an earlier run in this process
+    # With several optimizers a step may leave parameters without gradients.
+    unused = len([one for one in config.optimizers.values() if one is not None]) > 1
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
+    return Accelerator(cpu=cpu, mixed_precision=str(config.precision), kwargs_handlers=handlers)
+
+
+Result = TypeVar("Result")
+
+
+def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -> Result:
+    """Call a function, then free the process group that the accelerator made.
+
+    The group's threads end only with its last reference, so whatever uses it (model, trainer) must
+    be local to the function. After an error the other processes may be waiting in a collective
+    for ever, so the group is left alone.
+
+    Raises:
+        SystemExit: the function was left because of a signal, in all processes alike.
+    """
+    try:
+        result, stopped = function(), None
+    except SystemExit as error:
+        result, stopped = None, error.code
+    accelerator.free_memory()
+    gc.collect()
+    accelerator.end_training()
+    gc.collect()
+    if stopped is not None:
+        raise SystemExit(stopped)
+    return result  # type: ignore[return-value]
+
+
+def check_values(config: DictConfig) -> None:
+    """Check the values of an experiment that no constructor checks.
+
+    Raises:
+        ValueError: a value is not allowed; names the key.
+    """
+    check_top_level(config)
+    require(config, "trainer", "datasets", "dataloader", "metrics", "loss")
+    Settings.check(OmegaConf.to_container(config.trainer, resolve=True))  # type: ignore[arg-type]
+    check_whole("seed", config.seed, low=0)
+    check_whole("sample_rate", config.sample_rate)
+    check_choice("compile", config.compile, (True, False))
+
+
+def build_train_loader(config: DictConfig, system: Any, accelerator: Accelerator) -> Any:
+    """Loader of the dataset `train`, for the batches of this process.
+
+    Args:
+        config: of an experiment.
+        system: gives the dataset what it needs.
+        accelerator: of this process.
+    """
+    dataset = open_dataset(config, "train", system, train=True)
+    if not getattr(dataset, "has_targets", True):
+        raise ValueError("config, datasets.train: has no targets to learn from.")
+    return train_loader(
+        dataset,
+        LoaderOptions.from_config(config.dataloader),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        accumulate=config.trainer.accumulate,
+        seed=config.seed,
+    )
+
+
+def open_dataset(config: DictConfig, name: str, system: Any, train: bool) -> Any:
+    """A dataset of the config.
+
+    Args:
+        config: of an experiment.
+        name: in `config.datasets`.
+        system: gives the dataset what it needs.
+        train: with augmentation, and without utterances that the loss can't be computed for.
+    """
+    return build_dataset(
+        config,
+        name,
+        seed=config.seed,
+        instance_transforms=build_chain(config, "instance", "train" if train else "inference"),
+        **system.dataset_arguments(train),
+    )
+
+
+def count_steps(config: DictConfig, loader: Any) -> int:
+    """Number of optimisation steps of the whole run, for schedulers.
+
+    Raises:
+        ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length.
+    """
+    trainer = config.trainer
+    if trainer.steps_per_epoch:
+        return trainer.steps_per_epoch * trainer.epochs
+    if loader.steps(0) is None:
+        raise ValueError("trainer.steps_per_epoch: must be given for this dataset.")
+    return sum(loader.steps(epoch) for epoch in range(trainer.epochs))
+
+
+def build_evaluations(
+    config: DictConfig, system: Any, accelerator: Accelerator, names: list[str] | None = None
+) -> dict[str, Evaluation]:
+    """Evaluations by name.
+
+    Args:
+        config: of an experiment.
+        system: gives the dataset what it needs, and its loss to evaluations without their own.
+        accelerator: of this process.
+        names: of evaluations or datasets; None: those in `trainer.validate_on` and `test_on`, all
+            of which must have targets.
+
+    Raises:
+        ValueError: there is no such evaluation, or one of training has no targets.
+    """
+    if names is not None:
+        return {name: build_evaluation(config, name, system, accelerator) for name in names}
+    wanted: dict[str, None] = {}
+    for key in ("validate_on", "test_on"):
+        for name in config.trainer.get(key) or ():
+            if name not in config.evaluations:
+                refuse(f"config, trainer.{key}", name, f"names of {', '.join(config.evaluations)}")
+            wanted[name] = None
+    evaluations = build_evaluations(config, system, accelerator, list(wanted))
+    for name, evaluation in evaluations.items():
+        if not evaluation.labelled:
+            raise ValueError(f"evaluations.{name}: its dataset has no targets to score against.")
+    return evaluations
+
+
+def build_evaluation(
+    config: DictConfig, name: str, system: Any, accelerator: Accelerator
+) -> Evaluation:
+    """The evaluation of a name; without targets it has neither loss nor metrics.
+
+    Args:
+        config: of an experiment.
+        name: in `config.evaluations`, or else of a dataset.
+        system: gives the dataset what it needs, and its loss to evaluations without their own.
+        accelerator: of this process.
+    """
+    own = config.evaluations.get(name) or OmegaConf.create({})
+    dataset = open_dataset(config, own.get("dataset", name), system, train=False)
+    loader = EvaluationLoader(
+        dataset,
+        LoaderOptions.from_config(config.dataloader),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        seed=config.seed,
+    )
+    labelled = getattr(dataset, "has_targets", True)
+    metrics = build(own if "metrics" in own else config, "metrics") if labelled else None
+    chosen = {key: metric for key, metric in (metrics or {}).items() if metric is not None}
+    loss: nn.Module | None = None
+    if labelled:
+        loss = build(own, "loss") if "loss" in own else system.loss
+    if loss is not None:
+        loss = loss.to(accelerator.device)
+    return Evaluation(name, loader, MetricTracker(chosen), loss, labelled)
+
+
+def prepare(
+    system: nn.Module, optimizations: dict[str, Optimization], accelerator: Accelerator
+) -> nn.Module:
+    """Move system and optimizers to the device, and wrap them for precision and processes.
+
+    Returns:
+        The wrapped system; the optimizers are replaced in `optimizations`.
+    """
+    optimizers = [optimization.optimizer for optimization in optimizations.values()]
+    system.autocast = accelerator.autocast
+    wrapped, *prepared = accelerator.prepare(system, *optimizers)
+    for optimization, optimizer in zip(optimizations.values(), prepared, strict=True):
+        optimization.optimizer = optimizer
+    return wrapped
+
+
+def build_writer(config: DictConfig, run: Any, accelerator: Accelerator) -> SafeWriter:
+    """The writer of the main process; after a resume, it continues the run of the tracker.
+
+    Args:
+        config: of an experiment.
+        run: `src.run.Run`.
+        accelerator: other processes than the main one get a writer that does nothing.
+    """
+    if not accelerator.is_main_process:
+        return SafeWriter(lambda: Writer(run.path, {}))
+    resumed = config.trainer.resume_from
+    return SafeWriter(
+        lambda: build(
+            config,
+            "writer",
+            run_dir=run.path,
+            config=OmegaConf.to_container(config, resolve=True),
+            state=run.read_state()["writer"] if resumed else None,
+        )
+    )

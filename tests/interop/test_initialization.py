@@ -1,0 +1,136 @@
+"""Initialisation from other weights, frozen parts, and probes."""
+
+import logging
+
+import pytest
+import torch
+
+from src.interop.initialization import Source, adopt_configs, initialize, load_part
+from src.interop.nemo import load_nemo
+from src.models.conformer import ConformerEncoder
+from src.models.conformer_ctc import ConformerCTC, LayerProbe
+from src.system import build_system
+from src.utils.checkpoint import read_tensors
+from tests.demo import experiment
+from tests.golden import FIXTURES
+from train import train
+
+NEMO = FIXTURES / "nest_model.nemo"
+SMALL = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
+QUICK = ["trainer.epochs=1", "trainer.test_on=[]", "trainer.monitor=null"]
+QUICK += ["dataloader.max_seconds=12", "trainer.log_every_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ssl") / "run"
+    train(experiment("ssl_nest", corpus, folder, "debug=smoke", *SMALL))
+    return folder
+
+
+def encoder_of(folder):
+    weights = read_tensors(folder / "model.safetensors")
+    return {k: v for k, v in weights.items() if k.startswith("encoder.")}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def encoder_source(**options):
+    return Source("encoder", NEMO, "encoder", **options)
+
+
+def nemo_sized(num_layers=2):
+    return ConformerEncoder(
+        num_layers=num_layers, d_model=64, num_heads=4, subsampling_conv_channels=32
+    )
+
+
+def test_encoder_from_nemo_file(caplog):
+    caplog.set_level(logging.INFO)
+    model = ConformerCTC(nemo_sized(), vocab_size=5)
+    load_part(model, encoder_source())
+    assert same(model.encoder.state_dict(), load_nemo(NEMO).encoder.state_dict())
+    assert "loaded 92 weights of encoder" in caplog.text
+    assert "unused weights of the file: quantizer (2)" in caplog.text
+    assert "weights not in the file: head (2)" in caplog.text
+
+
+def test_mismatched_encoder_raises_unless_not_strict(caplog):
+    model = ConformerCTC(nemo_sized(num_layers=3), vocab_size=5)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"nest_model.nemo: .*layers.2.* is missing"):
+        load_part(model, encoder_source())
+    assert same(before, model.state_dict())
+    load_part(model, encoder_source(strict=False))
+    reference = load_nemo(NEMO).encoder.state_dict()
+    assert same(reference, model.encoder.state_dict())
+    assert "layers.2.norm_feed_forward1.weight is missing" in caplog.text
+
+
+def test_missing_part_raises():
+    with pytest.raises(ValueError, match="no weight is called head"):
+        load_part(ConformerCTC(nemo_sized(), 5), Source("head", NEMO, "head"))
+    with pytest.raises(ValueError, match="init.tail: the model has no 'tail', but encoder, head"):
+        load_part(ConformerCTC(nemo_sized(), 5), Source("tail", NEMO, "encoder"))
+
+
+def test_pretraining_continues_from_nemo_file(corpus, tmp_path):
+    options = [
+        "model.encoder.d_model=64",
+        "model.encoder.num_layers=2",
+        "model.encoder.subsampling_factor=8",
+    ]
+    options += [
+        "model.codebook_size=256",
+        "model.num_codebooks=1",
+        "init=model",
+        f"init.model.source={NEMO}",
+    ]
+    train(experiment("ssl_nest", corpus, tmp_path / "r", "debug=smoke", "optimizer.lr=0", *options))
+    loaded = read_tensors(tmp_path / "r" / "last" / "model.safetensors")
+    wanted = load_nemo(NEMO).state_dict()
+    trained = [k for k in wanted if "running" not in k and "num_batches" not in k]
+    assert same({k: wanted[k] for k in trained}, loaded)
+
+
+def test_fine_tuning_adopts_size_of_nemo_file(corpus, tmp_path):
+    source = f"init.encoder.source={NEMO}"
+    config = experiment("asr_nest", corpus, tmp_path / "r", source, "features.n_mels=3")
+    adopt_configs(config)
+    assert (config.model.encoder.d_model, config.model.encoder.subsampling_factor) == (64, 8)
+    assert config.model.encoder.dropout == 0.1  # of the experiment, where the file has 0
+    assert config.transforms.batch.inference.features.n_mels == 80
+    model = build_system(config).model
+    initialize(model, config)
+    assert same(load_nemo(NEMO).encoder.state_dict(), model.encoder.state_dict())
+
+
+def test_missing_source_raises(corpus, tmp_path):
+    with pytest.raises(ValueError, match="init.encoder.source: must be given"):
+        train(experiment("asr_nest", corpus, tmp_path / "r", "debug=smoke"))
+
+
+def test_encoder_is_unchanged_while_frozen(corpus, pretrained, tmp_path):
+    options = [f"init.encoder.source={pretrained}", *QUICK, "trainer.steps_per_epoch=3"]
+    start = encoder_of(pretrained / "best")
+    train(experiment("asr_nest", corpus, tmp_path / "a", *options, "trainer.freeze.encoder=3"))
+    assert same(start, encoder_of(tmp_path / "a" / "last"))
+    train(experiment("asr_nest", corpus, tmp_path / "b", *options, "trainer.freeze.encoder=2"))
+    assert not same(start, encoder_of(tmp_path / "b" / "last"))
+
+
+def test_probe_does_not_change_encoder(corpus, pretrained, tmp_path):
+    options = [f"init.encoder.source={pretrained}", *QUICK, "trainer.steps_per_epoch=3"]
+    train(experiment("asr_nest_probe", corpus, tmp_path / "p", *options))
+    assert same(encoder_of(pretrained / "best"), encoder_of(tmp_path / "p" / "last"))
+    weights = read_tensors(tmp_path / "p" / "last" / "model.safetensors")
+    assert weights["layer_scores"].shape == (3,) and weights["layer_scores"].any()
+
+
+def test_layer_weights_sum_to_one():
+    probe = LayerProbe(nemo_sized(), vocab_size=5).train()
+    assert probe.layer_weights().sum().item() == pytest.approx(1)
+    assert not probe.encoder.training and probe.head.training
+    assert not any(p.requires_grad for p in probe.encoder.parameters())
