@@ -1,4 +1,4 @@
-# Each target makes the virtual environment by itself when it is missing.
+# Targets create the virtual environment if it is missing.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 VENV := .venv
@@ -7,7 +7,7 @@ RUN ?= runs/first
 
 .PHONY: help train test lint types format clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/runs: requirements.txt
@@ -19,7 +19,7 @@ $(VENV)/develops: requirements-dev.txt $(VENV)/runs
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-train: $(VENV)/runs  ## train the default experiment in runs/first; a second time goes on with it
+train: $(VENV)/runs  ## train the default experiment in runs/first, or resume it
 	@if [ -d $(RUN)/last ] || [ -d $(RUN)/last.old ]; \
 	then $(BIN)/python train.py trainer.resume_from=$(RUN); \
 	else $(BIN)/python train.py run_dir=$(RUN); fi
@@ -27,17 +27,17 @@ train: $(VENV)/runs  ## train the default experiment in runs/first; a second tim
 test: $(VENV)/develops  ## run all tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/develops  ## look for faults in style
+lint: $(VENV)/develops  ## check the code style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/develops  ## check types
 	$(BIN)/mypy
 
-format: $(VENV)/develops  ## put the code in form
+format: $(VENV)/develops  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and caches; runs and data stay
+clean:  ## remove the environment and caches, but no runs or data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

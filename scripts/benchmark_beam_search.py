@@ -1,4 +1,9 @@
-"""Our beam search beside flashlight-text's: python scripts/benchmark_beam_search.py."""
+"""Compare the speed of our CTC beam search with flashlight-text's C++ decoder.
+
+python scripts/benchmark_beam_search.py
+
+Needs: pip install flashlight-text==0.0.7
+"""
 
 import argparse
 import statistics
@@ -16,28 +21,43 @@ from torch import Tensor
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.utils.random import generator
 
-INSTALL = "error: flashlight-text is not installed; get it with: pip install flashlight-text==0.0.7"
+INSTALL = "error: flashlight-text is not installed; run: pip install flashlight-text==0.0.7"
 
 
 def random_log_probs(batch: int, frames: int, tokens: int, seed: int, peaky: bool) -> Tensor:
-    """Log-probabilities [B, T, V] of a recogniser that is often unsure, or pure noise.
+    """Random log-probabilities [B, T, V] that resemble those of a recogniser, or noise.
 
-    Peaky ones favour the blank, and one token or two in every seventh frame.
+    Args:
+        batch, frames, tokens: B, T and V, with the blank as token 0.
+        seed: of the random generator.
+        peaky: True favours the blank, and in every seventh frame on average a token; False is
+            noise.
     """
     draw = generator(seed, "benchmark")
     logits = torch.randn(batch, frames, tokens, generator=draw)
     if peaky:
         logits[..., 0] += 6
         for _ in range(2):
-            spoken = torch.rand(batch, frames, generator=draw) < 1 / 7
+            emitted = torch.rand(batch, frames, generator=draw) < 1 / 7
             token = torch.randint(1, tokens, (batch, frames, 1), generator=draw)
             height = 7 + 3 * torch.randn(batch, frames, 1, generator=draw)
-            logits.scatter_add_(2, token, height * spoken.unsqueeze(2))
+            logits.scatter_add_(2, token, height * emitted.unsqueeze(2))
     return logits.log_softmax(dim=-1)
 
 
 def flashlight(beam_size: int, tokens: int) -> Callable[[Tensor], list[list[int]]]:
-    """Flashlight's decoder without lexicon and language model, set to compute what ours does."""
+    """A decoder of flashlight-text without lexicon and language model, equivalent to ours.
+
+    Args:
+        beam_size: number of hypotheses in the beam.
+        tokens: V, including the blank.
+
+    Returns:
+        A function from log-probabilities [B, T, V] to the token ids of the best hypotheses.
+
+    Raises:
+        SystemExit: flashlight-text is not installed.
+    """
     try:
         from flashlight.lib.text import decoder as library
     except ImportError:
@@ -45,34 +65,39 @@ def flashlight(beam_size: int, tokens: int) -> Callable[[Tensor], list[list[int]
     options = library.LexiconFreeDecoderOptions(
         beam_size=beam_size,
         beam_size_token=tokens,
-        beam_threshold=1e9,  # prunes by the size of the beam alone
+        beam_threshold=1e9,  # prune by the beam size alone
         lm_weight=0.0,
         sil_score=0.0,
-        log_add=True,  # sums over alignments
+        log_add=True,  # sum over alignments
         criterion_type=library.CriterionType.CTC,
     )
-    # It takes every utterance to start in its silence token: one that doesn't exist.
+    # Hypotheses start with the silence token, whose index `tokens` is outside of the vocabulary.
     decoder = library.LexiconFreeDecoder(options, library.ZeroLM(), tokens, 0, [])
 
     def decode(log_probs: Tensor) -> list[list[int]]:
-        found = []
+        hypotheses = []
         for item in log_probs:
             best = decoder.decode(item.contiguous().data_ptr(), *item.shape)[0]
-            found.append([token for token, _ in groupby(best.tokens[1:-1]) if token])
-        return found
+            hypotheses.append([token for token, _ in groupby(best.tokens[1:-1]) if token])
+        return hypotheses
 
     return decode
 
 
 def timed(decode: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
-    """Seconds that a call takes, and what it gives."""
+    """Duration of a call in seconds, and the hypotheses that it returns."""
     start = time.perf_counter()
-    found = decode()
-    return time.perf_counter() - start, found
+    hypotheses = decode()
+    return time.perf_counter() - start, hypotheses
 
 
 def compare(arguments: argparse.Namespace, peaky: bool) -> None:
-    """Run both in turn and print their times, the ratio, and how often they agree."""
+    """Print the times of both decoders, their ratio, and how many hypotheses agree.
+
+    Args:
+        arguments: of the command line.
+        peaky: True for log-probabilities that resemble a recogniser's, False for noise.
+    """
     sizes = (arguments.batch, arguments.frames, arguments.tokens)
     log_probs = random_log_probs(*sizes, arguments.seed, peaky)
     lengths = torch.full((arguments.batch,), arguments.frames)
@@ -80,31 +105,34 @@ def compare(arguments: argparse.Namespace, peaky: bool) -> None:
     theirs = flashlight(arguments.beam_size, arguments.tokens)
     times: list[tuple[float, float]] = []
     for _ in range(arguments.rounds):
-        own, found = timed(lambda: ours(log_probs, lengths))
-        other, expected = timed(lambda: theirs(log_probs))
-        times.append((own, other))
-    own, other = (statistics.median(column) for column in zip(*times, strict=True))
-    same = sum(a == b for a, b in zip(found, expected, strict=True))
+        our_time, hypotheses = timed(lambda: ours(log_probs, lengths))
+        their_time, expected = timed(lambda: theirs(log_probs))
+        times.append((our_time, their_time))
+    our_time, their_time = (statistics.median(column) for column in zip(*times, strict=True))
+    same = sum(a == b for a, b in zip(hypotheses, expected, strict=True))
     print(
-        f"{'like speech' if peaky else 'pure noise '}: ours {own:.2f} s, flashlight {other:.2f} s, "
-        f"ratio {own / other:.2f}; {same} of {arguments.batch} best hypotheses agree"
+        f"{'speech-like' if peaky else 'noise      '}: ours {our_time:.2f} s, "
+        f"flashlight {their_time:.2f} s, "
+        f"ratio {our_time / their_time:.2f}; {same} of {arguments.batch} best hypotheses agree"
     )
 
 
 def main() -> None:
-    """Compare on data like a recogniser's, and on noise, where pruning matters most."""
-    parser = argparse.ArgumentParser(description="Our beam search beside flashlight-text's.")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=500)
-    parser.add_argument("--tokens", type=int, default=29, help="with the blank")
-    parser.add_argument("--beam-size", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3, help="the median counts")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    """Parse the command line; compare on peaky log-probabilities and on noise."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=8, help="utterances (default: 8)")
+    parser.add_argument("--frames", type=int, default=500, help="per utterance (default: 500)")
+    parser.add_argument("--tokens", type=int, default=29, help="including the blank (default: 29)")
+    parser.add_argument("--beam-size", type=int, default=100, help="hypotheses (default: 100)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds; the median is printed")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random input")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     sizes = f"{arguments.batch} utterances of {arguments.frames} frames, {arguments.tokens} tokens"
-    print(f"{sizes}, beam of {arguments.beam_size}, threads: {arguments.threads}")
+    print(f"{sizes}, beam size {arguments.beam_size}, threads: {arguments.threads}")
     for peaky in (True, False):
         compare(arguments, peaky)
 

@@ -1,10 +1,11 @@
-"""Does pretraining pay? Fine-tuning from a pretrained run beside training from random weights.
+"""Compare fine-tuning of a pretrained encoder with training from random weights.
 
 python scripts/compare_starts.py RUN [--out runs/starts]
 
-Both get the same labelled minutes, steps and seeds; the learning rate of each is the one that does
-best on the validation split with the first seed. Prints a table. What is done already in the output
-folder is not done again.
+Both are trained on the same labelled minutes with the same steps and seeds. The learning rate of
+each is the one with the lowest validation WER for the first seed. Prints the validation WER of all
+learning rates and a table of test WER. An interrupted comparison can be started again: finished
+trainings are not repeated.
 """
 
 import argparse
@@ -22,71 +23,76 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm.auto import tqdm
 
-from src.trainer.run_folder import RunFolder
+from src.run import Run
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl, write_beside
 
 STARTS = {"random": "asr_conformer", "pretrained": "asr_nest"}
+LEARNING_RATES = {"random": [1e-3, 2e-3, 4e-3, 8e-3], "pretrained": [2e-3, 4e-3, 8e-3, 16e-3]}
 COMMON = [
     "trainer.epochs=1",
     "trainer.monitor=null",
-    "trainer.save_every=null",
-    "trainer.show_every=0",
+    "trainer.save_every_steps=null",
+    "trainer.show_every_epochs=0",
     "writer=nothing",
 ]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training."""
+    """One training run: initialisation, labelled minutes, learning rate and seed."""
 
     start: str
     minutes: float
-    rate: float
+    learning_rate: float
     seed: int
 
     @property
     def name(self) -> str:
-        """Of its folder."""
-        return f"{self.start}_{self.minutes:g}min_lr{self.rate:g}_seed{self.seed}"
+        """Name of the run's folder."""
+        return f"{self.start}_{self.minutes:g}min_lr{self.learning_rate:g}_seed{self.seed}"
 
 
 def train(job: Job, arguments: argparse.Namespace) -> None:
-    """Train in a process of its own.
+    """Train in a separate process, resuming an interrupted run.
 
     Raises:
-        ValueError: it failed; names the log.
+        ValueError: the training failed; names the log.
     """
     folder = arguments.out / job.name
     command = [sys.executable, str(ROOT / "train.py"), "-cn", STARTS[job.start]]
     if job.start == "pretrained":
-        command.append(f"trainer.from_pretrained={arguments.run}")
-    if (folder / "last").exists():
+        command.append(f"init.encoder.source={arguments.run}")
+    if Run(folder).has("last"):
         command.append(f"trainer.resume_from={folder}")
     else:
         command += [f"run_dir={folder}", f"datasets.train.minutes={job.minutes}", *COMMON]
-        command += [f"optimizer.lr={job.rate}", f"seed={job.seed}", f"threads={arguments.threads}"]
+        command += [
+            f"optimizer.lr={job.learning_rate}",
+            f"seed={job.seed}",
+            f"threads={arguments.threads}",
+        ]
         command += [f"trainer.steps_per_epoch={arguments.steps}", *arguments.overrides]
     log = arguments.out / f"{job.name}.log"
     with log.open("w") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False, cwd=ROOT)
     if done.returncode:
-        raise ValueError(f"{log}: the training failed; its last words are there.")
+        raise ValueError(f"{log}: training failed; see the end of this file.")
 
 
 def word_error_rate(job: Job, split: str, arguments: argparse.Namespace) -> float | None:
-    """In percent, or None if the training is not done."""
+    """The last WER of an evaluation in percent; None if there is none yet."""
     path = arguments.out / job.name / "metrics.jsonl"
-    rows = read_jsonl(path) if path.exists() else []
-    found = [row[f"{split}/WER"] for row in rows if f"{split}/WER" in row]
-    return 100 * found[-1] if found else None
+    rows = read_jsonl(path, tolerant=True) if path.exists() else []
+    values = [row[f"{split}/WER"] for row in rows if f"{split}/WER" in row]
+    return 100 * values[-1] if values else None
 
 
-def figure(job: Job, split: str, arguments: argparse.Namespace) -> float:
-    """The same of a training that is done.
+def finished_word_error_rate(job: Job, split: str, arguments: argparse.Namespace) -> float:
+    """WER of a finished training in percent.
 
     Raises:
-        ValueError: it has no such figure.
+        ValueError: its metrics have no WER of this evaluation.
     """
     value = word_error_rate(job, split, arguments)
     if value is None:
@@ -94,49 +100,56 @@ def figure(job: Job, split: str, arguments: argparse.Namespace) -> float:
     return value
 
 
-def check_same_question(arguments: argparse.Namespace) -> None:
-    """Note what is compared, and see that trainings done before in this folder were for the same.
+def check_same_comparison(arguments: argparse.Namespace) -> None:
+    """Write the options into the output folder, or check that they equal those already there.
 
     Raises:
-        ValueError: they weren't.
+        ValueError: the folder holds a comparison with other options.
     """
     path = arguments.out / "comparison.json"
-    asked = {"run": str(arguments.run), "steps": arguments.steps, "overrides": arguments.overrides}
-    if path.exists() and json.loads(path.read_text()) != asked:
+    options = {
+        "run": str(arguments.run),
+        "steps": arguments.steps,
+        "overrides": arguments.overrides,
+    }
+    if path.exists() and json.loads(path.read_text()) != options:
         raise ValueError(f"{arguments.out}: holds another comparison, {path.read_text().strip()}.")
     with write_beside(path) as beside:
-        beside.write_text(json.dumps(asked) + "\n")
+        beside.write_text(json.dumps(options) + "\n")
 
 
 def train_all(jobs: Iterable[Job], arguments: argparse.Namespace, title: str) -> None:
-    """Train what is not done, some at a time."""
-    left = [job for job in jobs if word_error_rate(job, "test", arguments) is None]
+    """Run the trainings that are not finished, several in parallel."""
+    unfinished = [job for job in jobs if word_error_rate(job, "test", arguments) is None]
     with ThreadPoolExecutor(arguments.parallel) as pool:
-        done = pool.map(lambda job: train(job, arguments), left)
-        for _ in tqdm(done, total=len(left), desc=title, unit="training", disable=not left):
+        done = pool.map(lambda job: train(job, arguments), unfinished)
+        for _ in tqdm(done, total=len(unfinished), desc=title, disable=not unfinished):
             pass
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Find the rates, train with all seeds, print the table."""
+    """Choose the learning rates, train with all seeds, and print the tables."""
     arguments.out = arguments.out.resolve()
     arguments.run = arguments.run.resolve()
     if arguments.run.suffix != ".nemo":
-        RunFolder.open(arguments.run)  # says so if it is none
+        Run.open(arguments.run)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    check_same_question(arguments)
+    check_same_comparison(arguments)
     cases = [(start, minutes) for minutes in arguments.minutes for start in STARTS]
     first, *others = arguments.seeds
     search = {
-        case: [Job(*case, rate, first) for rate in arguments.rates[case[0]]] for case in cases
+        case: [
+            Job(*case, learning_rate, first) for learning_rate in arguments.learning_rates[case[0]]
+        ]
+        for case in cases
     }
     train_all((job for jobs in search.values() for job in jobs), arguments, "learning rates")
     best = {
-        case: min(jobs, key=lambda job: figure(job, "val", arguments))
+        case: min(jobs, key=lambda job: finished_word_error_rate(job, "val", arguments))
         for case, jobs in search.items()
     }
     repeated = {
-        case: [Job(job.start, job.minutes, job.rate, seed) for seed in (first, *others)]
+        case: [Job(job.start, job.minutes, job.learning_rate, seed) for seed in (first, *others)]
         for case, job in best.items()
     }
     train_all((job for jobs in repeated.values() for job in jobs), arguments, "seeds")
@@ -145,55 +158,60 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def print_search(search: dict, arguments: argparse.Namespace) -> None:
-    """Validation WER of each rate with the first seed."""
+    """Print the validation WER of each learning rate with the first seed."""
     print("\nvalidation WER in % by learning rate, first seed")
     for (start, minutes), jobs in search.items():
-        found = [(job.rate, figure(job, "val", arguments)) for job in jobs]
-        shown = "  ".join(f"{rate:g}: {value:.1f}" for rate, value in found)
+        values = [finished_word_error_rate(job, "val", arguments) for job in jobs]
+        shown = "  ".join(
+            f"{job.learning_rate:g}: {value:.1f}" for job, value in zip(jobs, values, strict=True)
+        )
         print(f"{minutes:>4g} min  {start:<11} {shown}")
 
 
 def print_table(repeated: dict, arguments: argparse.Namespace) -> None:
-    """Test WER of each start, and what pretraining takes off."""
+    """Print the mean test WER of both initialisations and the relative error reduction."""
     print(f"\ntest WER in %, {arguments.steps} steps, seeds {arguments.seeds}")
-    print("| labelled minutes | start | rate | WER of each seed | mean | spread | fewer errors |")
+    print(
+        "| labelled minutes | start | learning rate | WER of each seed "
+        "| mean | std | error reduction |"
+    )
     print("|---|---|---|---|---|---|---|")
-    control = 0.0
+    baseline = 0.0
     for (start, minutes), jobs in repeated.items():
-        values = [figure(job, "test", arguments) for job in jobs]
+        values = [finished_word_error_rate(job, "test", arguments) for job in jobs]
         mean = statistics.mean(values)
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        control = mean if start == "random" else control
-        fewer = f"{100 * (1 - mean / control):.0f} %" if start == "pretrained" else ""
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        baseline = mean if start == "random" else baseline
+        reduction = f"{100 * (1 - mean / baseline):.0f} %" if start == "pretrained" else ""
         shown = ", ".join(f"{value:.1f}" for value in values)
         print(
-            f"| {minutes:g} | {start} | {jobs[0].rate:g} | {shown} | {mean:.1f} | {spread:.1f} "
-            f"| {fewer} |"
+            f"| {minutes:g} | {start} | {jobs[0].learning_rate:g} | {shown} "
+            f"| {mean:.1f} | {deviation:.1f} | {reduction} |"
         )
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="the pretrained run")
-    parser.add_argument("--out", type=Path, default=Path("runs/starts"))
-    parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10], help="with labels")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--random-rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3, 8e-3])
+    parser.add_argument("run", type=Path, help="folder of a pretrained run, or a .nemo file")
+    parser.add_argument("--out", type=Path, default=Path("runs/starts"), help="output folder")
     parser.add_argument(
-        "--pretrained-rates", type=float, nargs="+", default=[2e-3, 4e-3, 8e-3, 16e-3]
+        "--minutes", type=float, nargs="+", default=[3, 10], help="of labelled speech"
     )
-    parser.add_argument("--parallel", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--threads", type=int, default=1, help="of each training")
-    parser.add_argument("--overrides", nargs="*", default=[], help="key=value, for all trainings")
+    parser.add_argument("--steps", type=int, default=1000, help="optimisation steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one training each")
+    for start, default in LEARNING_RATES.items():
+        text = f"learning rates to try from {start} weights"
+        parser.add_argument(f"--{start}-lrs", type=float, nargs="+", default=default, help=text)
+    parser.add_argument("--parallel", type=int, default=2, help="trainings in parallel")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training")
+    parser.add_argument(
+        "--overrides", nargs="*", default=[], help="key=value, passed to every training"
+    )
     arguments = parser.parse_args()
-    arguments.rates = {
-        "random": arguments.random_rates,
-        "pretrained": arguments.pretrained_rates,
-    }
+    arguments.learning_rates = {start: getattr(arguments, f"{start}_lrs") for start in STARTS}
     run_command(lambda: compare(arguments))
 
 

@@ -1,6 +1,6 @@
-"""Our MossFormer2 beside ClearerVoice's: the same weights in both, their outputs, times, memory.
+"""Compare our MossFormer2 with ClearerVoice's: outputs, gradients, speed and memory.
 
-In an environment of its own:
+Both models have the same weights. Run in a separate environment:
     python3.11 -m venv clearer
     clearer/bin/pip install --no-deps clearvoice==0.1.2
     clearer/bin/pip install torch==2.11.0 einops rotary_embedding_torch==0.8.3 torchinfo jaxtyping
@@ -32,43 +32,43 @@ from src.loss.pit import PermutationInvariantSiSdr
 from src.models.mossformer2 import MossFormer2
 from src.utils.entry import run_command
 
-INSTALL = "clearvoice is not installed; the head of this script says how to get it."
+INSTALL = "clearvoice is not installed; --help shows how."
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"width": 64, "layers": 2},
-    "small": {"width": 384, "layers": 25},
-    "full": {"width": 512, "layers": 24},
+    "tiny": {"d_model": 64, "num_layers": 2},
+    "small": {"d_model": 384, "num_layers": 25},
+    "full": {"d_model": 512, "num_layers": 24},
 }
 
 
 @functools.cache
 def their_class() -> Any:
-    """ClearerVoice's network, without the package's front door, which loads all of its tasks.
+    """ClearerVoice's network, imported without its package, which would import all tasks.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: clearvoice is not installed.
     """
     spec = find_spec("clearvoice")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(INSTALL)
     root = Path(next(iter(spec.submodule_search_locations)))
-    for name, place in (("clearvoice", root), ("clearvoice.models", root / "models")):
+    for name, folder in (("clearvoice", root), ("clearvoice.models", root / "models")):
         package = types.ModuleType(name)
-        package.__path__ = [str(place)]
+        package.__path__ = [str(folder)]
         sys.modules[name] = package
     module = importlib.import_module("clearvoice.models.mossformer2_ss.mossformer2")
     return module.MossFormer2_SS_16K
 
 
 def their_model(path: Path) -> nn.Module:
-    """Theirs with the weights of a checkpoint that we wrote, all of which must fit."""
+    """ClearerVoice's model with the weights of a checkpoint, loaded with strict=True."""
     weights = torch.load(path, weights_only=True)["model"]
     options = load_clearervoice(path).options
     arguments = types.SimpleNamespace(
-        num_spks=options["speakers"],
-        encoder_kernel_size=options["kernel"],
-        encoder_embedding_dim=options["width"],
-        mossformer_sequence_dim=options["width"],
-        num_mossformer_layer=options["layers"],
+        num_spks=options["num_speakers"],
+        encoder_kernel_size=options["kernel_size"],
+        encoder_embedding_dim=options["d_model"],
+        mossformer_sequence_dim=options["d_model"],
+        num_mossformer_layer=options["num_layers"],
     )
     model = their_class()(arguments).model
     model.load_state_dict(weights)
@@ -76,7 +76,7 @@ def their_model(path: Path) -> nn.Module:
 
 
 def our_model(size: str) -> MossFormer2:
-    """A MossFormer2 with random weights, norms and biases too."""
+    """Our model with random weights, including those of norms and biases."""
     torch.manual_seed(0)
     model = MossFormer2(**SIZES[size])
     for name, parameter in model.named_parameters():
@@ -86,51 +86,56 @@ def our_model(size: str) -> MossFormer2:
 
 
 def separate(kind: str, model: nn.Module, audio: Tensor) -> Tensor:
-    """[B, S, T] by either model."""
+    """Separate mixtures [B, T] into [B, S, T] with either model."""
     if kind == "Ours":
-        size = torch.full((len(audio),), audio.shape[1], device=audio.device)
-        return model(audio=audio, audio_length=size)["estimates"]
+        length = torch.full((len(audio),), audio.shape[1], device=audio.device)
+        return model(audio=audio, audio_length=length)["estimates"]
     return torch.stack(model(audio), 1)
 
 
 def make_sources(seconds: float, device: str = "cpu") -> Tensor:
-    """Two signals [1, 2, T] at 16 kHz."""
+    """Two sources of noise [1, 2, T] at 16 kHz."""
     draw = torch.Generator().manual_seed(1)
     return 0.1 * torch.randn(1, 2, round(seconds * 16000), generator=draw).to(device)
 
 
 def compare_outputs(path: Path) -> None:
-    """Print how far the estimates and gradients of both are apart."""
+    """Print the differences between the outputs and the gradients of both models.
+
+    Raises:
+        ValueError: a difference exceeds its limit.
+    """
     models = {"Ours": load_clearervoice(path).eval(), "Theirs": their_model(path).eval()}
-    sources, grads, found = make_sources(0.5), {}, {}
+    sources, grads, estimates = make_sources(0.5), {}, {}
     for kind, model in models.items():
-        found[kind] = separate(kind, model, sources.sum(1))
-        loss_of(found[kind], sources).backward()
+        estimates[kind] = separate(kind, model, sources.sum(1))
+        loss_of(estimates[kind], sources).backward()
         grads[kind] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    differ("estimates", found["Ours"], found["Theirs"], 1e-5)
+    differ("estimates", estimates["Ours"], estimates["Theirs"], 1e-5)
     ours = to_clearervoice({**models["Ours"].state_dict(), **grads["Ours"]})  # type: ignore
-    # Where the input of a ReLU lies within rounding of zero two right gradients differ somewhat.
-    apart = {n: relative(ours[n], own) for n, own in grads["Theirs"].items()}
-    worst = max(apart, key=apart.__getitem__)
-    print(f"gradients, relative: median {median(apart.values()):.1e}, {worst} {apart[worst]:.1e}")
-    if not median(apart.values()) < 1e-3 or not apart[worst] < 0.1:
-        raise ValueError(f"gradients differ, most that of {worst}.")
+    # Two correct gradients differ where the input of a ReLU is within rounding of zero.
+    errors = {n: relative_error(ours[n], grad) for n, grad in grads["Theirs"].items()}
+    worst = max(errors, key=errors.__getitem__)
+    middle = median(errors.values())
+    print(f"gradients, relative: median {middle:.1e}, {worst} {errors[worst]:.1e}")
+    if not middle < 1e-3 or not errors[worst] < 0.1:
+        raise ValueError(f"Gradients differ, most in {worst}: {errors[worst]:.1e}, limit 0.1.")
 
 
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    """Norm of the difference over the norm."""
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Norm of the difference over the norm of `theirs`."""
     return ((ours - theirs).norm() / theirs.norm().clamp(min=1e-12)).item()
 
 
 def loss_of(estimates: Tensor, sources: Tensor) -> Tensor:
-    """Minus SI-SDR."""
-    size = torch.full((len(sources),), sources.shape[2], device=sources.device)
-    given = {"estimates": estimates.float(), "sources": sources, "sources_length": size}
-    return PermutationInvariantSiSdr()(**given, audio=sources.sum(1))["loss"]
+    """Permutation-invariant negative SI-SDR in dB."""
+    length = torch.full((len(sources),), sources.shape[2], device=sources.device)
+    batch = {"estimates": estimates.float(), "sources": sources, "sources_length": length}
+    return PermutationInvariantSiSdr()(**batch, audio=sources.sum(1))["loss"]
 
 
 def inference_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Callable[[], None]:
-    """A separation as a function."""
+    """A function that separates a mixture of a given duration."""
     device = next(model.parameters()).device.type
     audio = make_sources(seconds, device).sum(1)
     model.eval()
@@ -143,7 +148,7 @@ def inference_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Cal
 
 
 def training_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Callable[[], None]:
-    """An optimisation step as a function."""
+    """A function that makes an optimisation step on audio of a given duration."""
     device = next(model.parameters()).device.type
     sources = make_sources(seconds, device)
     optimizer = torch.optim.Adam(
@@ -162,41 +167,49 @@ def training_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Call
 
 
 def memory_of(
-    kind: str, answer: Any, path: Path, work: str, seconds: float, recompute: bool, threads: int
+    kind: str,
+    answer: Any,
+    path: Path,
+    work: str,
+    seconds: float,
+    activation_checkpointing: bool,
+    threads: int,
 ) -> None:
-    """What some work adds to the memory of a fresh process; CPU."""
+    """Put the memory in MiB that "inference" or "training" adds to a new process in `answer`."""
     torch.set_num_threads(threads)
     model: Any = load_clearervoice(path) if kind == "Ours" else their_model(path)
     if kind == "Ours":
-        model.mask_net.recompute = recompute
+        model.mask_net.activation_checkpointing = activation_checkpointing
     make = training_of if work == "training" else inference_of
-    make(kind, model, 0.1, False)()  # what is loaded and set up once is no matter here
+    make(
+        kind, model, 0.1, False
+    )()  # loads libraries and allocates buffers, which are not to be measured
     gc.collect()
     answer.put(memory_added(make(kind, model, seconds, False)))
 
 
 def show_lengths(path: Path, arguments: argparse.Namespace) -> None:
-    """Time and memory of ours for longer and longer audio."""
+    """Print time and memory of our inference for several durations of audio."""
     model = load_clearervoice(path).to(arguments.device)
     for seconds in arguments.lengths:
         inference_of("Ours", model, 0.1, arguments.bf16)()
         step = inference_of("Ours", model, seconds, arguments.bf16)
-        took = time_both({"Ours": step}, 1, warm_up=0)["Ours"]
+        seconds_taken = time_both({"Ours": step}, 1, warm_up=0)["Ours"]
         if arguments.device == "cpu":
             options = (path, "inference", seconds, False, arguments.threads)
             added = cpu_memory(memory_of, ["Ours"], *options)
         else:
             added = gpu_memory({"Ours": step})
-        print(f"ours, {seconds:>4g} s of audio: {took:.2f} s, {added['Ours']:.0f} MiB")
+        print(f"ours, {seconds:>4g} s of audio: {seconds_taken:.2f} s, {added['Ours']:.0f} MiB")
 
 
-def show(what: str, ours: float, theirs: float, unit: str) -> None:
-    """Both, and their ratio."""
-    print(f"{what:<36}ours {ours:.2f} {unit}, theirs {theirs:.2f} {unit}, {ours / theirs:.2f}")
+def show(name: str, ours: float, theirs: float, unit: str) -> None:
+    """Print both values and their ratio."""
+    print(f"{name:<36}ours {ours:.2f} {unit}, theirs {theirs:.2f} {unit}, {ours / theirs:.2f}")
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """All comparisons of one size."""
+    """Print all comparisons for one model size."""
     torch.set_num_threads(arguments.threads)
     device, threads = arguments.device, arguments.threads
     with tempfile.TemporaryDirectory() as folder:
@@ -215,30 +228,49 @@ def compare(arguments: argparse.Namespace) -> None:
             times = time_both(steps, arguments.rounds)
             show(f"{name}, {seconds:g} s of audio", times["Ours"], times["Theirs"], "s")
             if device == "cuda":
-                found = gpu_memory(steps)
+                added = gpu_memory(steps)
             else:
                 options = (path, name, seconds, False, threads)
-                found = cpu_memory(memory_of, ["Ours", "Theirs"], *options)
-            show(f"{name}, memory added", found["Ours"], found["Theirs"], "MiB")
+                added = cpu_memory(memory_of, ["Ours", "Theirs"], *options)
+            show(f"{name}, memory added", added["Ours"], added["Theirs"], "MiB")
         if device == "cpu":
             options = (path, "training", arguments.training_seconds, True, threads)
-            frugal = cpu_memory(memory_of, ["Ours"], *options)["Ours"]
-            show("training, memory with recomputation", frugal, found["Theirs"], "MiB")
+            ours = cpu_memory(memory_of, ["Ours"], *options)["Ours"]
+            show("training, activation checkpointing", ours, added["Theirs"], "MiB")
         del models
         show_lengths(path, arguments)
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Our MossFormer2 beside ClearerVoice's.")
-    parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--seconds", type=float, default=4.0, help="separated, at 16 kHz")
-    parser.add_argument("--training-seconds", type=float, default=1.0)
-    parser.add_argument("--lengths", type=float, nargs="*", default=[1, 4, 16, 64])
-    parser.add_argument("--rounds", type=int, default=1, help="timed, after one of warm-up")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", default="full", choices=SIZES, help="of the model")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="of audio at 16 kHz, for inference"
+    )
+    parser.add_argument(
+        "--training-seconds", type=float, default=1.0, help="of audio at 16 kHz, for training"
+    )
+    parser.add_argument(
+        "--lengths",
+        type=float,
+        nargs="*",
+        default=[1, 4, 16, 64],
+        help="seconds of audio, for time and memory of our inference",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="timed rounds, after one for warm-up; the median is printed",
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    parser.add_argument(
+        "--bf16", action="store_true", help="autocast to bfloat16 where times are measured"
+    )
     arguments = parser.parse_args()
     run_command(lambda: compare(arguments))
 

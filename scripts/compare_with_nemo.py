@@ -1,6 +1,6 @@
-"""Our NEST beside NeMo's: the same weights in both, their outputs, gradients, times and memory.
+"""Compare our NEST with NVIDIA NeMo's: outputs, gradients, speed and memory.
 
-In an environment of its own:
+Both models have the same weights. Run in a separate environment:
     python3.11 -m venv nemo
     nemo/bin/pip install "nemo_toolkit[asr]==3.0.0" torch==2.11.0 torchaudio==2.11.0 jaxtyping
     nemo/bin/python scripts/compare_with_nemo.py
@@ -27,19 +27,20 @@ from src.models.conformer import ConformerEncoder
 from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
 from src.utils.entry import run_command
+from src.utils.lengths import padding_mask
 
-INSTALL = "error: NeMo is not installed; the head of this script says how to get it."
+INSTALL = "error: NeMo is not installed; --help shows how."
 SIZES = {
-    "tiny": {"layers": 2, "width": 64, "heads": 4, "subsampling_channels": 32},
-    "S": {"layers": 16, "width": 176, "heads": 4},
-    "M": {"layers": 16, "width": 256, "heads": 4},
+    "tiny": {"num_layers": 2, "d_model": 64, "num_heads": 4, "subsampling_conv_channels": 32},
+    "S": {"num_layers": 16, "d_model": 176, "num_heads": 4},
+    "M": {"num_layers": 16, "d_model": 256, "num_heads": 4},
     "L": {},
 }
-NO_DROPOUT = {"dropout": 0.0, "dropout_input": 0.0, "dropout_attention": 0.0}
+NO_DROPOUT = {"dropout": 0.0, "dropout_pre_encoder": 0.0, "dropout_att": 0.0}
 
 
 def our_model(size: str, dropout: bool) -> NEST:
-    """A NEST of a published size with random weights, all of them, norms and biases too."""
+    """NEST of a published size with random weights, including those of norms and biases."""
     torch.manual_seed(0)
     options = SIZES[size] if dropout else SIZES[size] | NO_DROPOUT
     model = NEST(ConformerEncoder(**options), BlockMask())
@@ -48,13 +49,13 @@ def our_model(size: str, dropout: bool) -> NEST:
             nn.init.normal_(module.weight, 1.0, 0.1)
             nn.init.normal_(module.bias, 0.0, 0.1)
     for name, parameter in model.named_parameters():
-        if name.endswith(("content_bias", "position_bias")):
+        if name.endswith(("pos_bias_u", "pos_bias_v")):
             nn.init.normal_(parameter, 0.0, 0.1)
     return model
 
 
 def their_model(path: Path) -> Any:
-    """NeMo's model from a .nemo file, every weight of which must be known and there."""
+    """NeMo's model from a .nemo file, loaded with strict=True."""
     try:
         from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
         from nemo.utils import logging as nemo_logging
@@ -69,12 +70,12 @@ def their_model(path: Path) -> Any:
 
 
 def make_batch(items: int, seconds: float) -> dict[str, Tensor]:
-    """Noise as clean and noisy audio, of different lengths but for the longest."""
+    """Random clean and noisy audio [B, T] and lengths; each item is 0.2 s shorter than the last."""
     draw = torch.Generator().manual_seed(1)
     samples = int(seconds * 16000)
     length = torch.tensor([samples - 3200 * i for i in range(items)]).clamp(min=samples // 2)
-    inside = torch.arange(samples) < length[:, None]
-    clean, noise = (0.1 * torch.randn(items, samples, generator=draw) * inside for _ in range(2))
+    mask = ~padding_mask(length, samples)
+    clean, noise = (0.1 * torch.randn(items, samples, generator=draw) * mask for _ in range(2))
     return {"clean": clean, "noisy": clean + 0.3 * noise, "length": length}
 
 
@@ -86,15 +87,15 @@ class Ours:
         self.features = load_features(path).to(device)
         self.loss = MaskedPredictionLoss()
 
-    def __call__(self, batch: dict[str, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
-        """All outputs; a drawn mask where none is given."""
+    def __call__(self, batch: dict[str, Tensor], ssl_mask: Tensor | None) -> dict[str, Tensor]:
+        """Outputs and loss of a batch; a mask is drawn if ssl_mask is None."""
         length = batch["length"]
-        found = self.features(audio=batch["clean"], audio_length=length)
+        outputs = self.features(audio=batch["clean"], audio_length=length)
         noisy = self.features(audio=batch["noisy"], audio_length=length)["spectrogram"]
         seed = torch.arange(len(length), device=length.device)
-        found |= {"noisy_spectrogram": noisy}
-        found |= self.model(**found, seed=seed, mask=mask)
-        return found | self.loss(**found)
+        outputs |= {"noisy_spectrogram": noisy}
+        outputs |= self.model(**outputs, seed=seed, ssl_mask=ssl_mask)
+        return outputs | self.loss(**outputs)
 
 
 class Theirs:
@@ -103,11 +104,11 @@ class Theirs:
     def __init__(self, path: Path, device: str = "cpu"):
         self.model = their_model(path).to(device)
 
-    def __call__(self, batch: dict[str, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
-        """All outputs; a drawn mask where none is given."""
-        if mask is not None:
-            self.model.mask_processor.forward = lambda input_feats, input_lengths: apply(
-                mask, input_feats, self.model.mask_processor.mask_embedding
+    def __call__(self, batch: dict[str, Tensor], ssl_mask: Tensor | None) -> dict[str, Tensor]:
+        """Outputs and loss of a batch; a mask is drawn if ssl_mask is None."""
+        if ssl_mask is not None:
+            self.model.mask_processor.forward = lambda input_feats, input_lengths: apply_mask(
+                ssl_mask, input_feats, self.model.mask_processor.mask_embedding
             )
         log_probs, length, masks, tokens = self.model(
             input_signal=batch["clean"].clone(),
@@ -122,15 +123,15 @@ class Theirs:
         return {"log_probs": log_probs, "length": length, "tokens": tokens, "loss": loss}
 
 
-def apply(mask: Tensor, features: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-    """What NeMo's mask processor gives, for a mask [B, T] that is known."""
-    mask = nn.functional.pad(mask, (0, features.shape[2] - mask.shape[1]))[:, None]
+def apply_mask(ssl_mask: Tensor, features: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs of NeMo's mask processor for a given mask [B, T]."""
+    mask = nn.functional.pad(ssl_mask, (0, features.shape[2] - ssl_mask.shape[1]))[:, None]
     masked = torch.where(mask, embedding[:, None], features)
     return masked, mask.float().expand_as(features)
 
 
 def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
-    """Print how far the outputs and gradients of both are apart."""
+    """Print the differences of the outputs and gradients of both models."""
     ours, theirs = Ours(path), Theirs(path)
     mask = BlockMask()(torch.arange(len(batch["length"])), batch["length"] // 160, 2000)
     frames = ours.features(audio=batch["clean"], audio_length=batch["length"])
@@ -146,17 +147,17 @@ def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
             audio_signal=frames["spectrogram"], length=frames["spectrogram_length"]
         )
         encoded = ours.model.encoder(**frames)["encoded"]
-        inside = torch.arange(x.shape[2]) < length[:, None]
-        differ("encoder, valid frames", encoded.transpose(1, 2)[inside], x.transpose(1, 2)[inside])
+        valid = ~padding_mask(length, x.shape[2])
+        differ("encoder, valid frames", encoded.transpose(1, 2)[valid], x.transpose(1, 2)[valid])
         own, other = ours(batch, mask), theirs(batch, mask)
-        whole = ours.model.scores(own["encoded"].transpose(1, 2)).log_softmax(2)
-        other_scores = other["log_probs"].reshape(whole.shape)
-        differ("log-probabilities, valid frames", whole[inside], other_scores[inside])
-        tokens = own["tokens"].transpose(1, 2)[inside]
-        same = (tokens == other["tokens"].reshape(*inside.shape, -1)[inside]).float().mean()
+        log_probs = ours.model.logits(own["encoded"].transpose(1, 2)).log_softmax(2)
+        expected = other["log_probs"].reshape(log_probs.shape)
+        differ("log-probabilities, valid frames", log_probs[valid], expected[valid])
+        tokens = own["tokens"].transpose(1, 2)[valid]
+        same = (tokens == other["tokens"].reshape(*valid.shape, -1)[valid]).float().mean()
         print(f"{'valid tokens that are equal':<36}{100 * same:.2f} %")
-        if same < 0.999:  # some vectors lie between two codes to the last bit
-            raise ValueError("the tokens differ.")
+        if same < 0.999:  # up to rounding, a few vectors are equally near to two codes
+            raise ValueError(f"Tokens differ: only {100 * same:.2f} % are equal.")
         differ("loss, evaluation", own["loss"], other["loss"])
     for model in (ours.model, theirs.model):
         model.train()
@@ -165,25 +166,25 @@ def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
     own["loss"].backward()
     other["loss"].backward()
     grads = to_nemo({k: p.grad for k, p in ours.model.named_parameters() if p.grad is not None})
-    expected = {k: p.grad for k, p in theirs.model.named_parameters() if p.grad is not None}
-    print(f"{'parameters with a gradient':<36}{len(grads)} and {len(expected)}")
-    worst = max(expected, key=lambda name: (grads[name] - expected[name]).abs().max())
-    differ(f"gradients, the worst: {worst}", grads[worst], expected[worst])
+    wanted = {k: p.grad for k, p in theirs.model.named_parameters() if p.grad is not None}
+    print(f"{'parameters with a gradient':<36}{len(grads)} and {len(wanted)}")
+    worst = max(wanted, key=lambda name: (grads[name] - wanted[name]).abs().max())
+    differ(f"gradients, the worst: {worst}", grads[worst], wanted[worst])
 
 
 def training_step(
-    run: Any, batch: dict[str, Tensor], autocast: bool, fused: bool
+    system: Any, batch: dict[str, Tensor], autocast: bool, fused: bool
 ) -> Callable[[], None]:
-    """One optimisation step as a function."""
-    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    """A function that makes one optimisation step."""
+    parameters = [p for p in system.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=fused)
-    run.model.train()
+    system.model.train()
     device = batch["clean"].device.type
 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
-            loss = run(batch, None)["loss"]
+            loss = system(batch, None)["loss"]
         if torch.isfinite(loss):
             loss.backward()
         optimizer.step()
@@ -192,14 +193,14 @@ def training_step(
 
 
 def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Namespace) -> None:
-    """Print the times of a training step of both, in turn."""
+    """Print the times of a training step of both models, measured alternately."""
     device = arguments.device
     batch = {key: value.to(device) for key, value in batch.items()}
     both: dict[str, Any] = {"Ours": Ours(path, device), "Theirs": Theirs(path, device)}
-    # Each with the optimizer of its published recipe: ours asks torch for the fused one.
+    # Each with the optimizer of its recipe; ours is the fused one.
     steps = {
-        name: training_step(run, batch, arguments.bf16, fused=name == "Ours")
-        for name, run in both.items()
+        name: training_step(system, batch, arguments.bf16, fused=name == "Ours")
+        for name, system in both.items()
     }
     if device == "cuda":
         print_memory("a step", gpu_memory(steps))
@@ -208,13 +209,13 @@ def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Name
     seconds = float(batch["length"].sum()) / 16000
     print(
         f"training step: ours {ours:.3f} s, NeMo {theirs:.3f} s, ratio {ours / theirs:.2f}; "
-        f"ours hears {seconds / ours:.1f} hours of audio an hour, NeMo {seconds / theirs:.1f}"
+        f"ours trains on {seconds / ours:.1f} hours of audio an hour, NeMo {seconds / theirs:.1f}"
     )
 
 
-def print_memory(what: str, found: dict[str, float]) -> None:
-    """Of both, in MiB."""
-    ours, theirs = found["Ours"], found["Theirs"]
+def print_memory(what: str, mebibytes: dict[str, float]) -> None:
+    """Print the memory that both models add, in MiB."""
+    ours, theirs = mebibytes["Ours"], mebibytes["Theirs"]
     print(
         f"memory added by {what}: ours {ours:.0f} MiB, NeMo {theirs:.0f} MiB, "
         f"ratio {ours / theirs:.2f}"
@@ -222,19 +223,19 @@ def print_memory(what: str, found: dict[str, float]) -> None:
 
 
 def memory_of(kind: str, answer: Any, path: Path, batch: dict[str, Tensor], threads: int) -> None:
-    """What a forward and backward pass adds to the memory of a fresh process; CPU."""
+    """Put the memory that a training step on a CPU adds to a new process in `answer`."""
     torch.set_num_threads(threads)
-    run: Any = Ours(path) if kind == "Ours" else Theirs(path)
-    run.model.train()
+    system: Any = Ours(path) if kind == "Ours" else Theirs(path)
+    system.model.train()
     short = make_batch(items=1, seconds=1.0)
-    run(short, None)["loss"].backward()  # what libraries load and set up once is no matter here
-    run.model.zero_grad()
+    system(short, None)["loss"].backward()  # loads libraries, which are not to be measured
+    system.model.zero_grad()
     gc.collect()
-    answer.put(memory_added(lambda: run(batch, None)["loss"].backward()))
+    answer.put(memory_added(lambda: system(batch, None)["loss"].backward()))
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """All comparisons of one size."""
+    """Print all comparisons for one model size."""
     torch.set_num_threads(arguments.threads)
     batch = make_batch(arguments.items, arguments.seconds)
     print(f"{arguments.size}, {arguments.items} utterances of up to {arguments.seconds:g} s")
@@ -245,20 +246,26 @@ def compare(arguments: argparse.Namespace) -> None:
         save_nemo(our_model(arguments.size, dropout=True), path)
         compare_times(path, batch, arguments)
         if arguments.device == "cpu":
-            found = cpu_memory(memory_of, ["Ours", "Theirs"], path, batch, arguments.threads)
-            print_memory("forward and backward", found)
+            mebibytes = cpu_memory(memory_of, ["Ours", "Theirs"], path, batch, arguments.threads)
+            print_memory("forward and backward", mebibytes)
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Our NEST beside NeMo's.")
-    parser.add_argument("--size", default="L", choices=SIZES)
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", default="L", choices=SIZES, help="of the model")
     parser.add_argument("--items", type=int, default=4, help="utterances in the batch")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of the longest")
-    parser.add_argument("--rounds", type=int, default=3, help="timed steps; the median counts")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="for the times")
-    parser.add_argument("--bf16", action="store_true", help="time under autocast to bfloat16")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="duration of the longest utterance"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="timed steps; the median is printed")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="device of the timed steps"
+    )
+    parser.add_argument("--bf16", action="store_true", help="time steps under autocast to bfloat16")
     arguments = parser.parse_args()
     run_command(lambda: compare(arguments))
 

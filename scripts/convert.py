@@ -1,6 +1,6 @@
-"""Write a run as another project's file: python scripts/convert.py RUN OUT.
+"""Convert the model of a run to a checkpoint of another project: python scripts/convert.py RUN OUT.
 
-OUT.nemo is NVIDIA NeMo's, of a pretrained NEST; OUT.pt is ClearerVoice's, of a MossFormer2.
+OUT.nemo, for NVIDIA NeMo, from a run of NEST; OUT.pt, for ClearerVoice, from a run of MossFormer2.
 """
 
 import argparse
@@ -13,53 +13,60 @@ from src.interop.clearervoice import save_clearervoice
 from src.interop.nemo import save_nemo
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
-from src.run import Run, load_run
+from src.run import load_run
+from src.system import System
 from src.transforms.features.log_mel import LogMel
 from src.utils.entry import run_command
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Load the run, see that it is one that the other project knows, write it.
+    """Load a run and write its model in the format that the file name asks for.
 
     Raises:
-        ValueError: the run holds another model, or the name has another ending.
+        ValueError: the format can't hold the run's model, or the extension is unknown.
     """
     kinds: dict[str, type] = {".nemo": NEST, ".pt": MossFormer2}
     if arguments.out.suffix not in kinds:
         raise ValueError(f"{arguments.out}: the name must end in {' or '.join(kinds)}.")
     wanted = kinds[arguments.out.suffix]
-    run = load_run(arguments.run, arguments.checkpoint, device="cpu")
-    if not isinstance(run.model, wanted):
-        found = type(run.model).__name__
-        raise ValueError(f"{arguments.run}: holds {found}; wanted {wanted.__name__}.")
-    if isinstance(run.model, MossFormer2):
-        save_clearervoice(run.model, arguments.out)
+    system = load_run(arguments.run, arguments.checkpoint, device="cpu")
+    if not isinstance(system.model, wanted):
+        name = type(system.model).__name__
+        raise ValueError(f"{arguments.run}: a run of {name}; wanted {wanted.__name__}.")
+    if isinstance(system.model, MossFormer2):
+        save_clearervoice(system.model, arguments.out)
     else:
-        write_nemo(run, arguments)
-    total = sum(parameter.numel() for parameter in run.model.parameters())
+        write_nemo(system, arguments)
+    total = sum(parameter.numel() for parameter in system.model.parameters())
     print(f"{arguments.out}: {total:,} parameters")
 
 
-def write_nemo(run: Run, arguments: argparse.Namespace) -> None:
-    """A pretrained NEST with its front end.
+def write_nemo(system: System, arguments: argparse.Namespace) -> None:
+    """Write NEST and its features to a .nemo file.
 
     Raises:
-        ValueError: its features are no log-mel ones.
+        ValueError: the features are not log-mel spectrograms.
     """
-    features = next((t for t in run.transforms.values() if isinstance(t, LogMel)), None)
+    features = next(
+        (t for t in system.inference_transforms.values() if isinstance(t, LogMel)), None
+    )
     if features is None:
-        raise ValueError(f"{arguments.run}: no log-mel features, and NeMo knows no others.")
-    save_nemo(run.model, arguments.out, features)  # type: ignore[arg-type]
+        raise ValueError(
+            f"{arguments.run}: no log-mel features, the only ones that .nemo files support."
+        )
+    save_nemo(system.model, arguments.out, features)  # type: ignore[arg-type]
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and convert."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("out", type=Path, help="file to write, .nemo or .pt")
+    parser.add_argument(
+        "--checkpoint", default="best", choices=("best", "last"), help="default: best"
+    )
     arguments = parser.parse_args()
     run_command(lambda: convert(arguments))
 

@@ -1,10 +1,10 @@
-"""What every layer of an encoder says about recordings, as files for other work.
+"""Write the hidden states of all layers of an encoder for each recording, as .npy files.
 
 python scripts/extract_features.py RUN AUDIO OUT
 
-RUN is the folder of any run with a FastConformer, or a .nemo file; AUDIO a folder of recordings or
-a manifest. OUT gets `<id>.npy`, float32 [layers + 1, frames, width]: first what goes into the first
-layer, then what comes out of each.
+RUN is the folder of a run with a FastConformer encoder, or a .nemo file; AUDIO is a folder of
+recordings or a manifest. OUT/<id>.npy is a float32 array [num_layers + 1, frames, d_model]: the
+input of the first layer, then the output of each layer.
 """
 
 import argparse
@@ -29,76 +29,77 @@ from src.utils.files import write_beside
 
 
 def load_encoder(path: Path, device: torch.device) -> tuple[ConformerEncoder, nn.Module, int]:
-    """The encoder, its front end, and the rate of the audio that this takes.
+    """Encoder, front end and sample rate of a run or of a .nemo file.
 
     Raises:
-        ValueError: the run's model has no FastConformer.
+        ValueError: the run's model has no FastConformer encoder.
     """
     if path.suffix == ".nemo":
         features = load_features(path).to(device)
         return load_nemo(path).encoder.to(device).eval(), features, features.sample_rate
-    run = load_run(path, device=device)
-    encoder = getattr(run.model, "encoder", None)
+    system = load_run(path, device=device)
+    encoder = getattr(system.model, "encoder", None)
     if not isinstance(encoder, ConformerEncoder):
-        raise ValueError(f"{path}: holds {type(run.model).__name__}, which has no FastConformer.")
-    return encoder, run.transforms, run.config.sample_rate
+        raise ValueError(
+            f"{path}: holds {type(system.model).__name__}, which has no FastConformer encoder."
+        )
+    return encoder, system.inference_transforms, system.sample_rate
 
 
-def open_audio(path: Path, rate: int) -> BaseDataset:
-    """The recordings of a folder or a manifest."""
+def open_audio(path: Path, sample_rate: int) -> BaseDataset:
+    """The recordings of a folder or of a manifest."""
     if path.is_dir():
-        return CustomDir(str(path), sample_rate=rate)
-    return ManifestDataset(str(path), sample_rate=rate)
+        return CustomDir(str(path), sample_rate=sample_rate)
+    return ManifestDataset(str(path), sample_rate=sample_rate)
 
 
 @torch.inference_mode()
 def states_of(encoder: ConformerEncoder, features: nn.Module, audio: Tensor) -> np.ndarray:
-    """All states for audio [T]: [layers + 1, frames, width]."""
+    """Hidden states [num_layers + 1, frames, d_model] of audio [T]."""
     length = torch.tensor([len(audio)], device=audio.device)
     seed = torch.zeros_like(length)
     batch = features(audio=audio[None], audio_length=length, seed=seed)
     x, frames = encoder.subsampling(batch["spectrogram"], batch["spectrogram_length"])
-    states = [state[0, : int(frames[0])] for state in encoder.states(x, frames)]
+    states = [state[0, : int(frames[0])] for state in encoder.hidden_states(x, frames)]
     return torch.stack(states).float().cpu().numpy()
 
 
 def extract(arguments: argparse.Namespace) -> None:
-    """Write the states of every recording, or of one layer.
+    """Write the hidden states of every recording, of all layers or of one.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: the encoder has no such layer.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder, features, rate = load_encoder(arguments.run, device)
+    encoder, features, sample_rate = load_encoder(arguments.run, device)
     if arguments.layer is not None and not 0 <= arguments.layer <= len(encoder.layers):
         raise ValueError(
-            f"--layer {arguments.layer}: {arguments.run} has 0 to {len(encoder.layers)}."
+            f"--layer {arguments.layer}: {arguments.run} has layers 0 to {len(encoder.layers)}."
         )
-    dataset = open_audio(arguments.audio, rate)
+    dataset = open_audio(arguments.audio, sample_rate)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(len(dataset)), desc="features", unit="file"):
         item = dataset[index]
         states = states_of(encoder, features, item["audio"].to(device))
         if arguments.layer is not None:
             states = states[arguments.layer]
-        with (
-            write_beside(arguments.out / f"{item['id']}.npy") as path,
-            path.open("wb") as file,
-        ):
+        with write_beside(arguments.out / f"{item['id']}.npy") as path, path.open("wb") as file:
             np.save(file, states, allow_pickle=False)
     kind = "[frames" if arguments.layer is not None else f"[{len(states)}, frames"
     print(f"{arguments.out}: {len(dataset)} files, {kind}, {states.shape[-1]}]")
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and extract."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
-    parser.add_argument("audio", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--layer", type=int, help="only this one: files [frames, width]")
+    parser.add_argument("run", type=Path, help="folder of a run, or a .nemo file")
+    parser.add_argument("audio", type=Path, help="folder of recordings, or a manifest")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument(
+        "--layer", type=int, help="write only this layer, 0 being the input: [frames, d_model]"
+    )
     arguments = parser.parse_args()
     run_command(lambda: extract(arguments))
 

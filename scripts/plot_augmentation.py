@@ -1,4 +1,4 @@
-"""Draw what a model gets: python scripts/plot_augmentation.py AUDIO OUT.png [-cn NAME]."""
+"""Plot augmented features of a recording: python scripts/plot_augmentation.py AUDIO OUT.png."""
 
 import argparse
 import sys
@@ -7,51 +7,73 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch import Tensor
 
-from src import build
 from src.datasets.collate import collate
+from src.transforms.chain import Chain
 from src.utils.audio import read_audio
 from src.utils.entry import run_command
 from src.utils.plots import new_figure, save_figure
 
 
-def spectrograms(audio: Tensor, experiment: str) -> dict[str, Tensor]:
-    """The spectrogram [F, T] of a recording in inference, and in training for two seeds."""
+def spectrograms(path: Path, experiment: str) -> dict[str, Tensor]:
+    """Spectrograms [F, T] of a recording: without augmentation, and augmented with two seeds.
+
+    Args:
+        path: of the recording.
+        experiment: whose batch transforms are applied.
+
+    Returns:
+        Spectrograms by title.
+
+    Raises:
+        ValueError: the experiment has no spectrograms.
+    """
     with initialize_config_dir(str(ROOT / "src" / "configs"), version_base="1.3"):
         config = compose(experiment)
-    chains = build.build_transforms(config, torch.device("cpu"))
-    found = {}
+    audio = read_audio(path, config.sample_rate)
+    by_title = {}
     for title, use, seed in (
-        ("as it is", "inference", 0),
-        ("augmented", "train", 1),
-        ("augmented, another epoch", "train", 3),
+        ("without augmentation", "inference", 0),
+        ("augmented, seed 1", "train", 1),
+        ("augmented, seed 3", "train", 3),
     ):
+        chain = Chain(instantiate(config.transforms.batch[use], _convert_="all"))
         batch = collate([{"id": "audio", "path": "", "seed": seed, "audio": audio}])
-        found[title] = chains[use](**batch)["spectrogram"][0]
-    return found
+        output = chain(**batch)
+        if "spectrogram" not in output:
+            raise ValueError(f"{experiment}: its transforms compute no spectrogram.")
+        by_title[title] = output["spectrogram"][0]
+    return by_title
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Read the recording and write the picture."""
-    audio = read_audio(arguments.audio, 16000)
-    found = spectrograms(audio, arguments.config_name)
-    figure = new_figure(9, 2 * len(found))
-    for axes, (title, values) in zip(figure.subplots(len(found), 1), found.items(), strict=True):
+    """Compute the spectrograms and write the image."""
+    by_title = spectrograms(arguments.audio, arguments.config_name)
+    figure = new_figure(9, 2 * len(by_title))
+    panels = figure.subplots(len(by_title), 1)
+    for axes, (title, values) in zip(panels, by_title.items(), strict=True):
         axes.imshow(values.numpy(), origin="lower", aspect="auto", interpolation="nearest")
-        axes.set(title=title, ylabel="mel band")
-    axes.set(xlabel="frame (10 ms)")
+        axes.set(title=title, ylabel="bin")
+    axes.set(xlabel="frame")
     save_figure(figure, arguments.out)
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Draw what a model gets in training.")
-    parser.add_argument("audio", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("-cn", "--config-name", default="asr_deepspeech2")
+    """Parse the command line and plot."""
+    parser = argparse.ArgumentParser(
+        description="Plot the features of a recording with and without augmentation."
+    )
+    parser.add_argument("audio", type=Path, help="a recording")
+    parser.add_argument("out", type=Path, help="image to write")
+    parser.add_argument(
+        "-cn",
+        "--config-name",
+        default="asr_deepspeech2",
+        help="experiment (default: asr_deepspeech2)",
+    )
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))
 

@@ -1,4 +1,4 @@
-"""What each layer counts in a probe: python scripts/plot_layer_weights.py RUN OUT.png."""
+"""Plot the learned layer weights of a probe: python scripts/plot_layer_weights.py RUN OUT.png."""
 
 import argparse
 import sys
@@ -13,10 +13,10 @@ from src.utils.plots import new_figure, save_figure
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Read the weights, print them and write the picture.
+    """Print the layer weights of a run and write a bar chart.
 
     Raises:
-        ValueError: the run is no probe.
+        ValueError: the run's model is not a LayerProbe.
     """
     model = load_run(arguments.run, device="cpu").model
     if not isinstance(model, LayerProbe):
@@ -28,15 +28,17 @@ def draw(arguments: argparse.Namespace) -> None:
     figure = new_figure(6, 3)
     axes = figure.subplots()
     axes.bar(names, weights)
-    axes.set(xlabel="layer", ylabel="weight", title="What each layer counts")
+    axes.set(xlabel="layer", ylabel="weight", title="Layer weights")
     save_figure(figure, arguments.out)
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Draw what each layer counts in a probe.")
-    parser.add_argument("run", type=Path, help="of asr_nest_probe")
-    parser.add_argument("out", type=Path)
+    """Parse the command line and plot."""
+    parser = argparse.ArgumentParser(
+        description="Plot the learned weight of each encoder layer of a probe."
+    )
+    parser.add_argument("run", type=Path, help="folder of a run of asr_nest_probe")
+    parser.add_argument("out", type=Path, help="image to write")
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))
 

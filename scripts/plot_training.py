@@ -1,4 +1,4 @@
-"""Draw the curves of a run: python scripts/plot_training.py RUN OUT.png."""
+"""Plot the metrics of a run over time: python scripts/plot_training.py RUN OUT.png."""
 
 import argparse
 import sys
@@ -19,28 +19,32 @@ PANELS = (
 
 
 def read_curve(rows: list[dict], name: str) -> tuple[list[float], list[float]]:
-    """Minutes and values of one figure.
+    """Times in minutes and values of a metric.
+
+    Args:
+        rows: of metrics.jsonl.
+        name: of the metric, e.g. `val/WER`.
 
     Raises:
-        ValueError: the run has no such figure; names those that it has.
+        ValueError: the run has no such metric; lists those that it has.
     """
-    found = [row for row in rows if name in row]
-    if not found:
+    with_metric = [row for row in rows if name in row]
+    if not with_metric:
         names = sorted({key for row in rows for key in row if "/" in key})
-        raise ValueError(f"no figure is called '{name}'; there are {', '.join(names)}.")
-    return [row["time"] / 60 for row in found], [row[name] for row in found]
+        raise ValueError(f"no metric '{name}'; the run has {', '.join(names) or 'none'}.")
+    return [row["time"] / 60 for row in with_metric], [row[name] for row in with_metric]
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Read the figures and write the picture."""
+    """Read the metrics and write the image."""
     path = arguments.run / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; is {arguments.run} a run?")
-    rows = read_jsonl(path)
+    rows = read_jsonl(path, tolerant=True)
     if not arguments.panels:
-        there = {key for row in rows for key in row}
-        found = [panel for panel in PANELS if set(panel.split(",")) <= there]
-        arguments.panels = found or PANELS[:1]
+        names = {key for row in rows for key in row}
+        available = [panel for panel in PANELS if set(panel.split(",")) <= names]
+        arguments.panels = available or PANELS[:1]
     panels: dict[str, Curves] = {
         panel: {name: read_curve(rows, name) for name in panel.split(",")}
         for panel in arguments.panels
@@ -49,14 +53,17 @@ def draw(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Draw the curves of a run.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("out", type=Path)
+    """Parse the command line and plot."""
+    parser = argparse.ArgumentParser(
+        description="Plot the metrics of a run over the time of training."
+    )
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("out", type=Path, help="image to write")
     parser.add_argument(
         "--panels",
         nargs="+",
-        help="names of figures, those of one panel joined by commas; by default those of its task",
+        help="metrics, those of one panel joined by commas, e.g. train/loss,val/loss val/WER "
+        "(default: the main ones of the task)",
     )
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))

@@ -1,4 +1,4 @@
-"""WER and CER from two folders of text: python scripts/score_asr.py REFERENCES HYPOTHESES."""
+"""WER and CER of two folders of text files: python scripts/score_asr.py REFERENCES HYPOTHESES."""
 
 import argparse
 import csv
@@ -8,17 +8,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.metrics.cer import CER
+from src.metrics.error_rate import ERRORS, ErrorRate
 from src.metrics.wer import WER
 from src.text_encoder.normalizer import Normalizer
-from src.utils.edit_distance import character_error_rate, word_error_rate
 from src.utils.entry import run_command
 
 
 def read_folder(folder: Path, language: str) -> dict[str, str]:
-    """Name -> text of each .txt file.
+    """Normalised text of each .txt file in a folder, by file name without suffix.
 
     Raises:
-        FileNotFoundError: no such folder, or no text in it.
+        FileNotFoundError: no such folder, or no .txt file in it.
     """
     paths = sorted(folder.glob("*.txt"))
     if not paths:
@@ -27,11 +27,15 @@ def read_folder(folder: Path, language: str) -> dict[str, str]:
     return {path.stem: normalize(path.read_text(encoding="utf-8")) for path in paths}
 
 
-def matched(references: dict[str, str], hypotheses: dict[str, str], allow: bool) -> list[str]:
-    """The names that both folders have.
+def common_names(references: dict[str, str], hypotheses: dict[str, str], allow: bool) -> list[str]:
+    """Names that are in both folders, sorted.
+
+    Args:
+        references, hypotheses: name -> text.
+        allow: whether names may be missing from one of the folders.
 
     Raises:
-        ValueError: one lacks some that the other has.
+        ValueError: a name is missing although `allow` is false, or no name is in both folders.
     """
     for names, others, kind in (
         (references, hypotheses, "hypothesis"),
@@ -42,50 +46,63 @@ def matched(references: dict[str, str], hypotheses: dict[str, str], allow: bool)
             raise ValueError(f"{len(missing)} texts have no {kind}; the first is {missing[0]}.txt.")
     common = sorted(set(references) & set(hypotheses))
     if not common:
-        raise ValueError("the folders have no name in common.")
+        raise ValueError("The folders have no file name in common.")
     return common
 
 
-def write_table(path: Path, names: list[str], text: list[str], prediction: list[str]) -> None:
-    """A line for each utterance, the worst first."""
-    rows = [
-        (word_error_rate(t, p), character_error_rate(t, p), name, t, p)
-        for name, t, p in zip(names, text, prediction, strict=True)
-    ]
+def print_corpus(name: str, metric: ErrorRate) -> None:
+    """Print the error rate of the corpus, and the numbers of errors and reference tokens."""
+    values = metric.compute()
+    counts = ", ".join(f"{values[kind]:.0f} {kind}" for kind in ERRORS)
+    print(f"{name} {values['']:.6f}  ({counts}, of {values['reference_length']:.0f})")
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Write a table of utterances, the highest WER first."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, delimiter="\t")
-        table.writerow(("id", "WER", "CER", "target", "prediction"))
-        for wer, cer, name, t, p in sorted(rows, key=lambda row: (-row[0], row[2])):
-            table.writerow((name, f"{wer:.4f}", f"{cer:.4f}", t, p))
+        table = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t")
+        table.writeheader()
+        for row in sorted(rows, key=lambda row: (-row["WER"], row["id"])):
+            table.writerow(row | {name: f"{row[name]:.4f}" for name in ("WER", "CER")})
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Print the figures."""
+    """Print WER and CER, and write the table of utterances if it is asked for."""
     references = read_folder(arguments.references, arguments.language)
     hypotheses = read_folder(arguments.hypotheses, arguments.language)
-    names = matched(references, hypotheses, arguments.allow_missing)
+    names = common_names(references, hypotheses, arguments.allow_missing)
     text = [references[name] for name in names]
     prediction = [hypotheses[name] for name in names]
+    metrics = {"WER": WER(), "CER": CER()}
+    scores = {name: m.update(text=text, prediction=prediction) for name, m in metrics.items()}
     print(f"{len(names)} utterances")
-    for name, metric in (("WER", WER()), ("CER", CER())):
-        metric.update(text=text, prediction=prediction)
-        found = metric.compute()
-        parts = ", ".join(f"{found[kind]:.0f} {kind}" for kind in metric.figures[1:4])
-        print(f"{name} {found['']:.6f}  ({parts}, of {found['reference_length']:.0f})")
+    for name, metric in metrics.items():
+        print_corpus(name, metric)
     if arguments.table:
-        write_table(arguments.table, names, text, prediction)
+        columns = {"id": names, **scores, "target": text, "prediction": prediction}
+        rows = zip(*columns.values(), strict=True)
+        write_table(arguments.table, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="WER and CER over a corpus of .txt files.")
-    parser.add_argument("references", type=Path, help="folder of .txt files")
-    parser.add_argument("hypotheses", type=Path, help="folder of .txt files of the same names")
-    parser.add_argument(
-        "--language", default="en", choices=["en", "ru", "none"], help="whose rules normalise"
+    """Parse the command line and score the folders."""
+    parser = argparse.ArgumentParser(
+        description="WER and CER of a corpus: errors over reference words or characters."
     )
-    parser.add_argument("--table", type=Path, help="write a table of utterances, worst first")
-    parser.add_argument("--allow-missing", action="store_true", help="score the common names")
+    parser.add_argument("references", type=Path, help="folder of reference transcripts, *.txt")
+    parser.add_argument(
+        "hypotheses", type=Path, help="folder of hypotheses, *.txt, of the same names"
+    )
+    parser.add_argument(
+        "--language",
+        default="en",
+        choices=["en", "ru", "none"],
+        help="of the text normalisation; none only strips white space (default: en)",
+    )
+    parser.add_argument("--table", type=Path, help="write a TSV table of utterances, worst first")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="ignore files without a counterpart"
+    )
     arguments = parser.parse_args()
     run_command(lambda: score(arguments))
 

@@ -1,4 +1,4 @@
-"""Two implementations measured in one run: times in turn, memory in processes of their own."""
+"""Helpers for comparing two implementations: differences of tensors, time and memory."""
 
 import multiprocessing
 import os
@@ -14,10 +14,15 @@ from torch import Tensor
 
 
 def differ(name: str, ours: Tensor, theirs: Tensor, limit: float = 2e-5) -> None:
-    """Print the largest difference and the largest value.
+    """Print the largest absolute difference, and the largest absolute value of `theirs`.
+
+    Args:
+        name: of the tensors, for the output.
+        ours, theirs: tensors with the same number of elements.
+        limit: largest accepted difference.
 
     Raises:
-        ValueError: the difference is above the limit.
+        ValueError: the difference exceeds the limit.
     """
     ours, theirs = ours.detach().reshape(-1), theirs.detach().reshape(-1)
     difference = (ours - theirs).abs().max().item()
@@ -29,72 +34,99 @@ def differ(name: str, ours: Tensor, theirs: Tensor, limit: float = 2e-5) -> None
 def time_both(
     steps: dict[str, Callable[[], None]], rounds: int, warm_up: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each, one after the other in every round, after some for warming up."""
+    """Median time of several functions, called alternately so that all see the same machine load.
+
+    Args:
+        steps: functions by name.
+        rounds: number of timed calls of each function.
+        warm_up: number of calls before, which are not timed.
+
+    Returns:
+        Seconds by name.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + warm_up):
+    for round_ in range(rounds + warm_up):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if turn >= warm_up:
+            if round_ >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(own) for name, own in times.items()}
 
 
 def gpu_memory(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """MiB that each adds at its peak to what lies on the GPU before it."""
-    found = {}
+    """Peak GPU memory in MiB that each function allocates on top of what is already allocated.
+
+    Args:
+        steps: functions by name; each is called twice, and the second call is measured.
+    """
+    added = {}
     for name, step in steps.items():
-        step()  # makes what stays, as the optimizer's state
+        step()  # allocates persistent memory, such as optimizer states
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
-        found[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
-    return found
+        added[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return added
 
 
 def cpu_memory(target: Callable[..., None], kinds: list[str], *arguments: Any) -> dict[str, float]:
-    """MiB that `target(kind, answer, *arguments)` measures, each kind in a fresh process.
+    """Memory in MiB as measured by a function in a new process for each implementation.
 
-    Memory that is freed goes back at once there, so that what is measured is what is in use, and
-    not what the allocator keeps, which changes from run to run.
+    In these processes malloc returns freed memory to the system immediately, so that the measured
+    memory does not include what the allocator caches.
+
+    Args:
+        target: called as `target(kind, answer, *arguments)`; puts MiB into the queue `answer`.
+        kinds: names of the implementations.
+        arguments: further arguments of `target`.
+
+    Returns:
+        MiB by name.
     """
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     context = multiprocessing.get_context("spawn")
-    found = {}
+    added = {}
     for kind in kinds:
         answer = context.Queue()
         process = context.Process(target=target, args=(kind, answer, *arguments))
         process.start()
-        found[kind] = answered(answer, process)
+        added[kind] = wait_for(answer, process)
         process.join()
-    return found
+    return added
 
 
-def answered(answer: Any, process: Any) -> float:
-    """What a process puts into its queue.
+def wait_for(answer: Any, process: Any) -> float:
+    """The number that a process puts into a queue.
 
     Raises:
-        ValueError: it ended without.
+        ValueError: the process ended without a result.
     """
     while True:
         try:
             return answer.get(timeout=1)
         except queue.Empty:
             if process.exitcode:
-                raise ValueError(f"The measuring process ended with {process.exitcode}.") from None
+                raise ValueError(
+                    f"The process that measures memory ended with code {process.exitcode}."
+                ) from None
 
 
 def memory_added(work: Callable[[], None]) -> float:
-    """MiB that a piece of work adds to this process at its peak (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = status("VmRSS")
+    """Peak memory in MiB that a function adds to this process (Linux only).
+
+    Args:
+        work: the function; called once.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = read_status("VmRSS")
     work()
-    return status("VmHWM") - before
+    return read_status("VmHWM") - before
 
 
-def status(name: str) -> float:
-    """A figure of this process from /proc, in MiB."""
+def read_status(name: str) -> float:
+    """A memory size of this process from /proc/self/status, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))

@@ -1,4 +1,4 @@
-"""Learn a language model: python scripts/train_ngram.py MANIFEST OUT.arpa --order 3."""
+"""Train an n-gram language model of words: python scripts/train_ngram.py MANIFEST OUT.arpa."""
 
 import argparse
 import sys
@@ -10,10 +10,18 @@ from src.datasets.manifest import Manifest
 from src.text_encoder.decoders.ngram_training import train_ngram
 from src.text_encoder.normalizer import Normalizer
 from src.utils.entry import run_command
+from src.utils.options import check_whole
 
 
-def learn(arguments: argparse.Namespace) -> None:
-    """Train the model and write it."""
+def train(arguments: argparse.Namespace) -> None:
+    """Train the model and write it.
+
+    Raises:
+        ValueError: the order is out of range, the manifest is bad, or `out` is a folder.
+    """
+    check_whole("--order", arguments.order, high=100)
+    if arguments.out.is_dir():
+        raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language)
     texts = (normalize(row.text) for row in Manifest(arguments.manifest) if row.text)
     model = train_ngram(texts, arguments.order)
@@ -23,14 +31,20 @@ def learn(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Learn an n-gram language model of words.")
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("out", type=Path, help="an ARPA file; gzipped if it ends in .gz")
-    parser.add_argument("--order", type=int, default=3, help="words an n-gram (default: 3)")
-    parser.add_argument("--language", default="en", choices=["en", "ru"])
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(
+        description="Train an n-gram language model of words on the transcripts of a manifest."
+    )
+    parser.add_argument("manifest", type=Path, help="its transcripts are the training data")
+    parser.add_argument("out", type=Path, help="ARPA file to write; gzipped if it ends in .gz")
+    parser.add_argument(
+        "--order", type=int, default=3, help="length of the longest n-grams, in words (default: 3)"
+    )
+    parser.add_argument(
+        "--language", default="en", choices=["en", "ru"], help="of the normalisation"
+    )
     arguments = parser.parse_args()
-    run_command(lambda: learn(arguments))
+    run_command(lambda: train(arguments))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Learn subwords from a manifest: python scripts/train_subwords.py MANIFEST OUT --size 128."""
+"""Train a subword model by byte-pair encoding: python scripts/train_subwords.py MANIFEST OUT."""
 
 import argparse
 import sys
@@ -11,10 +11,18 @@ from src.text_encoder.normalizer import Normalizer
 from src.text_encoder.subwords import train_subwords
 from src.utils.entry import run_command
 from src.utils.files import write_beside
+from src.utils.options import check_whole
 
 
-def learn(arguments: argparse.Namespace) -> None:
-    """Train the model and write it."""
+def train(arguments: argparse.Namespace) -> None:
+    """Train the model and write it.
+
+    Raises:
+        ValueError: the size is out of range, the manifest is bad, or `out` is a folder.
+    """
+    check_whole("--size", arguments.size, low=2, high=1_000_000)
+    if arguments.out.is_dir():
+        raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language)
     texts = (normalize(row.text) for row in Manifest(arguments.manifest) if row.text)
     model = train_subwords(texts, arguments.size)
@@ -24,14 +32,18 @@ def learn(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Learn subwords by byte-pair encoding.")
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--size", type=int, default=128, help="pieces (default: 128)")
-    parser.add_argument("--language", default="en", choices=["en", "ru"])
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(
+        description="Train a subword model by byte-pair encoding on the transcripts of a manifest."
+    )
+    parser.add_argument("manifest", type=Path, help="its transcripts are the training data")
+    parser.add_argument("out", type=Path, help="sentencepiece model to write")
+    parser.add_argument("--size", type=int, default=128, help="vocabulary size (default: 128)")
+    parser.add_argument(
+        "--language", default="en", choices=["en", "ru"], help="of the normalisation"
+    )
     arguments = parser.parse_args()
-    run_command(lambda: learn(arguments))
+    run_command(lambda: train(arguments))
 
 
 if __name__ == "__main__":

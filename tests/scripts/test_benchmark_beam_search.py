@@ -8,14 +8,14 @@ from scripts import benchmark_beam_search as script
 SMALL = ["benchmark", "--batch", "2", "--frames", "30", "--beam-size", "10", "--rounds", "1"]
 
 
-def test_says_how_to_get_flashlight(monkeypatch):
+def test_missing_flashlight_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
     monkeypatch.setattr(sys, "argv", SMALL)
     with pytest.raises(SystemExit, match="pip install flashlight-text"):
         script.main()
 
 
-def test_prints_both(monkeypatch, capsys):
+def test_prints_both_times(monkeypatch, capsys):
     pytest.importorskip("flashlight.lib.text.decoder")
     monkeypatch.setattr(sys, "argv", SMALL)
     script.main()

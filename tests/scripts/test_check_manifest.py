@@ -51,7 +51,7 @@ def faulty_lines(folder):
     return line(good), faults
 
 
-def test_eight_faults_eight_lines(tmp_path):
+def test_every_bad_row_is_listed(tmp_path):
     good, faults = faulty_lines(tmp_path)
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(f"{good}\n{fault}\n" for fault in faults), encoding="utf-8")
@@ -60,9 +60,9 @@ def test_eight_faults_eight_lines(tmp_path):
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == len(faults) == 8
-    for i, (found, words) in enumerate(zip(lines, faults.values(), strict=True)):
-        assert found.startswith(f"line {2 * (i + 1)}: ")
-        assert words in found
+    for i, (printed, words) in enumerate(zip(lines, faults.values(), strict=True)):
+        assert printed.startswith(f"line {2 * (i + 1)}: ")
+        assert words in printed
     assert "8 of 16 rows are bad" in done.stderr
 
 
@@ -78,8 +78,13 @@ def test_good_manifest(tmp_path, run):
     assert (code, output) == (0, "")
 
 
-def test_one_sentence(run):
+def test_errors_print_one_line(run):
     code, _, error = run("none.jsonl")
     assert (code, error) == (1, "error: none.jsonl: no such manifest.\n")
+    code, _, error = run(SCRIPT.parent)
+    assert (code, error) == (1, f"error: {SCRIPT.parent}: a folder, not a manifest.\n")
     code, _, error = run(__file__, "--alphabet", "")
-    assert (code, error) == (1, "error: text_encoder: the alphabet '' is empty.\n")
+    assert (code, error) == (
+        1,
+        "error: text_encoder, alphabet: ''; text with at least one character.\n",
+    )

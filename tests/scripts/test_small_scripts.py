@@ -1,20 +1,7 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from src.utils.files import append_jsonl
-from tests.demo import sine
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(script, *arguments, code=0):
-    command = [sys.executable, f"scripts/{script}.py", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done
+from tests.demo import run_script, sine
 
 
 @pytest.fixture
@@ -32,31 +19,31 @@ def folders(tmp_path):
 def test_score_asr(folders):
     table = folders / "table.tsv"
     places = folders / "references", folders / "hypotheses"
-    printed = run("score_asr", *places, "--table", table).stdout
+    printed = run_script("score_asr", *places, "--table", table).stdout
     assert "2 utterances" in printed
     assert "WER 0.166667  (1 substitutions, 0 deletions, 0 insertions, of 6)" in printed
     lines = table.read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["id", "b", "a"]
     (folders / "hypotheses" / "b.txt").unlink()
-    done = run("score_asr", *places, code=1)
+    done = run_script("score_asr", *places, code=1)
     assert done.stderr == "error: 1 texts have no hypothesis; the first is b.txt.\n"
-    assert "1 utterances" in run("score_asr", *places, "--allow-missing").stdout
-    done = run("score_asr", folders / "none", places[1], code=1)
+    assert "1 utterances" in run_script("score_asr", *places, "--allow-missing").stdout
+    done = run_script("score_asr", folders / "none", places[1], code=1)
     assert "no .txt files here" in done.stderr
 
 
 def test_plot_training(tmp_path):
     for step in range(3):
         append_jsonl(tmp_path / "metrics.jsonl", {"step": step, "time": step, "val/x": step})
-    run("plot_training", tmp_path, tmp_path / "a.png", "--panels", "val/x")
+    run_script("plot_training", tmp_path, tmp_path / "a.png", "--panels", "val/x")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    done = run("plot_training", tmp_path, tmp_path / "b.png", code=1)
-    assert done.stderr == "error: no figure is called 'train/loss'; there are val/x.\n"
+    done = run_script("plot_training", tmp_path, tmp_path / "b.png", code=1)
+    assert done.stderr == "error: no metric 'train/loss'; the run has val/x.\n"
 
 
 def test_plot_augmentation(corpus, tmp_path):
     audio = next((corpus / "audio").rglob("*.flac"))
-    run("plot_augmentation", audio, tmp_path / "a.png", "-cn", "asr_deepspeech2_librispeech")
+    run_script("plot_augmentation", audio, tmp_path / "a.png", "-cn", "asr_deepspeech2_librispeech")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
@@ -64,5 +51,16 @@ def test_train_subwords(tmp_path):
     sine(tmp_path / "a.wav")
     row = {"audio_filepath": "a.wav", "duration": 1.0, "text": "the cat sat on the mat again"}
     append_jsonl(tmp_path / "m.jsonl", row)
-    run("train_subwords", tmp_path / "m.jsonl", tmp_path / "m.model", "--size", 20)
+    run_script("train_subwords", tmp_path / "m.jsonl", tmp_path / "m.model", "--size", 20)
     assert (tmp_path / "m.model").stat().st_size > 100
+    done = run_script("train_subwords", tmp_path / "m.jsonl", tmp_path, "--size", 20, code=1)
+    assert done.stderr == f"error: {tmp_path}: a folder, not a file to write.\n"
+    done = run_script("train_subwords", tmp_path / "m.jsonl", "x", "--size", -1, code=1)
+    assert done.stderr == "error: --size: -1; a whole number from 2 to 1000000.\n"
+
+
+def test_make_demo_speech(corpus, tmp_path):
+    printed = run_script("make_demo_speech", "--folder", corpus).stdout
+    assert [line.split()[0] for line in printed.splitlines()] == ["train", "val", "test"]
+    done = run_script("make_demo_speech", "--folder", tmp_path / "x", "--hours", -1, 1, 1, code=1)
+    assert done.stderr == "error: demo speech: hours: -1.0; a number above 0, up to 100.\n"

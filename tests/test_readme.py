@@ -1,0 +1,140 @@
+"""The README: its commands compose, its scripts exist, and its recipes train."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from src.config import check_top_level, target_class
+from src.trainer.optimization import build_optimizations
+from tests.demo import CONFIGS, composed, sine
+from train import train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+COMMANDS = re.findall(r"(?<=python )((?:train|inference|scripts/\w+)\.py[^\n`#|;)]*)", README)
+RECIPES = README.partition("## How to add")[2]
+IMPORTS = """
+from pathlib import Path
+
+from torch import nn
+
+from src.datasets.manifest import Manifest
+from src.datasets.recognition import RecognitionDataset
+from src.metrics.base import Metric
+from src.trainer.trainer import Trainer
+from src.utils.audio import audio_info
+
+
+class MyLoss(nn.Module):
+    def forward(self, log_probs, **_):
+        return {"loss": log_probs.exp().square().mean()}
+"""
+MODULES = [f"src.{name}.mine" for name in ("models", "datasets", "metrics", "loss", "trainer")]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", RECIPES, flags=re.DOTALL)
+
+
+def commands(program):
+    return sorted({c.strip() for c in COMMANDS if c.startswith(program) and "mine" not in c})
+
+
+@pytest.mark.parametrize("command", commands("train.py") + commands("inference.py"))
+def test_commands_compose(command):
+    program, *words = shlex.split(command)
+    name = "asr_deepspeech2" if program == "train.py" else "inference_asr"
+    overrides = []
+    for word in words:
+        if word.startswith("-cn="):
+            name = word.removeprefix("-cn=").replace("NAME", name)
+        elif "=" in word and word != "key=value":
+            overrides.append(word)
+    check_top_level(composed(name, *overrides), inference=program == "inference.py")
+
+
+@pytest.mark.parametrize("command", commands("scripts"))
+def test_scripts_exist_with_their_options(command):
+    script, *words = command.split()
+    source = (ROOT / script).read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("-"):
+            assert f'"{word.partition("=")[0]}"' in source
+
+
+def test_project_structure_is_that_of_the_tree():
+    listing = README.partition("## Project structure\n\n```\n")[2].partition("```")[0]
+    paths = set(re.findall(r"[\w/.]+(?:/|\.py)(?=[, ])", re.sub(r"   .*", " ", listing)))
+    assert all((ROOT / path).exists() for path in paths)
+    entries = [path for path in (ROOT / "src").iterdir() if not path.name.startswith("__")]
+    tree = {f"src/{path.name}/" if path.is_dir() else f"src/{path.name}" for path in entries}
+    assert tree <= paths
+
+
+@pytest.fixture
+def recipes(monkeypatch):
+    """The recipes' classes, in the modules that the README names."""
+    module = ModuleType("mine")
+    exec(IMPORTS + "\n".join(blocks("python")), module.__dict__)
+    for name in MODULES:
+        monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def composed_from(folder, files, *overrides):
+    """The experiment `mine` of a folder of configs, which are laid beside those of src."""
+    for name, text in files.items():
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    path = f"hydra.searchpath=[file://{CONFIGS}]"
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose("mine", overrides=[path, *overrides])
+
+
+def test_recipes_train(recipes, tmp_path):
+    model, loss, evaluation, _ = blocks("yaml")
+    for text in ("hello", "good day", "a", "the cat"):
+        sine(tmp_path / "in" / f"{text}.wav")
+    row = '{"audio_filepath": "in/hello.wav", "duration": 1.0, "text": "hello"}\n'
+    (tmp_path / "noisy.jsonl").write_text(row)
+    dataset = f"{{_target_: src.datasets.mine.MyDataset, folder: {tmp_path / 'in'}}}\n"
+    chosen = [
+        "asr_deepspeech2",
+        *(f"{{override {g}: mine}}" for g in ("model", "loss", "datasets")),
+    ]
+    files = {
+        "model/mine": model,
+        "loss/mine": loss,
+        "datasets/mine": "".join(f"{name}: {dataset}" for name in ("train", "val", "test")),
+        "mine": f"defaults: [{', '.join(chosen)}, _self_]\n"
+        + evaluation.replace("noisy.jsonl", f"{tmp_path}/noisy.jsonl"),
+    }
+    options = ["debug=smoke", "writer=nothing", "device=cpu", f"run_dir={tmp_path / 'r'}"]
+    options += ["+metrics.SER._target_=src.metrics.mine.SentenceErrorRate"]
+    options += ["trainer.monitor=val/SER"]
+    values = train(composed_from(tmp_path / "configs", files, *options))
+    assert {"val/SER", "val/loss", "val_noisy/CER", "test/SER"} <= values.keys()
+    assert (tmp_path / "r" / "best" / "model.safetensors").exists()
+
+
+class Adversaries(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.discriminator, self.generator = nn.Linear(1, 1), nn.Linear(1, 1)
+
+
+def test_optimizers_of_the_recipe(recipes, tmp_path):
+    files = {"mine": "defaults: [asr_deepspeech2, _self_]\n" + blocks("yaml")[3]}
+    config = composed_from(tmp_path, files, "~scheduler")
+    optimizations = build_optimizations(config, Adversaries())
+    assert set(optimizations) == {"discriminator", "generator"}
+    assert isinstance(optimizations["generator"].optimizer, torch.optim.SGD)
+    assert target_class(config, "trainer") is recipes.AdversarialTrainer
