@@ -1,0 +1,280 @@
+"""A run that is killed at any instant and resumed equals one that was never stopped.
+
+The tests kill at some of the instants; `python -m tests.test_kills` at every file operation of a
+new and of a resumed run, twice in a row, and at a hundred random instants (about ten minutes).
+"""
+
+import argparse
+import copy
+import io
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.utils.checkpoint import WEIGHTS, read_tensors
+from src.utils.files import read_jsonl
+from tests.demo import experiment, tiny_corpus
+from tests.kill_points import count_operations, in_fork, kill_after, kill_at
+from train import train
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = (
+    "model.hidden_size=8",
+    "model.kernel_size=3",
+    "features.n_mels=8",
+    "dataloader.max_items=2",
+    *(f"+datasets.{name}.limit=4" for name in ("train", "val", "test")),
+    "scheduler=cosine",
+    "trainer.epochs=1",
+    "trainer.steps_per_epoch=2",
+    "trainer.save_every_steps=1",
+    "trainer.log_every_steps=1",
+    "trainer.show_every_epochs=0",
+    "threads=1",
+)
+MAKE = """#!/bin/sh
+echo "$@"
+"""
+
+
+class Bench:
+    """Starts runs in forked processes.
+
+    Args:
+        folder: for everything.
+        corpus: to train on.
+        options: overrides.
+    """
+
+    def __init__(self, folder: Path, corpus: Path, *options: str):
+        self.folder, self.count = folder, 0
+        self.config = experiment("asr_baseline", corpus, folder / "any", *OPTIONS, *options)
+        self.venv = folder / "venv"
+        (self.venv / "bin").mkdir(parents=True)
+        (self.venv / "runs").touch()
+        (self.venv / "bin" / "python").write_text(MAKE)
+        (self.venv / "bin" / "python").chmod(0o755)
+        self.whole = self.new()
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            self.start_here(self.whole)()  # imports everything in this process, too
+        self.wanted = result(self.whole)
+
+    def new(self, source: Path | None = None) -> Path:
+        """A folder for a run, perhaps a copy of another."""
+        self.count += 1
+        folder = self.folder / f"run{self.count}"
+        if source is not None:
+            shutil.copytree(source, folder)
+        return folder
+
+    def start(self, run: Path):
+        """What `make train` does with a run's folder, to be called in a forked process."""
+        return self.start_here(run, fast=True)
+
+    def start_here(self, run: Path, fast: bool = False):
+        """The same, to be called in this process."""
+        config = copy.deepcopy(self.config)
+        if self.make_train(run) == f"train.py trainer.resume_from={run}":
+            config.trainer.resume_from = str(run)
+        else:
+            config.run_dir = str(run)
+
+        def call() -> None:
+            os.chdir(ROOT)
+            if fast:  # what SIGKILL doesn't concern
+                os.fsync = lambda descriptor: None
+                train.__globals__["Run"].save_config.__globals__["git"] = lambda *arguments: ""
+            train(config)
+
+        return call
+
+    def make_train(self, run: Path) -> str:
+        """The arguments that `make train` gives to Python."""
+        command = ["make", "--no-print-directory", "train", f"RUN={run}"]
+        command += [f"VENV={self.venv}", "PYTHON=python3"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def finish(self, run: Path, kills: str) -> list[str]:
+        """Start a run that was killed again, and compare it with the one that never was.
+
+        Returns:
+            Nothing, or the kills and what differs.
+        """
+        try:
+            count_operations(self.start(run), run)
+            check(run, self.whole, self.wanted)
+        except AssertionError as error:
+            return [f"{kills}: {str(error).splitlines()[0]}"]
+        except RuntimeError as error:
+            return [f"{kills}: {str(error).strip().splitlines()[-1]}"]
+        shutil.rmtree(run)
+        return []
+
+
+def result(run: Path) -> dict:
+    """What a finished run holds, but for the times."""
+    rows = read_jsonl(run / "metrics.jsonl")
+    return {
+        "rows": [{key: value for key, value in row.items() if key != "time"} for row in rows],
+        "best": read_tensors(run / "best" / WEIGHTS),
+        "last": read_tensors(run / "last" / WEIGHTS),
+    }
+
+
+def check(run: Path, whole: Path, wanted: dict) -> None:
+    """Compare a finished run with the one that was never stopped; nothing else may be there."""
+    found = result(run)
+    for name in ("best", "last"):
+        assert found[name].keys() == wanted[name].keys(), f"{name} has other weights"
+        for key, value in wanted[name].items():
+            assert torch.equal(found[name][key], value), f"{name}/{key} differs"
+    assert found["rows"] == wanted["rows"], f"rows {found['rows']}"
+    assert files(run) == files(whole), f"files {files(run) ^ files(whole)}"
+
+
+def files(run: Path) -> set[str]:
+    """Of a run, relative to its folder."""
+    return {str(path.relative_to(run)) for path in run.rglob("*")}
+
+
+# Kills -------------------------------------------------------------------------------------
+
+
+def kill_at_each(
+    bench: Bench, source: Path | None, step: int = 1, twice: random.Random | None = None
+) -> tuple[int, list[str]]:
+    """Kill a start at file operations, go on, and compare the end.
+
+    Args:
+        bench: starts runs.
+        source: a run that is resumed; None: a new one.
+        step: only every so many operations.
+        twice: draws the operation at which the second start is killed, too.
+
+    Returns:
+        How many kills, and which of them changed anything.
+    """
+    run = bench.new(source)
+    count = count_operations(bench.start(run), run)
+    chosen = range(step, count + 1, step)
+    faults = []
+    for n in chosen:
+        run, kills = bench.new(source), f"operation {n}"
+        kill_at(bench.start(run), run, n)
+        if twice is not None:
+            again = twice.randint(1, count)
+            kills += f", then {again}"
+            in_fork(bench.start(run), run, at=again)
+        faults += bench.finish(run, kills)
+    return len(chosen), faults
+
+
+def interrupted(bench: Bench) -> Path:
+    """A run that was killed between the two renames of its second checkpoint."""
+    run = bench.new()
+    count = count_operations(bench.start(run), run)
+    shutil.rmtree(run)
+    for n in range(1, count):
+        kill_at(bench.start(run), run, n)
+        if (run / "last.old").exists() and not (run / "last").exists():
+            return run
+        shutil.rmtree(run, ignore_errors=True)
+    raise AssertionError("no such state")
+
+
+def kill_at_random(bench: Bench, times: int, seed: int) -> tuple[int, list[str]]:
+    """Kill a new run, and sometimes the resumed one after it, at random instants."""
+    draw = random.Random(seed)
+    run = bench.new()
+    started = time.monotonic()
+    count_operations(bench.start(run), run)
+    seconds = time.monotonic() - started
+    faults = []
+    for _ in range(times):
+        run, instants = bench.new(), [draw.uniform(0, seconds) for _ in range(draw.randint(1, 2))]
+        for instant in instants:
+            kill_after(bench.start(run), run, instant)
+        faults += bench.finish(run, f"seconds {instants}")
+    return times, faults
+
+
+# Tests -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench(corpus, tmp_path_factory):
+    return Bench(tmp_path_factory.mktemp("kills"), corpus)
+
+
+def test_kills_of_a_new_run(bench):
+    count, faults = kill_at_each(bench, None)
+    assert count > 50 and not faults, "\n".join(faults)
+
+
+def test_kills_of_a_resumed_run(bench):
+    count, faults = kill_at_each(bench, interrupted(bench))
+    assert count > 50 and not faults, "\n".join(faults)
+
+
+def test_kills_twice(bench):
+    _, faults = kill_at_each(bench, None, 10, random.Random(1))
+    assert not faults, "\n".join(faults)
+
+
+def test_kills_without_checkpoints_in_the_epoch(corpus, tmp_path):
+    bench = Bench(tmp_path, corpus, "trainer.save_every_steps=null")
+    _, faults = kill_at_each(bench, None, 4)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kills_at_random(corpus, tmp_path, workers):
+    bench = Bench(tmp_path, corpus, f"dataloader.num_workers={workers}")
+    _, faults = kill_at_random(bench, 3, seed=2)
+    assert not faults, "\n".join(faults)
+
+
+# All of them -------------------------------------------------------------------------------
+
+
+def report(name: str, outcome: tuple[int, list[str]]) -> None:
+    """Print how many of some kills changed nothing, and the others."""
+    count, faults = outcome
+    print(f"{name}: {count - len(faults)} of {count} equal", *faults, sep="\n  ", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kill runs wherever it is possible.")
+    parser.add_argument("--random", type=int, default=50, help="kills for each number of workers")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        corpus = tiny_corpus(Path(name) / "corpus")
+        often = ("trainer.epochs=1",)
+        seldom = ("trainer.epochs=2", "trainer.save_every_steps=null")
+        for options in (often, seldom):
+            bench = Bench(Path(tempfile.mkdtemp(dir=name)), corpus, *options)
+            half, draw, label = interrupted(bench), random.Random(arguments.seed), " ".join(options)
+            report(f"{label}, new", kill_at_each(bench, None))
+            report(f"{label}, resumed", kill_at_each(bench, half))
+            report(f"{label}, new, twice", kill_at_each(bench, None, twice=draw))
+            report(f"{label}, resumed, twice", kill_at_each(bench, half, twice=draw))
+        for workers in (0, 2):
+            options = (f"dataloader.num_workers={workers}", "trainer.epochs=2")
+            bench = Bench(Path(tempfile.mkdtemp(dir=name)), corpus, *options)
+            outcome = kill_at_random(bench, arguments.random, arguments.seed)
+            report(f"random instants, {workers} workers", outcome)
+
+
+if __name__ == "__main__":
+    main()
