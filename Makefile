@@ -25,7 +25,7 @@ train: $(VENV)/runs  ## train the default experiment in runs/first, or resume it
 	else $(BIN)/python train.py run_dir=$(RUN); fi
 
 test: $(VENV)/develops  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(VENV)/develops  ## check the code style
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Shapes are checked while the tests run, and a tiny corpus is made once."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_SILENT"] = "true"
@@ -23,6 +24,13 @@ torch.set_num_threads(1)
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny demo speech."""
     return tiny_corpus(tmp_path_factory.mktemp("data") / "demo_speech")
+
+
+@pytest.fixture(autouse=True)
+def default_signals() -> None:
+    """Signals act as in a terminal, whatever an earlier test or the caller of pytest has set."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

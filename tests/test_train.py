@@ -57,10 +57,9 @@ def finished(corpus, tmp_path_factory):
 # Resume ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_resumed_equals_uninterrupted(corpus, tmp_path, workers):
+def test_killed_and_resumed_equals_uninterrupted(corpus, tmp_path):
     options = [
-        f"dataloader.num_workers={workers}",
+        "dataloader.num_workers=2",
         "trainer.accumulate=2",
         "trainer.epochs=3",
         "trainer.save_every_steps=1",

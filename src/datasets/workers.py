@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
@@ -25,7 +26,8 @@ class BatchIterator:
     """
 
     def __init__(self, loader: DataLoader):
-        self.batches = iter(loader)
+        with blocked_signals():
+            self.batches = iter(loader)
         # Unlike weakref's, this finalizer runs before multiprocessing joins its children at exit,
         # and never in a forked copy of this process.
         self.close = Finalize(self, end_workers, args=(self.batches,), exitpriority=0)
@@ -61,15 +63,23 @@ def end_workers(batches: Any) -> None:
 
 
 def kill(workers: list[BaseProcess]) -> None:
-    """Kill processes that ignore SIGTERM."""
+    """Kill processes; SIGTERM is blocked in them."""
     for worker in workers:
         worker.kill()
 
 
-def ignore_signals(worker: int) -> None:
-    """Ignore signals to the whole process group, since the main process may still need batches."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Block SIGINT and SIGTERM in the block, and for good in the processes that it starts.
+
+    A signal to the whole process group then reaches the main process alone, which may still need
+    batches. Ignored inside of the workers, a signal in their first milliseconds would end them.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def iterate(dataset: Any, num_workers: int, seed: int, **options: Any) -> BatchIterator:
@@ -87,7 +97,6 @@ def iterate(dataset: Any, num_workers: int, seed: int, **options: Any) -> BatchI
         DataLoader(
             dataset,
             num_workers=num_workers,
-            worker_init_fn=ignore_signals,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(seed),
             **options,
