@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from src.config import inference_config, resume_config
-from src.loaded_config import YAML_END, read_config
+from src.loaded_config import YAML_END, dotted, entries, read_config
 from src.system import System, build_system
 from src.text_encoder.base import TextEncoder, load_text_encoder
 from src.utils.checkpoint import (
@@ -34,6 +34,7 @@ from src.utils.checkpoint import (
 )
 from src.utils.entry import sentence
 from src.utils.files import append_jsonl, cut_jsonl, write_beside
+from src.utils.options import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +195,15 @@ class Run:
         """Write what rebuilds the system, and the commit and patch of the code.
 
         Schedulers go on referring to the length of the run, which may be made longer.
+
+        Raises:
+            ValueError: a value has a `$`, which no config of a loaded run may have.
         """
-        resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        values = OmegaConf.to_container(config, resolve=True)
+        for place, value in entries(values):
+            if isinstance(value, str) and "$" in value:  # such a run couldn't be loaded
+                refuse(f"config, {dotted(place)}", value, "text without '$'")
+        resolved = OmegaConf.create(values)
         for key in ("scheduler", *(f"optimizers.{name}.scheduler" for name in config.optimizers)):
             if OmegaConf.select(config, key):
                 OmegaConf.update(resolved, key, OmegaConf.select(config, key))

@@ -107,7 +107,7 @@ class System(nn.Module):
         with self.full_precision():
             batch = self.train_transforms(**batch)
         batch = batch | self.mixed_precision_model()(**batch)
-        check_keys("loss", self.loss, batch)
+        check_keys("loss", self.loss, self.loss.forward, batch)
         with self.full_precision():
             parts = self.loss(**batch)
         if loss not in parts:
@@ -134,7 +134,9 @@ class System(nn.Module):
             return batch
         batch = self.decode(batch, self.mixed_precision_model())
         if loss is not None:
+            check_keys("loss", loss, loss.forward, batch)
             batch |= loss(**batch)
+        check_keys("task", self.task, self.task.postprocess, batch)
         added = self.task.postprocess(**batch)
         if replaced := batch.keys() & added.keys():
             raise ValueError(f"{type(self.task).__name__}: postprocess replaces {min(replaced)}.")
@@ -296,7 +298,7 @@ class MixedPrecisionModel:
 
     def __call__(self, **batch: Any) -> Batch:
         """The outputs of the model, with half-precision tensors as float32."""
-        check_keys("model", self.model, batch)
+        check_keys("model", self.model, self.model.forward, batch)
         with self.autocast():
             outputs = self.model(**batch)
         half = (torch.float16, torch.bfloat16)
@@ -352,18 +354,19 @@ def build_chain(config: DictConfig, kind: str, use: str) -> Chain:
     return Chain(build(config.transforms[kind], use) or {})
 
 
-def check_keys(key: str, part: nn.Module, batch: Batch) -> None:
+def check_keys(key: str, part: Any, method: Callable, batch: Batch) -> None:
     """Check that a batch has what a part of the system can't do without.
 
     Args:
         key: of the part in the config.
-        part: its `forward` names the keys that it needs.
-        batch: what it will be called with.
+        part: of the system.
+        method: of the part, names the keys that it needs.
+        batch: what the method will be called with.
 
     Raises:
         ValueError: a key is missing.
     """
-    needed = inspect.signature(part.forward).parameters.values()
+    needed = inspect.signature(method).parameters.values()
     named = [p.name for p in needed if p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
     missing = [name for name in named if name not in batch]
     if missing:

@@ -105,6 +105,11 @@ def test_bad_value_makes_no_folder(corpus, tmp_path, override):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_config_that_no_run_could_be_loaded_with_is_refused(corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"config, name: 'a\$b'; text without '\$'"):
+        train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, "name=a$b"))
+
+
 # What an untrusted run may do ------------------------------------------------------------------
 
 

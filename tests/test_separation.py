@@ -214,6 +214,14 @@ def test_checkpoint_of_other_size_raises(trained, corpus, tmp_path):
         train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
 
 
+def test_task_of_another_system_raises(corpus, tmp_path):
+    config = experiment(
+        "separation_mossformer2", corpus, tmp_path / "r", *SMALL, "task=pretraining"
+    )
+    with pytest.raises(ValueError, match="config, task: PretrainingTask needs masked_tokens; the"):
+        train(config)
+
+
 def test_convert_to_clearervoice_and_initialize_from_it(trained, corpus, tmp_path):
     path = tmp_path / "out.pt"
     run_script("convert", trained[0], path)
