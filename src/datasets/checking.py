@@ -31,11 +31,13 @@ def find_errors(
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is no regular file, or `frames_per_second` isn't above 0.
+        ValueError: it is no regular file, has no rows, or `frames_per_second` isn't above 0.
     """
     check_number("frames_per_second", frames_per_second)
     data = map_file(path)
     starts, ends, numbers = find_lines(data)
+    if not len(numbers):
+        raise ValueError(f"{path}: no rows.")
 
     def check(i: int) -> str | None:
         return find_error(data[starts[i] : ends[i]], path.parent, encoder, frames_per_second)

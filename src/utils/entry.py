@@ -1,6 +1,7 @@
 """Entry points: bad input ends a command with one sentence and a non-zero exit code."""
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -63,7 +64,8 @@ def run_command(command: Callable[[], Result]) -> Result:
         if os.environ.get("TRIPHONE_TRACEBACK") or not is_bad_input(error):
             raise
         message = sentence(error)
-    # Now the exception's frames are gone, and the progress bars in them have left the screen.
+    # Frees the exception's frames, whose progress bars then leave the screen.
+    gc.collect()
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(1)
 

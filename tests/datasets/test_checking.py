@@ -26,6 +26,13 @@ def test_good_rows(tmp_path):
     assert faults(tmp_path, *rows) == [None] * 3
 
 
+@pytest.mark.parametrize("rows", ["", "\n\n"])
+def test_no_rows(tmp_path, rows):
+    (tmp_path / "m.jsonl").write_text(rows)
+    with pytest.raises(ValueError, match="m.jsonl: no rows"):
+        list(find_errors(tmp_path / "m.jsonl", CharacterEncoder(), frames_per_second=25))
+
+
 def test_lines_are_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr("src.datasets.checking.CHUNK", 3)
     path = sine(tmp_path / "a.wav", 8000, 0.1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from src.utils.entry import mount_point, run_command
 
@@ -45,6 +46,18 @@ def test_bad_input_is_one_sentence(error, message, capsys):
     assert code == 1
     assert printed.startswith("error: ") and printed.endswith(message + "\n")
     assert printed.count("\n") == 1
+
+
+def test_error_has_its_own_line_below_a_progress_bar(capsys):
+    def command():
+        bar = iter(tqdm([1, 2], desc="bar"))
+        error = ValueError(f"stopped at {next(bar)}")
+        error.cycle = error  # is freed by the garbage collector only
+        raise error
+
+    code, printed = outcome(command, capsys)
+    assert code == 1 and "bar:" in printed
+    assert printed.splitlines()[-1] == "error: stopped at 1"
 
 
 def test_full_disk_names_file_and_disk(capsys):
