@@ -23,6 +23,7 @@ from src.loaded_config import YAML_END, dotted, entries, read_config
 from src.system import System, build_system
 from src.text_encoder.base import TextEncoder, load_text_encoder
 from src.utils.checkpoint import (
+    best_checkpoint,
     find_checkpoint,
     load_weights,
     read_self_test,
@@ -147,14 +148,12 @@ class Run:
             name: `best` or `last`.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is none, or files of it are missing.
             ValueError: another name.
         """
         if name not in CHECKPOINTS:
             raise ValueError(f"checkpoint: '{name}'; {' or '.join(CHECKPOINTS)}.")
-        if name == "best" and not self.has("best"):
-            name = "last"
-        return find_checkpoint(self.path / name)
+        return best_checkpoint(self.path) if name == "best" else find_checkpoint(self.path / name)
 
     def save(
         self, name: str, weights: dict[str, Tensor], state: dict, self_test: dict[str, Tensor]

@@ -8,7 +8,8 @@ import random
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, partial, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from scripts.check_manifest import check
 from scripts.convert import convert
 from scripts.extract_features import extract
 from src.config import check_overrides
+from src.loaded_config import YAML_END, entries
 from src.run import load_run
 from tests.demo import composed, sine, tiny_corpus
 from tests.fuzz import Case, run_case
@@ -526,7 +528,7 @@ def change_file(own: int, path: Path) -> None:
     head = rng.choice([16, 64, 256, len(data)])
     changes = rng.choice([1, 2, 5, 50])
     data = mutated_bytes(data[:head], rng, changes) + data[head:]
-    path.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.2 else data)
+    path.write_bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.2 else data)
 
 
 def change_samples(own: int, path: Path) -> None:
@@ -645,19 +647,17 @@ def in_run(name: str, change: Callable[[Path], Any], run: Path) -> None:
 def change_config(own: int, path: Path) -> None:
     """Set, delete or add one value of a run's config."""
     rng = random.Random(own)
-    config = OmegaConf.load(path)
-    key, _ = rng.choice(list(nodes(config)))
-    parent, _, name = key.rpartition(".")
-    node: Any = OmegaConf.select(config, parent) if parent else config
+    values = yaml.safe_load(path.read_text())
+    (*parents, name), _ = rng.choice(list(entries(values)))
+    node: Any = reduce(getitem, parents, values)
     how = rng.choice(["set", "set", "delete", "add"])
-    if isinstance(node, ListConfig) or how == "set":
-        value = rng.choice([*VALUES.values(), "${foo}", "${a", "???", "${model}"])
-        OmegaConf.update(config, key, value, merge=False)
+    if isinstance(node, list) or how == "set":
+        node[name] = rng.choice([*VALUES.values(), "${foo}", "${a", "???", "${model}"])
     elif how == "delete":
         del node[name]
     else:
         node[f"{name}x"] = 1
-    path.write_text(OmegaConf.to_yaml(config))
+    path.write_text(f"{yaml.safe_dump(values, sort_keys=False)}{YAML_END}\n")
 
 
 def use_run(world: World, task: str, program: str, folder: Path) -> Any:

@@ -66,6 +66,16 @@ def test_restart_in_a_folder_removes_old_metrics(tmp_path):
         Run.create_at(tmp_path / "r")
 
 
+def test_damaged_best_checkpoint_is_not_replaced_by_the_last(tmp_path):
+    run = Run.create_at(tmp_path / "r")
+    save_checkpoint(run.path / "last", {}, {}, {})
+    assert run.checkpoint("best") == run.path / "last"
+    save_checkpoint(run.path / "best", {}, {}, {})
+    (run.path / "best" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="best: no checkpoint here"):
+        run.checkpoint("best")
+
+
 def test_restart_keeps_files_of_the_user(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()

@@ -22,7 +22,8 @@ from src.interop import clearervoice, nemo
 from src.loaded_config import read_config
 from src.utils.annotations import check_types
 from src.utils.checkpoint import (
-    find_checkpoint,
+    best_checkpoint,
+    is_checkpoint,
     load_weights,
     misfits,
     read_tensors,
@@ -198,12 +199,7 @@ def read_source(path: Path) -> dict[str, Tensor]:
 
 def checkpoint_in(path: Path) -> Path:
     """A run's best checkpoint, its last if it has no best one, or the checkpoint itself."""
-    for folder in (path, path / "best"):
-        try:
-            return find_checkpoint(folder)
-        except FileNotFoundError:
-            pass
-    return find_checkpoint(path / "last")
+    return path if is_checkpoint(path) else best_checkpoint(path)
 
 
 def load_matching(model: nn.Module, weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

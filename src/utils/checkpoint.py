@@ -201,6 +201,17 @@ def find_checkpoint(folder: Path) -> Path:
     raise FileNotFoundError(f"{folder}: no checkpoint here ({missing} is missing).")
 
 
+def best_checkpoint(run: Path) -> Path:
+    """The checkpoint `best` of a run's folder; without a monitored metric the last one is the best.
+
+    Raises:
+        FileNotFoundError: there is none, or files of it are missing.
+    """
+    best = run / "best"
+    monitored = best.exists() or best.with_name("best.old").exists()
+    return find_checkpoint(best if monitored else run / "last")
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder has weights and checksums; the state is only needed to resume."""
     return (folder / WEIGHTS).exists() and (folder / CHECKSUMS).exists()
