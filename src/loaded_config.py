@@ -30,7 +30,7 @@ ALLOWED: dict[Any, tuple[str, ...]] = {
     "loss": ("src.loss", "torch.nn"),
     "metrics": ("src.metrics",),
     "datasets": ("src.datasets", "src.transforms"),
-    "optimizer": ("torch.optim",),
+    "optimizer": ("src.utils.novograd", "torch.optim"),
     "scheduler": ("src.utils.schedulers", "torch.optim"),
     "trainer": ("src.trainer",),
     "writer": ("src.logger",),

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 
 def plain_depthwise_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1, stride: int = 1
 ) -> Tensor:
     """Convolve each channel of [B, T, D] over time, with zeros around, by `conv1d`."""
     padding = weight.shape[2] // 2 * dilation
-    y = F.conv1d(x.transpose(1, 2), weight, bias, 1, padding, dilation, groups=len(weight))
+    y = F.conv1d(x.transpose(1, 2), weight, bias, stride, padding, dilation, groups=len(weight))
     return y.transpose(1, 2)
 
 
 def depthwise_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dilation: int = 1, stride: int = 1
 ) -> Tensor:
     """Convolve each channel of [B, T, D] over time, with zeros around.
 
@@ -35,16 +35,17 @@ def depthwise_conv1d(
         weight: [D, 1, K], K odd.
         bias: [D].
         dilation: distance in frames between two frames under the kernel.
+        stride: distance in frames between two positions of the kernel; 1 if dilation is not.
 
     Returns:
-        [B, T, D].
+        [B, T', D] with T' = (T - 1) // stride + 1.
     """
-    frames = x.shape[1]
+    frames = (x.shape[1] - 1) // stride + 1
     if frames % dilation:
         x = F.pad(x, (0, 0, 0, -frames % dilation))
     image = x.contiguous().unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)  # [B, D, T / d, d]
     padding = (weight.shape[2] // 2, 0)
-    image = F.conv2d(image, weight.unsqueeze(3), bias, padding=padding, groups=len(weight))
+    image = F.conv2d(image, weight.unsqueeze(3), bias, (stride, 1), padding, groups=len(weight))
     return image.permute(0, 2, 3, 1).flatten(1, 2)[:, :frames]
 
 

@@ -24,6 +24,16 @@ def test_fast_equals_plain(frames, dilation, kernel_size, with_bias):
     assert_equal(depthwise_conv1d, plain_depthwise_conv1d, inputs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 40, 41])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_fast_equals_plain_with_stride(frames, stride):
+    torch.manual_seed(0)
+    x = torch.randn(2, frames, 6, requires_grad=True)
+    weight = torch.randn(6, 1, 7, requires_grad=True)
+    inputs = [x, weight, None, 1, stride]
+    assert_equal(depthwise_conv1d, plain_depthwise_conv1d, inputs, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("frames", [1, 40])
 def test_backward_equals_autograd(frames):
     torch.manual_seed(0)
