@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
+from src.interop.nemo_run import NemoRun
 from src.logger.text_log import setup_logging
-from src.run import Run, restore
+from src.run import Run, open_source, restore
 from src.trainer.inferencer import Inferencer
 from src.trainer.output_folder import OutputFolder
 from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
@@ -34,8 +35,9 @@ def infer(config: DictConfig) -> dict[str, float]:
     """
     check_top_level(config, inference=True)
     trusted = list(config.trust)
+    run: Run | NemoRun
     if config.run:
-        run = Run.open(Path(config.run), trusted)
+        run = open_source(Path(config.run), trusted)
     else:
         run = Run.newest(Path(config.runs), trusted)
     merged = inference_config(run.read_config(), config)
@@ -45,7 +47,7 @@ def infer(config: DictConfig) -> dict[str, float]:
 
 
 def evaluate_run(
-    config: DictConfig, merged: DictConfig, run: Run, accelerator: Accelerator
+    config: DictConfig, merged: DictConfig, run: Run | NemoRun, accelerator: Accelerator
 ) -> dict[str, float]:
     """Restore the run and make the evaluations.
 
@@ -55,7 +57,7 @@ def evaluate_run(
         run: the run.
         accelerator: devices, precision and processes.
     """
-    output = OutputFolder(Path(config.output or run.path / "inference"))
+    output = OutputFolder(Path(config.output or run.inference_path))
     names = [str(name) for name in config.evaluate_on]
     if accelerator.is_main_process:
         output.start(names)
@@ -75,7 +77,7 @@ def evaluate_run(
     return values
 
 
-def check_task(run: Run, config: DictConfig, wanted: str | None) -> None:
+def check_task(run: Run | NemoRun, config: DictConfig, wanted: str | None) -> None:
     """Check that an inference config is for runs of this task.
 
     Raises:

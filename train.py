@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src.config import build, check_overrides, check_top_level
-from src.interop.initialization import adopt_configs, initialize
+from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.logger.text_log import setup_logging
 from src.run import Run, open_run, own_config
 from src.system import build_system
@@ -56,7 +56,8 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
         adopt_configs(config)
     set_seed(config.seed + accelerator.process_index)
 
-    system = build_system(config, run.read_text_encoder() if resumed else None)
+    tokens = run.read_text_encoder() if resumed else adopted_text_encoder(config)
+    system = build_system(config, tokens)
     if config.compile:
         system.model.compile()
     with accelerator.main_process_first():  # the first one makes or downloads the data

@@ -1,16 +1,21 @@
 """Convert the model of a run to a checkpoint of another project: python scripts/convert.py RUN OUT.
 
-OUT.nemo, for NVIDIA NeMo, from a run of NEST; OUT.pt, for ClearerVoice, from a run of MossFormer2.
+OUT.nemo, for NVIDIA NeMo, from a run of NEST, or of a recogniser with a FastConformer, QuartzNet,
+Jasper or Citrinet; OUT.pt, for ClearerVoice, from a run of MossFormer2.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.interop.clearervoice import save_clearervoice
 from src.interop.nemo import save_nemo
+from src.interop.recogniser import save_recogniser
+from src.models.conformer_ctc import ConformerCTC
+from src.models.jasper import ConvCTC
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.run import load_run
@@ -25,14 +30,15 @@ def convert(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: the format can't hold the run's model, or the extension is unknown.
     """
-    kinds: dict[str, type] = {".nemo": NEST, ".pt": MossFormer2}
+    kinds = {".nemo": (NEST, ConformerCTC, ConvCTC), ".pt": (MossFormer2,)}
     if arguments.out.suffix not in kinds:
         raise ValueError(f"{arguments.out}: the name must end in {' or '.join(kinds)}.")
     wanted = kinds[arguments.out.suffix]
     system = load_run(arguments.run, arguments.checkpoint, device="cpu")
     if not isinstance(system.model, wanted):
         name = type(system.model).__name__
-        raise ValueError(f"{arguments.run}: a run of {name}; wanted {wanted.__name__}.")
+        names = ", ".join(kind.__name__ for kind in wanted)
+        raise ValueError(f"{arguments.run}: a run of {name}; wanted {names}.")
     if isinstance(system.model, MossFormer2):
         save_clearervoice(system.model, arguments.out)
     else:
@@ -42,7 +48,7 @@ def convert(arguments: argparse.Namespace) -> None:
 
 
 def write_nemo(system: System, arguments: argparse.Namespace) -> None:
-    """Write NEST and its features to a .nemo file.
+    """Write NEST or a recogniser, and its features, to a .nemo file.
 
     Raises:
         ValueError: the features are not log-mel spectrograms.
@@ -54,7 +60,11 @@ def write_nemo(system: System, arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"{arguments.run}: no log-mel features, the only ones that .nemo files support."
         )
-    save_nemo(system.model, arguments.out, features)  # type: ignore[arg-type]
+    if isinstance(system.model, NEST):
+        save_nemo(system.model, arguments.out, features)
+    else:
+        model: Any = system.model
+        save_recogniser(model, features, system.text_encoder, arguments.out)
 
 
 def main() -> None:
@@ -62,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("run", type=Path, help="folder of the run, or a .nemo file")
     parser.add_argument("out", type=Path, help="file to write, .nemo or .pt")
     parser.add_argument(
         "--checkpoint", default="best", choices=("best", "last"), help="default: best"

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
@@ -104,6 +106,24 @@ def build(config: DictConfig, key: str, /, **objects: Any) -> Any:
         if isinstance(cause, OSError):
             raise cause from None
         raise ValueError(explain(cause, place_of(error, place))) from error
+
+
+def compose_experiment(name: str, *overrides: str) -> DictConfig:
+    """The config of an experiment of this repository, in any program.
+
+    Args:
+        name: of a file in src/configs.
+        overrides: as on the command line.
+    """
+    state = GlobalHydra.instance()
+    outer, state.hydra = state.hydra, None  # of a program that hydra started
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = compose(name, list(overrides))
+            OmegaConf.set_struct(config, False)  # as one that was read from a run
+            return config
+    finally:
+        state.hydra = outer
 
 
 def require(config: DictConfig, *keys: str) -> None:

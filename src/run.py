@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from src.config import inference_config, resume_config
+from src.interop.nemo_run import NemoRun
 from src.loaded_config import YAML_END, dotted, entries, read_config
 from src.system import System, build_system
 from src.text_encoder.base import TextEncoder, load_text_encoder
@@ -56,6 +57,7 @@ class Run:
 
     def __init__(self, path: Path, trusted: Sequence[str] = ()):
         self.path, self.trusted = path, trusted
+        self.inference_path = path / "inference"
         self.marker = path / ".run"
         self.config_path = path / "config.yaml"
         self.metrics_path = path / "metrics.jsonl"
@@ -161,10 +163,17 @@ class Run:
         """Replace a checkpoint, of which the earlier one stays whole until this one is."""
         save_checkpoint(self.path / name, weights, state, self_test)
 
+    def read_weights(self, checkpoint: str) -> dict[str, Tensor]:
+        """The weights of a checkpoint."""
+        return read_weights(self.checkpoint(checkpoint))
+
+    def read_self_test(self, checkpoint: str) -> dict[str, Tensor]:
+        """The audio of a checkpoint's self-test, and the outputs for it."""
+        return read_self_test(self.checkpoint(checkpoint))
+
     def load_weights(self, model: torch.nn.Module, checkpoint: str) -> None:
         """Put the weights of a checkpoint into a model, all of them or none."""
-        folder = self.checkpoint(checkpoint)
-        load_weights(model, read_weights(folder), folder)
+        load_weights(model, self.read_weights(checkpoint), self.checkpoint(checkpoint))
 
     def read_state(self) -> dict[str, Any]:
         """The training state of the last checkpoint, all of whose files are verified."""
@@ -252,10 +261,10 @@ def load_run(
     changes: DictConfig | None = None,
     trusted: Sequence[str] = (),
 ) -> System:
-    """A finished run, to be called with audio.
+    """A finished run, or NVIDIA's recogniser of a .nemo file, to be called with audio.
 
     Args:
-        folder: of the run.
+        folder: of the run, or the .nemo file.
         checkpoint: `best` or `last`; a run without a best one has its last.
         device: None for that of the config: a GPU if there is one, unless it says cpu.
         changes: merged into the run's config, e.g. other decoders.
@@ -270,12 +279,24 @@ def load_run(
         ValueError: weights of another model, a damaged file, a config that names what isn't
             allowed, or a failed self-test.
     """
-    run = Run.open(Path(folder), trusted)
+    run = open_source(Path(folder), trusted)
     return restore(run, inference_config(run.read_config(), changes), checkpoint, device)
 
 
+def open_source(path: Path, trusted: Sequence[str] = ()) -> Run | NemoRun:
+    """The folder of a run, or a .nemo file.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    return NemoRun(path) if path.suffix == ".nemo" else Run.open(path, trusted)
+
+
 def restore(
-    run: Run, config: DictConfig, checkpoint: str, device: str | torch.device | None = None
+    run: Run | NemoRun,
+    config: DictConfig,
+    checkpoint: str,
+    device: str | torch.device | None = None,
 ) -> System:
     """The system of a config with the weights of a run's checkpoint, in evaluation mode.
 
@@ -286,11 +307,12 @@ def restore(
         device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     source = run.checkpoint(checkpoint)
     system = build_system(config, run.read_text_encoder())
-    load_weights(system.model, read_weights(source), source)
-    expected = read_self_test(source)
+    load_weights(system.model, run.read_weights(checkpoint), source)
+    expected = run.read_self_test(checkpoint)
     try:
         system = system.to(torch.device(device)).eval()
-        system.check_self_test(expected, source)
+        if expected is not None:
+            system.check_self_test(expected, source)
     except (RuntimeError, MemoryError) as error:  # e.g. sizes that don't fit each other
         raise ValueError(f"{source}: the self-test can't be run: {sentence(error)}") from error
     return system

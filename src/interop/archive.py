@@ -9,6 +9,7 @@ import io
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +23,7 @@ CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 
 MAX_MEMBERS = 1000
 MAX_CONFIG = 2**20  # bytes of the config
+MAX_ARTIFACT = 2**25  # bytes of a tokenizer
 MAX_RATIO = 10  # unpacked bytes for each byte of the file; weights hardly compress
 MIN_UNPACKED = 16 * 2**20  # unpacked bytes that a file of any size may have
 CHUNK = 2**20  # bytes read at once
@@ -67,6 +69,36 @@ class LimitedReader:
         return self.stream.tell()
 
 
+def read_artifact(path: Path, name: str) -> bytes:
+    """Read another file of a .nemo archive, such as a tokenizer.
+
+    Args:
+        path: of the archive.
+        name: of the member, as the config has it after `nemo:`.
+
+    Raises:
+        FileNotFoundError: there is no such archive.
+        ValueError: it is damaged or refused, or has no such member.
+    """
+    members = checked_members(path, (name,), MAX_ARTIFACT)
+    if name not in members:
+        raise ValueError(f"{path}: {name} is missing in the archive.")
+    return members[name].getvalue()
+
+
+def read_model_config(path: Path) -> dict[str, Any]:
+    """Read the config of a .nemo file, without its weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, refused or not a .nemo file.
+    """
+    members = checked_members(path, (CONFIG,))
+    if CONFIG not in members:
+        raise ValueError(f"{path}: not a .nemo file, {CONFIG} is missing.")
+    return parse_config(members[CONFIG].getvalue(), path)
+
+
 def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the config and the state dict of a .nemo file.
 
@@ -76,23 +108,31 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             of the archive, unpacks to more than is allowed, or its weights are not a dict of
             tensors.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file.")
-    if not path.is_file():
-        raise ValueError(f"{path}: not a regular file.")
-    members = read_members(path)
+    members = checked_members(path, (CONFIG, WEIGHTS))
     for name in (CONFIG, WEIGHTS):
         if name not in members:
             raise ValueError(f"{path}: not a .nemo file, {name} is missing.")
     return parse_config(members[CONFIG].getvalue(), path), parse_weights(members[WEIGHTS], path)
 
 
-def read_members(path: Path) -> dict[str, io.BytesIO]:
-    """Read the config and the weights of an archive, and check all members.
+def checked_members(
+    path: Path, names: Sequence[str], largest: int | None = None
+) -> dict[str, io.BytesIO]:
+    """Read some members of an archive, and check all of them.
+
+    Args:
+        path: of the archive.
+        names: of the members to be read.
+        largest: bytes that one of these may have; None: as many as the archive may.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the archive is damaged, or a member is refused.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file.")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a regular file.")
     try:
         with path.open("rb") as file:
             limit = max(MIN_UNPACKED, MAX_RATIO * path.stat().st_size)
@@ -101,15 +141,23 @@ def read_members(path: Path) -> dict[str, io.BytesIO]:
             stream = gzip.GzipFile(fileobj=file) if zipped else file
             reader = cast(BinaryIO, LimitedReader(cast(BinaryIO, stream), limit))
             with tarfile.open(fileobj=reader, mode="r:") as archive:
-                return select_members(archive, limit)
+                return select_members(archive, names, limit, largest or limit)
     except RefusedError as error:
         raise ValueError(f"{path}: refused, {error}.") from None
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.error):
         raise ValueError(f"{path}: truncated or not a .nemo file.") from None
 
 
-def select_members(archive: tarfile.TarFile, limit: int) -> dict[str, io.BytesIO]:
-    """Contents of the config and the weights, by name.
+def select_members(
+    archive: tarfile.TarFile, wanted: Sequence[str], limit: int, largest: int
+) -> dict[str, io.BytesIO]:
+    """Contents of the wanted members, by name.
+
+    Args:
+        archive: opened.
+        wanted: names of members.
+        limit: bytes that any member may have.
+        largest: bytes that a wanted one may have.
 
     Raises:
         RefusedError: there are too many members, two of the same name, or one that is refused.
@@ -120,11 +168,12 @@ def select_members(archive: tarfile.TarFile, limit: int) -> dict[str, io.BytesIO
         if number > MAX_MEMBERS:
             raise RefusedError(f"has more than {MAX_MEMBERS} members")
         name = str(PurePosixPath(member.name))
-        check_member(member, MAX_CONFIG if name == CONFIG else limit)
+        most = MAX_CONFIG if name == CONFIG else largest if name in wanted else limit
+        check_member(member, most)
         if name in names:
             raise RefusedError(f"has two members '{name}'")
         names.add(name)
-        if name in (CONFIG, WEIGHTS) and member.isfile():
+        if name in wanted and member.isfile():
             contents[name] = read_member(archive, member)
     return contents
 
@@ -169,6 +218,14 @@ class PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias")
         return super().compose_node(parent, index)
+
+
+class PlainDumper(yaml.SafeDumper):
+    """YAML dumper that repeats what a config holds twice, instead of writing aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether to write an object again."""
+        return True
 
 
 def parse_config(text: bytes, path: Path) -> dict[str, Any]:
@@ -253,13 +310,26 @@ def as_tensors(weights: Any, path: Path, name: str) -> dict[str, Tensor]:
     return weights
 
 
-def write_archive(path: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write a .nemo file beside `path`, then rename it to `path`."""
+def write_archive(
+    path: Path,
+    config: dict[str, Any],
+    weights: dict[str, Tensor],
+    artifacts: dict[str, bytes] | None = None,
+) -> None:
+    """Write a .nemo file beside `path`, then rename it to `path`.
+
+    Args:
+        path: of the file.
+        config: of the model, by NeMo's names.
+        weights: by NeMo's names.
+        artifacts: further files by name, which the config names as `nemo:<name>`.
+    """
     checkpoint = io.BytesIO()
     torch.save(weights, checkpoint)
-    text = yaml.safe_dump(config, sort_keys=False).encode()
+    text = yaml.dump(config, Dumper=PlainDumper, sort_keys=False).encode()  # a SafeDumper
     with write_beside(path) as beside, tarfile.open(beside, "w:") as archive:
-        for name, data in ((CONFIG, text), (WEIGHTS, checkpoint.getvalue())):
+        members = {CONFIG: text, WEIGHTS: checkpoint.getvalue()} | (artifacts or {})
+        for name, data in members.items():
             member = tarfile.TarInfo(f"./{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

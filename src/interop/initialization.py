@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from src.interop import clearervoice, nemo
+from src.interop.recogniser import is_recogniser, read_recogniser
 from src.loaded_config import read_config
-from src.utils.annotations import check_types
+from src.text_encoder.base import TextEncoder, load_text_encoder
+from src.utils.annotations import TARGET, check_types
 from src.utils.checkpoint import (
     best_checkpoint,
     is_checkpoint,
@@ -34,6 +36,7 @@ from src.utils.options import check_choice
 
 logger = logging.getLogger(__name__)
 
+HEAD = "head"  # begins the names of the weights of output layers over tokens
 WHOLE = "model"  # key of `init` for the whole model
 LOG_MEL = "src.transforms.features.log_mel.LogMel"  # the front end of a .nemo file
 ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
@@ -92,11 +95,31 @@ def sources_of(config: DictConfig) -> list[Source]:
     return sources
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a source knows about the model that its weights are of.
+
+    Attributes:
+        model: config of the model, or of the part that is wanted.
+        features: config of the front end.
+        sample_rate: in Hz.
+        text_encoder: None for a model without text.
+        spec_augment: config of SpecAugment in training; None: the source has none.
+    """
+
+    model: Any
+    features: Any
+    sample_rate: int
+    text_encoder: TextEncoder | None = None
+    spec_augment: Any = None
+
+
 def adopt_configs(config: DictConfig) -> None:
     """Copy size and front end from the sources with `adopt_config` into a config.
 
     The size of a pretrained encoder need not be repeated; options of regularisation (dropout,
-    stochastic depth) are not copied.
+    stochastic depth) are not copied. A whole model that the config leaves open is copied with
+    them, except what the config sets itself.
 
     Args:
         config: of an experiment; changed in place.
@@ -108,14 +131,18 @@ def adopt_configs(config: DictConfig) -> None:
     for source in sources_of(config):
         if not source.adopt_config:
             continue
-        part, features, sample_rate = saved_options(source)
+        saved = read_saved(source)
+        if source.key == WHOLE and TARGET not in config.model:
+            adopt_model(config, saved)
+            logger.info("Network and front end are taken from %s.", source.source)
+            continue
         target = config.model if source.key == WHOLE else config.model[source.key]
         with open_dict(config):
-            for name, value in part.items():
+            for name, value in saved.model.items():
                 if not str(name).startswith(REGULARISATION):
                     target[name] = value
-            config.features = features
-        config.sample_rate = sample_rate
+            config.features = saved.features
+        config.sample_rate = saved.sample_rate
         logger.info(
             "Size and front end are taken from %s; only the dropout of model.%s is not.",
             source.source,
@@ -123,12 +150,42 @@ def adopt_configs(config: DictConfig) -> None:
         )
 
 
-def saved_options(source: Source) -> tuple[Any, Any, int]:
-    """Constructor options of a part and of its front end, and the sample rate in Hz."""
+def adopt_model(config: DictConfig, saved: Saved) -> None:
+    """Put a network, its front end and its SpecAugment into the config of an experiment."""
+    with open_dict(config):
+        config.model = OmegaConf.merge(saved.model, config.model)
+        config.features = saved.features
+        if saved.spec_augment is not None:
+            config.transforms.batch.train.spec_augment = saved.spec_augment
+    config.sample_rate = saved.sample_rate
+
+
+def adopted_text_encoder(config: DictConfig) -> TextEncoder | None:
+    """The tokens of a whole model's source with `adopt_config`, if the config has none itself.
+
+    Args:
+        config: of an experiment.
+
+    Raises:
+        FileNotFoundError: a source has no config.
+        ValueError: the tokens are damaged.
+    """
+    if config.get("text_encoder") is not None:
+        return None
+    own = [s for s in sources_of(config) if s.key == WHOLE and s.adopt_config]
+    return read_saved(own[0]).text_encoder if own else None
+
+
+def read_saved(source: Source) -> Saved:
+    """What a source knows about its model.
+
+    Raises:
+        FileNotFoundError: it is neither a run nor a .nemo file.
+        ValueError: it is damaged, or has no such part.
+    """
     path = source.source
     if path.suffix == ".nemo":
-        encoder, features = nemo.load_options(path)
-        return encoder, {"_target_": LOG_MEL, **features}, features["sample_rate"]
+        return read_saved_nemo(path, source.part)
     run = path if (path / "config.yaml").exists() else path.parent
     if not (run / "config.yaml").exists():
         raise FileNotFoundError(
@@ -141,7 +198,28 @@ def saved_options(source: Source) -> tuple[Any, Any, int]:
             f"{path}: a run of {saved.model.get('_target_')}, which has no '{source.part}', or "
             "whose config has no features."
         )
-    return part, saved.features, saved.sample_rate
+    tokens = run / "text_encoder"
+    text_encoder = load_text_encoder(tokens) if tokens.exists() else None
+    return Saved(part, saved.features, saved.sample_rate, text_encoder)
+
+
+def read_saved_nemo(path: Path, part: str | None) -> Saved:
+    """What a .nemo file knows about its model, or a part of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or has no such part.
+    """
+    if not is_recogniser(path):
+        if part != "encoder":
+            raise ValueError(f"{path}: a pretrained model, of which only the encoder is adopted.")
+        encoder, features = nemo.load_options(path)
+        return Saved(encoder, {TARGET: LOG_MEL, **features}, features["sample_rate"])
+    own = read_recogniser(path)
+    model = own.model if part is None else own.model.get(part)
+    if not isinstance(model, dict):
+        raise ValueError(f"{path}: a recogniser, which has no '{part}'.")
+    return Saved(model, own.features, own.sample_rate, own.text_encoder, own.spec_augment)
 
 
 def initialize(model: nn.Module, config: DictConfig) -> None:
@@ -152,11 +230,17 @@ def initialize(model: nn.Module, config: DictConfig) -> None:
         ValueError: the weights don't match, or a submodule doesn't exist.
     """
     for source in sources_of(config):
-        load_part(model, source)
+        new_tokens = source.adopt_config and config.get("text_encoder") is not None
+        load_part(model, source, new_tokens and source.key == WHOLE)
 
 
-def load_part(model: nn.Module, source: Source) -> None:
+def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> None:
     """Load the weights of one source into a model, and log what was loaded.
+
+    Args:
+        model: gets the weights.
+        source: where they are from.
+        new_tokens: leave out the source's output layer, whose classes are other tokens.
 
     Raises:
         FileNotFoundError: the source doesn't exist.
@@ -167,10 +251,15 @@ def load_part(model: nn.Module, source: Source) -> None:
     rest = [name for name in weights if not name.startswith(prefix)]
     weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     target = model if source.key == WHOLE else submodule(model, source.key, f"init.{source.key}")
+    if new_tokens:
+        rest += [name for name in weights if name.startswith(HEAD)]
+        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
     if not weights:
         raise ValueError(f"{path}: no weight is called {prefix}*, only {summary(rest)}.")
     if source.strict:
-        load_weights(target, weights, path)
+        own = target.state_dict() if new_tokens else {}
+        own = {name: value for name, value in own.items() if name.startswith(HEAD)}
+        load_weights(target, weights | own, path)
     else:
         weights = load_matching(target, weights, path)
     name = "" if source.key == WHOLE else f"{source.key}."
@@ -188,6 +277,8 @@ def load_part(model: nn.Module, source: Source) -> None:
 def read_source(path: Path) -> dict[str, Tensor]:
     """Weights of a run, checkpoint or file, under the names of this repository."""
     if path.suffix == ".nemo":
+        if is_recogniser(path):
+            return read_recogniser(path).weights
         weights = nemo.read_weights(path)
         return {k: v for k, v in weights.items() if not k.startswith("preprocessor.")}
     if path.suffix in (".pt", ".ckpt"):

@@ -16,6 +16,21 @@ def fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     Raises:
         ValueError: a weight is missing, unexpected or of a wrong shape; names the first.
     """
+    check_fit(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Check that every weight fits a model, which may be on the meta device.
+
+    Args:
+        model: with the wanted names and shapes.
+        weights: by the model's names.
+        path: of the file that they are from, for error messages.
+
+    Raises:
+        ValueError: a weight is missing, unexpected or of a wrong shape; names the first.
+    """
     own = model.state_dict()
     errors = [f"{name} is missing" for name in own.keys() - weights.keys()]
     errors += [f"{name} is unexpected" for name in weights.keys() - own.keys()]
@@ -26,7 +41,6 @@ def fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     ]
     if errors:
         raise ValueError(f"{path}: {len(errors)} weights don't match; the first: {min(errors)}.")
-    model.load_state_dict(weights)
 
 
 def replaced(name: str, prefixes: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Import and export of NVIDIA NeMo's NEST and FastConformer checkpoints, without NeMo."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ PREFIXES = {
 CONV_NORM, NEMO_CONV_NORM = ".conv.norm.norm.", ".conv.batch_norm."
 # Linear maps here, convolutions of kernel size 1 in NeMo, whose weights have one axis more.
 POINTWISE = re.compile(r"(encoder\.layers\.\d+\.conv\.pointwise_conv[12]|decoder)\.weight")
+# Modules of a linear adapter, by the position of its norm.
+LAST_LINEAR = re.compile(r"\.adapter_layer\.([^.]+)\.module\.2\.")  # where the norm comes last
+ADAPTER = {"pre": ("norm", "down", "", "up"), "post": ("down", "", "up", "norm")}
 WINDOW, BANDS = "preprocessor.featurizer.window", "preprocessor.featurizer.fb"
 
 
@@ -99,7 +102,11 @@ def apply_config(function: Callable[[dict], Any], config: dict[str, Any], path: 
         return function(config)
     except KeyError as error:
         raise ValueError(f"{path}: model_config.yaml: {error} is missing.") from None
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+    except TypeError:
+        raise ValueError(
+            f"{path}: model_config.yaml: a parameter is unknown or of another type."
+        ) from None
+    except (ValueError, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: model_config.yaml: {reason}") from None
 
@@ -152,36 +159,65 @@ def check_model(config: dict[str, Any], path: Path) -> None:
         )
 
 
-def to_nemo(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under NeMo's names and in its shapes, from a state dict of `NEST`."""
+def to_nemo(weights: dict[str, Tensor], post: Collection[str] = ()) -> dict[str, Tensor]:
+    """Weights under NeMo's names and in its shapes, from a state dict with our names.
+
+    Args:
+        weights: a state dict.
+        post: names of the adapters whose norm comes last.
+    """
     return {
-        nemo_name(name): value.unsqueeze(-1) if POINTWISE.fullmatch(name) else value
+        nemo_name(name, post): value.unsqueeze(-1) if POINTWISE.fullmatch(name) else value
         for name, value in weights.items()
     }
 
 
 def from_nemo(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of `NEST` from weights under NeMo's names and in its shapes."""
-    names = {name: our_name(name) for name in weights}
+    """Weights under our names and in our shapes, from a state dict with NeMo's names."""
+    separable = any(name.startswith("encoder.pre_encode.conv.3.") for name in weights)
+    post = {match[1] for name in weights if (match := LAST_LINEAR.search(name))}
+    names = {name: our_name(name, separable, post) for name in weights}
     return {
         names[name]: value.squeeze(-1) if POINTWISE.fullmatch(names[name]) else value
         for name, value in weights.items()
     }
 
 
-def nemo_name(name: str) -> str:
-    """NeMo's name of a weight from ours."""
+def nemo_name(name: str, post: Collection[str] = ()) -> str:
+    """NeMo's name of a weight from ours.
+
+    Args:
+        name: ours.
+        post: names of the adapters whose norm comes last.
+    """
     if match := re.fullmatch(r"encoder\.subsampling\.(depthwise|pointwise)\.(\d+)\.(.+)", name):
         # In NeMo a Sequential of depthwise, pointwise and ReLU for each stage.
         index = 3 * int(match[2]) + (2 if match[1] == "depthwise" else 3)
         return f"encoder.pre_encode.conv.{index}.{match[3]}"
+    if match := re.fullmatch(r"encoder\.subsampling\.full\.(\d+)\.(.+)", name):
+        return f"encoder.pre_encode.conv.{2 * int(match[1]) + 2}.{match[2]}"
+    if match := re.fullmatch(r"encoder\.adapters\.([^.]+)\.(\d+)\.(\w+)\.(.+)", name):
+        index = ADAPTER["post" if match[1] in post else "pre"].index(match[3])
+        return f"encoder.layers.{match[2]}.adapter_layer.{match[1]}.module.{index}.{match[4]}"
     return replaced(name, PREFIXES).replace(CONV_NORM, NEMO_CONV_NORM)
 
 
-def our_name(name: str) -> str:
-    """Our name of a weight from NeMo's."""
+def our_name(name: str, separable: bool = True, post: Collection[str] = ()) -> str:
+    """Our name of a weight from NeMo's.
+
+    Args:
+        name: NeMo's.
+        separable: whether the convolutions of the subsampling are.
+        post: names of the adapters whose norm comes last.
+    """
     match = re.fullmatch(r"encoder\.pre_encode\.conv\.(\d+)\.(.+)", name)
-    if match and int(match[1]) % 3 != 1 and match[1] != "0":
+    if match and match[1] != "0" and not separable and int(match[1]) % 2 == 0:
+        return f"encoder.subsampling.full.{int(match[1]) // 2 - 1}.{match[2]}"
+    if match and match[1] != "0" and separable and int(match[1]) % 3 != 1:
         stage, kind = divmod(int(match[1]) - 2, 3)
         return f"encoder.subsampling.{('depthwise', 'pointwise')[kind]}.{stage}.{match[2]}"
+    pattern = r"encoder\.layers\.(\d+)\.adapter_layer\.([^.]+)\.module\.([0-3])\.(.+)"
+    if match := re.fullmatch(pattern, name):
+        module = ADAPTER["post" if match[2] in post else "pre"][int(match[3])]
+        return f"encoder.adapters.{match[2]}.{match[1]}.{module}.{match[4]}"
     return replaced(name, inverted(PREFIXES)).replace(NEMO_CONV_NORM, CONV_NORM)

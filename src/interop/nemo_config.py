@@ -3,11 +3,21 @@
 A parameter that is neither supported nor known to change no result is an error.
 """
 
+import math
 from typing import Any
 
+from src.models.conformer import ConformerEncoder
 from src.models.nest import NEST
 from src.transforms.features.log_mel import LogMel
 
+MODULES = "nemo.collections.asr.modules."
+NO_SPEC_AUGMENT = {
+    "_target_": MODULES + "SpectrogramAugmentation",
+    "freq_masks": 0,
+    "time_masks": 0,
+    "freq_width": 27,
+    "time_width": 0.05,
+}
 FRONT_END: dict[str, Any] = {
     "preemphasis": 0.97,
     "symmetric_window": True,
@@ -25,6 +35,7 @@ ENCODER = {
     "conv_kernel_size": "conv_kernel_size",
     "conv_norm_type": "conv_norm_type",
     "use_bias": "use_bias",
+    "subsampling": "subsampling",
     "subsampling_factor": "subsampling_factor",
     "subsampling_conv_channels": "subsampling_conv_channels",
     "causal_downsampling": "causal_downsampling",
@@ -53,7 +64,6 @@ ENCODER_IGNORED = {
     "sync_max_audio_length",
 }
 ENCODER_FIXED = {
-    "subsampling": "dw_striding",
     "self_attention_model": "rel_pos",
     "reduction": None,
     "reduction_position": None,
@@ -77,9 +87,18 @@ FEATURES_FIXED = {
     "nb_augmentation_prob": 0.0,
     "lowfreq": 0,
     "stft_conv": False,
+    "stft_exact_pad": False,
     "use_torchaudio": False,
+    "n_window_size": None,
+    "n_window_stride": None,
 }
-NORMALIZATIONS = {"per_feature": "per_feature", "all_features": "all_features", None: "none"}
+FEATURES_IGNORED = {"_target_", "dither", "rng", "nb_max_freq", "int_values"}
+NORMALIZATIONS = {
+    "per_feature": "per_feature",
+    "all_features": "all_features",
+    None: "none",
+    "NA": "none",
+}
 
 
 def read_encoder(config: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +107,13 @@ def read_encoder(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a parameter is unknown or has a value that is not supported.
     """
-    section = section_of(config, "encoder", "ConformerEncoder")
+    section = section_of(config, "encoder", "ConformerEncoder", "ConformerEncoderAdapter")
     check_fixed(section, ENCODER_FIXED, "encoder")
     known = ENCODER_IGNORED | ENCODER_FIXED.keys() | ENCODER.keys()
     check_known(section, known, "encoder")
     options = {ours: section[theirs] for theirs, ours in ENCODER.items() if theirs in section}
+    if options.get("att_context_size") is None:
+        options.pop("att_context_size", None)
     if options.get("subsampling_conv_channels") == -1:  # in NeMo: d_model
         options["subsampling_conv_channels"] = options["d_model"]
     if (options.get("feat_out") or -1) <= 0:
@@ -170,23 +191,25 @@ def read_features(config: dict[str, Any]) -> dict[str, Any]:
     """
     section = section_of(config, "preprocessor", "AudioToMelSpectrogramPreprocessor")
     check_fixed(section, FEATURES_FIXED, "preprocessor")
-    read = {"_target_", "sample_rate", "normalize", "window_size", "window_stride", "features"}
-    read |= {"n_fft", "dither", "pad_to", "highfreq", "rng"}
-    check_known(section, read | FEATURES_FIXED.keys(), "preprocessor")
-    sample_rate = section["sample_rate"]
-    if section["normalize"] not in NORMALIZATIONS:
+    read = {"sample_rate", "normalize", "window_size", "window_stride", "features", "n_fft"}
+    read |= {"pad_to", "highfreq"}
+    check_known(section, read | FEATURES_IGNORED | FEATURES_FIXED.keys(), "preprocessor")
+    sample_rate = section.get("sample_rate", 16000)
+    normalization = section.get("normalize", "per_feature")
+    if normalization not in NORMALIZATIONS:
         raise ValueError(
-            f"preprocessor.normalize: {section['normalize']} is not supported, only "
+            f"preprocessor.normalize: {normalization} is not supported, only "
             f"{', '.join(map(str, NORMALIZATIONS))}."
         )
+    win_length = round(section.get("window_size", 0.02) * sample_rate)
     return FRONT_END | {
         "sample_rate": sample_rate,
-        "n_fft": section["n_fft"],
-        "win_length": round(section["window_size"] * sample_rate),
-        "hop_length": round(section["window_stride"] * sample_rate),
-        "n_mels": section["features"],
+        "n_fft": section.get("n_fft") or 2 ** math.ceil(math.log2(win_length)),
+        "win_length": win_length,
+        "hop_length": round(section.get("window_stride", 0.01) * sample_rate),
+        "n_mels": section.get("features", 64),
         "f_max": section.get("highfreq") or None,
-        "normalization": NORMALIZATIONS[section["normalize"]],
+        "normalization": NORMALIZATIONS[normalization],
         "pad_to": section.get("pad_to", 16),
     }
 
@@ -202,8 +225,6 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
             f"mask_position: {model.mask_position} cannot be written for NeMo, only "
             "before_subsampling."
         )
-    options = model.encoder.options
-    modules = "nemo.collections.asr.modules."
     factor, feat_in = model.encoder.subsampling.factor, model.encoder.feat_in
     num_codebooks, codebook_size, code_dim = model.quantizer.codebooks.shape
     return {
@@ -216,15 +237,9 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
         "train_ds": None,
         "validation_ds": None,
         "preprocessor": write_features(features),
-        "spec_augment": {
-            "_target_": modules + "SpectrogramAugmentation",
-            "freq_masks": 0,
-            "time_masks": 0,
-            "freq_width": 27,
-            "time_width": 0.05,
-        },
+        "spec_augment": NO_SPEC_AUGMENT,
         "masking": {
-            "_target_": modules + "RandomBlockMasking",
+            "_target_": MODULES + "RandomBlockMasking",
             "block_size": model.masking.block_size,
             "mask_prob": model.masking.mask_prob,
             "feat_in": len(model.mask_embedding),
@@ -232,7 +247,7 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
             "allow_overlap": model.masking.allow_overlap,
         },
         "quantizer": {
-            "_target_": modules + "RandomProjectionVectorQuantizer",
+            "_target_": MODULES + "RandomProjectionVectorQuantizer",
             "feat_in": feat_in,
             "code_dim": code_dim,
             "num_books": num_codebooks,
@@ -242,16 +257,9 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
             "squeeze_single": False,
             "combine_time_steps": factor,
         },
-        "encoder": {
-            "_target_": modules + "ConformerEncoder",
-            **{theirs: plain(options[ours]) for theirs, ours in ENCODER.items()},
-            "feat_out": options["feat_out"] or -1,
-            "subsampling": "dw_striding",
-            "self_attention_model": "rel_pos",
-            "pos_emb_max_len": 5000,
-        },
+        "encoder": write_encoder(model.encoder),
         "decoder": {
-            "_target_": modules + "MultiSoftmaxDecoder",
+            "_target_": MODULES + "MultiSoftmaxDecoder",
             "feat_in": model.encoder.feat_out,
             "num_classes": codebook_size,
             "num_decoders": num_codebooks,
@@ -265,6 +273,18 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
             "num_decoders": num_codebooks,
             "squeeze_single": False,
         },
+    }
+
+
+def write_encoder(encoder: ConformerEncoder) -> dict[str, Any]:
+    """The `encoder` section of a NeMo config."""
+    options = encoder.options
+    return {
+        "_target_": MODULES + "ConformerEncoder",
+        **{theirs: plain(options[ours]) for theirs, ours in ENCODER.items()},
+        "feat_out": options["feat_out"] or -1,
+        "self_attention_model": "rel_pos",
+        "pos_emb_max_len": 5000,
     }
 
 
@@ -289,7 +309,7 @@ def write_features(features: LogMel) -> dict[str, Any]:
     return {
         "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
         "sample_rate": features.sample_rate,
-        "normalize": {v: k for k, v in NORMALIZATIONS.items()}[features.normalization],
+        "normalize": {v: k for k, v in NORMALIZATIONS.items()}[features.normalization],  # none: NA
         "window_size": power.win_length / features.sample_rate,
         "window_stride": power.hop_length / features.sample_rate,
         "window": "hann",
@@ -304,18 +324,25 @@ def write_features(features: LogMel) -> dict[str, Any]:
     }
 
 
-def section_of(config: dict[str, Any], name: str, kind: str) -> dict[str, Any]:
+def section_of(config: dict[str, Any], name: str, *kinds: str) -> dict[str, Any]:
     """A section of a model config.
 
+    Args:
+        config: of a model.
+        name: of the section.
+        kinds: names of the classes that it may be of; none: any.
+
     Raises:
-        ValueError: it is missing, or not of the class `kind`.
+        ValueError: it is missing, or of another class.
     """
     section = config.get(name)
     if not isinstance(section, dict):
         raise ValueError(f"{name} is missing.")
+    if "cls" in section and isinstance(section.get("params"), dict):  # of NeMo before 1.0
+        section = {"_target_": section["cls"], **section["params"]}
     target = str(section.get("_target_"))
-    if target.rpartition(".")[2] != kind:
-        raise ValueError(f"{name}._target_: {target} is not supported, only {kind}.")
+    if kinds and target.rpartition(".")[2] not in kinds:
+        raise ValueError(f"{name}._target_: {target} is not supported, only {kinds[0]}.")
     return section
 
 

@@ -1,13 +1,14 @@
 """FastConformer encoder (Rekesh et al., arXiv 2305.05084)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from src.models.layers.conformer.adapter import Adapters
 from src.models.layers.conformer.conformer_layer import ConformerLayer
 from src.models.layers.conformer.relative_attention import (
     check_att_context,
@@ -44,6 +45,8 @@ class ConformerEncoder(nn.Module):
             `group_norm<N>`.
         use_bias: whether linear layers and convolutions of the blocks have a bias; layer norms and
             subsampling always have one.
+        subsampling: `dw_striding`, depthwise-separable convolutions (FastConformer), or `striding`,
+            full ones (Conformer).
         subsampling_factor: input frames for one output frame, 8 or 4.
         subsampling_conv_channels: channels of the subsampling convolutions.
         causal_downsampling: pad the subsampling convolutions with two zeros before and one after.
@@ -67,6 +70,8 @@ class ConformerEncoder(nn.Module):
         stochastic_depth_mode: `linear`, increasing to stochastic_depth_drop_prob at the last block,
             or `uniform`.
         stochastic_depth_start_layer: number of the first blocks that are never dropped, from 1.
+        adapters: name -> options of `LinearAdapter` (dim, norm_position, dropout) and `enabled`
+            (true): modules added to the output of every block, e.g. to be trained alone.
 
     Raises:
         ValueError: a parameter is outside of these values.
@@ -82,6 +87,7 @@ class ConformerEncoder(nn.Module):
         conv_kernel_size: int = 9,
         conv_norm_type: str = "batch_norm",
         use_bias: bool = True,
+        subsampling: str = "dw_striding",
         subsampling_factor: int = 8,
         subsampling_conv_channels: int = 256,
         causal_downsampling: bool = False,
@@ -99,6 +105,7 @@ class ConformerEncoder(nn.Module):
         stochastic_depth_drop_prob: float = 0.0,
         stochastic_depth_mode: str = "linear",
         stochastic_depth_start_layer: int = 1,
+        adapters: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -139,8 +146,14 @@ class ConformerEncoder(nn.Module):
             stochastic_depth_mode,
             stochastic_depth_start_layer,
         )
+        check_choice("ConformerEncoder.subsampling", subsampling, ("dw_striding", "striding"))
         self.subsampling = Subsampling(
-            feat_in, d_model, subsampling_conv_channels, subsampling_factor, causal_downsampling
+            feat_in,
+            d_model,
+            subsampling_conv_channels,
+            subsampling_factor,
+            causal_downsampling,
+            separable=subsampling == "dw_striding",
         )
         conv_context = as_conv_context(conv_context_size, conv_kernel_size)
         self.layers = nn.ModuleList(
@@ -159,6 +172,7 @@ class ConformerEncoder(nn.Module):
         )
         if not untie_biases:
             tie_biases(self.layers)
+        self.adapters = Adapters(d_model, num_layers, adapters) if adapters else None
         self.out_proj = nn.Linear(d_model, feat_out) if feat_out and feat_out != d_model else None
         self.feat_out = feat_out or d_model
 
@@ -217,8 +231,10 @@ class ConformerEncoder(nn.Module):
         attention_mask = make_attention_mask(length, size, context, self.att_context_style)
         padded = padding_mask(length, size).unsqueeze(2)
         yield x
-        for layer, drop_prob in zip(self.layers, self.drop_probs, strict=True):
+        for number, layer in enumerate(self.layers):
             y = layer(x, pos_emb, attention_mask, padded)
+            y = y if self.adapters is None else self.adapters(y, number)
+            drop_prob = self.drop_probs[number]
             x = stochastic_depth(x, y, drop_prob) if self.training and drop_prob else y
             yield x
 

@@ -12,6 +12,7 @@ from src.text_encoder.normalizer import Normalizer
 from src.utils.files import write_beside
 
 MODEL_FILE = "subwords.model"
+UNKNOWN = f"{WORD_START}\u2047{WORD_START}"  # what sentencepiece, too, decodes the unknown piece to
 MAX_BYTES = 100_000  # of a training text; sentencepiece ignores longer ones
 
 
@@ -20,20 +21,32 @@ class SubwordEncoder(TextEncoder):
 
     Args:
         model: file of a sentencepiece model, e.g. from scripts/train_subwords.py, or its bytes.
-        normalizer: applied before encoding; None: English normalisation.
+        normalizer: applied before encoding; None: English normalisation, and none with
+            `all_pieces`.
+        all_pieces: token i + 1 is piece i, whatever it stands for, as in models of NVIDIA NeMo.
+            The unknown piece decodes to ⁇, and no text is encoded to it.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is not a sentencepiece model, or is damaged.
     """
 
-    def __init__(self, model: str | Path | bytes, normalizer: Normalizer | None = None):
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        normalizer: Normalizer | None = None,
+        all_pieces: bool = False,
+    ):
         if not isinstance(model, str | Path | bytes):
             raise ValueError(f"text_encoder, model: {model!r}; the file of a sentencepiece model.")
         self.proto = model if isinstance(model, bytes) else read_model(Path(model))
         name = "subword model" if isinstance(model, bytes) else str(model)
         self.model = parse_model(self.proto, name)
-        super().__init__(text_pieces(self.model, name), normalizer or Normalizer("en"))
+        self.all_pieces = all_pieces
+        if all_pieces:
+            super().__init__(every_piece(self.model, name), normalizer)
+        else:
+            super().__init__(text_pieces(self.model, name), normalizer or Normalizer("en"))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, which is normalised first.
@@ -48,8 +61,8 @@ class SubwordEncoder(TextEncoder):
             raise self.unknown(error.args[0].replace(WORD_START, "")[:1], text) from None
 
     def describe(self) -> dict[str, Any]:
-        """A JSON-serialisable description: only the kind; the model is saved in a separate file."""
-        return {"kind": "subwords"}
+        """A JSON-serialisable description; the model is saved in a separate file."""
+        return {"kind": "subwords", "all_pieces": self.all_pieces}
 
     def save(self, folder: Path) -> None:
         """Write the files from which `load_text_encoder` restores the encoder."""
@@ -58,9 +71,11 @@ class SubwordEncoder(TextEncoder):
         super().save(folder)
 
     @classmethod
-    def load(cls, folder: Path, normalizer: Normalizer | None, **_) -> "SubwordEncoder":
+    def load(  # type: ignore[override]
+        cls, folder: Path, normalizer: Normalizer | None, all_pieces: bool = False
+    ) -> "SubwordEncoder":
         """Restore an encoder from the sentencepiece model in `folder`."""
-        return cls(folder / MODEL_FILE, normalizer)
+        return cls(folder / MODEL_FILE, normalizer, all_pieces)
 
 
 def read_model(path: Path) -> bytes:
@@ -87,6 +102,19 @@ def parse_model(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor
     except RuntimeError:
         pass
     raise ValueError(f"{name}: not a sentencepiece model, or damaged ({len(proto)} bytes).")
+
+
+def every_piece(model: sentencepiece.SentencePieceProcessor, name: str) -> list[str]:
+    """The pieces of a model in their order; the unknown one as a word of its own, ⁇.
+
+    Raises:
+        ValueError: one is not valid UTF-8; names the model.
+    """
+    try:
+        pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: a sentencepiece model that is damaged.") from None
+    return [UNKNOWN if model.is_unknown(i) else piece for i, piece in enumerate(pieces)]
 
 
 def text_pieces(model: sentencepiece.SentencePieceProcessor, name: str) -> list[str]:

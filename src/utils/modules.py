@@ -19,3 +19,8 @@ def submodule(model: nn.Module, name: str, key: str) -> nn.Module:
     except AttributeError:
         parts = ", ".join(child for child, _ in model.named_children())
         raise ValueError(f"config, {key}: the model has no '{name}', but {parts}.") from None
+
+
+def dotted_name(kind: type) -> str:
+    """Name of a class with its module, as `_target_` of a config."""
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,5 @@
-"""Depthwise-separable convolutional subsampling (FastConformer, arXiv 2305.05084, section 2.1)."""
+"""Convolutional subsampling: depthwise-separable (FastConformer, arXiv 2305.05084, section 2.1) or
+full (Conformer, arXiv 2005.08100)."""
 
 from typing import Any
 
@@ -16,9 +17,9 @@ class Subsampling(nn.Module):
     """Vectors at 1/4 or 1/8 of the spectrogram's frame rate.
 
     The spectrogram is an image of one channel. Each stage halves time and frequency: the first is
-    a full convolution, each further one a depthwise and a pointwise convolution. Frames beyond the
-    end of an utterance are set to zero before every strided convolution, so that the result does
-    not depend on the amount of padding.
+    a full convolution, each further one a depthwise and a pointwise convolution, or with
+    `separable=False` a full one, too. Frames beyond the end of an utterance are set to zero before
+    every strided convolution, so that the result does not depend on the amount of padding.
 
     Args:
         feat_in: frequency bins of the spectrogram.
@@ -26,29 +27,41 @@ class Subsampling(nn.Module):
         conv_channels: channels of the convolutions.
         factor: subsampling factor, a power of two; 8 or 4 in published models.
         causal: pad both axes with two zeros before and one after, as NeMo's streaming models do.
+        separable: depthwise-separable convolutions after the first.
 
     Raises:
         ValueError: the factor is not a power of two from 2.
     """
 
     def __init__(
-        self, feat_in: int, d_model: int, conv_channels: int, factor: int = 8, causal: bool = False
+        self,
+        feat_in: int,
+        d_model: int,
+        conv_channels: int,
+        factor: int = 8,
+        causal: bool = False,
+        separable: bool = True,
     ):
         super().__init__()
         if factor < 2 or factor & (factor - 1):
             raise ValueError(
                 f"ConformerEncoder.subsampling_factor: {factor}; a power of two from 2."
             )
-        self.factor, self.causal = factor, causal
-        stages = factor.bit_length() - 1
+        self.factor, self.causal, self.separable = factor, causal, separable
+        further = range(factor.bit_length() - 2)  # stages after the first
         self.conv = nn.Conv2d(1, conv_channels, KERNEL_SIZE, STRIDE)
-        self.depthwise = nn.ModuleList(
-            nn.Conv2d(conv_channels, conv_channels, KERNEL_SIZE, STRIDE, groups=conv_channels)
-            for _ in range(stages - 1)
-        )
-        self.pointwise = nn.ModuleList(
-            nn.Conv2d(conv_channels, conv_channels, 1) for _ in range(stages - 1)
-        )
+        if separable:
+            self.depthwise = nn.ModuleList(
+                nn.Conv2d(conv_channels, conv_channels, KERNEL_SIZE, STRIDE, groups=conv_channels)
+                for _ in further
+            )
+            self.pointwise = nn.ModuleList(
+                nn.Conv2d(conv_channels, conv_channels, 1) for _ in further
+            )
+        else:
+            self.full = nn.ModuleList(
+                nn.Conv2d(conv_channels, conv_channels, KERNEL_SIZE, STRIDE) for _ in further
+            )
         self.out = nn.Linear(conv_channels * self.output_length(feat_in), d_model)
 
     @property
@@ -89,8 +102,12 @@ class Subsampling(nn.Module):
     def stages(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Apply all stages: [B, 1, T, F] and [B] to [B, C, T', F'] and [B]."""
         x, length = self.stage(self.conv, None, x, length)
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-            x, length = self.stage(depthwise, pointwise, x, length)
+        if self.separable:
+            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
+                x, length = self.stage(depthwise, pointwise, x, length)
+        else:
+            for strided in self.full:
+                x, length = self.stage(strided, None, x, length)
         return x, length
 
     def checkpointed_stages(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
