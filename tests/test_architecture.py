@@ -49,7 +49,13 @@ STARRED = {
     "trainer/inferencer.py": {"save"},
     "trainer/setup.py": {"build_dataset"},
 }
-NODE_READERS = ("config.py", "utils/nodes.py", "utils/annotations.py", "interop/nemo_config.py")
+NODE_READERS = (
+    "config.py",
+    "utils/nodes.py",
+    "utils/annotations.py",
+    "interop/nemo_config.py",
+    "interop/nemo_convolutional.py",
+)
 # Scripts that run other implementations beside ours, and one that draws transforms of no run.
 OWN_CALLS = ("compare_with_clearervoice", "compare_with_nemo", "plot_augmentation")
 

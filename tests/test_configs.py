@@ -20,6 +20,7 @@ NARROW = {
     "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_on=[test]", "precision='no'"],
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
+    "asr_quartznet": ["model.encoder.block_defaults.out_channels=16"],
     "asr_nest": [],
     "asr_nest_probe": [],
     "ssl_nest": ENCODER,

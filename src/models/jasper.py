@@ -1,4 +1,8 @@
-"""Convolutional CTC models: Jasper (arXiv 1904.03288), QuartzNet (1910.10261), Citrinet (2104.01721)."""
+"""Convolutional CTC models: Jasper, QuartzNet and Citrinet.
+
+arXiv 1904.03288, 1910.10261 and 2104.01721. They differ in the options of their blocks only, see
+`src/configs/model`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,10 +47,15 @@ class ConvEncoder(nn.Module):
             raise ValueError("ConvEncoder.blocks: none; at least one.")
         options = [{**(block_defaults or {}), **block} for block in blocks]
         # As given, for the configs of exported checkpoints.
-        self.options = {"feat_in": feat_in, "blocks": options, "activation": activation}
+        self.options: dict[str, Any] = {
+            "feat_in": feat_in,
+            "blocks": options,
+            "activation": activation,
+        }
         self.feat_in = feat_in
         self.blocks = nn.ModuleList()
-        channels, dense = feat_in, []
+        channels = feat_in
+        dense: list[int] = []
         for number, own in enumerate(options):
             place = f"ConvEncoder.blocks[{number}]"
             for key in ("out_channels", "kernel_size"):
@@ -95,11 +104,13 @@ class ConvEncoder(nn.Module):
         Returns:
             [B, T', D], zero beyond the end of each utterance.
         """
-        x, length = spectrogram.transpose(1, 2), spectrogram_length
-        unpadded = use_cpu_path(x) and int(length.min()) == x.shape[1]
-        if not unpadded:
-            x = mask_padding(x, padding_mask(length, x.shape[1]).unsqueeze(2))
-        length, dense = None if unpadded else length, []
+        x = spectrogram.transpose(1, 2)
+        length: Tensor | None = spectrogram_length
+        if use_cpu_path(x) and int(spectrogram_length.min()) == x.shape[1]:
+            length = None  # no padding, no masks
+        else:
+            x = mask_padding(x, padding_mask(spectrogram_length, x.shape[1]).unsqueeze(2))
+        dense: list[Tensor] = []
         for block in self.blocks:
             dense = [*dense, x] if block.residual_dense else []
             x, length = block(x, length, dense or [x])

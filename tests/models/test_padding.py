@@ -7,6 +7,7 @@ import torch
 
 import src.models
 from src.models.conformer import ConformerEncoder
+from src.models.jasper import ConvEncoder
 from src.models.layers.nest.block_mask import BlockMask
 
 TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "ssl_mask": 1}
@@ -33,6 +34,30 @@ ENCODERS = [
         "feat_out": 5,
     },
 ]
+PLAIN = {"out_channels": 6, "kernel_size": 5, "repeat": 2, "residual": True}
+CONVOLUTIONAL = [
+    {"blocks": [{"stride": 2, "residual": False, "repeat": 1}, {}, {"dilation": 2}]},
+    {
+        "blocks": [{"residual_dense": False, "residual": False}, {}, {"out_channels": 4}, {}],
+        "block_defaults": {"residual_dense": True},
+        "activation": "selu",
+    },
+    {
+        "blocks": [{"stride": 2, "stride_last": True, "residual_mode": "stride_add"}, {}],
+        "block_defaults": {"separable": True, "se": True, "se_reduction_ratio": 2},
+        "activation": "swish",
+    },
+    {
+        "blocks": [{"kernel_size": 7}, {"kernel_size_factor": 0.5}, {"separable": False}],
+        "block_defaults": {"separable": True, "groups": 2},
+        "activation": "hardtanh",
+    },
+]
+
+
+def conv_encoder(blocks, block_defaults=None, **options):
+    defaults = PLAIN | (block_defaults or {})
+    return ConvEncoder(feat_in=16, blocks=blocks, block_defaults=defaults, **options)
 
 
 def encoder(**options):
@@ -55,6 +80,8 @@ TINY = {
     ],
     "ConformerEncoder": [lambda o=o: encoder(**o).options for o in ENCODERS],
     "ConformerCTC": [lambda o=o: {"encoder": encoder(**o), "vocab_size": 6} for o in ENCODERS],
+    "ConvEncoder": [lambda o=o: conv_encoder(**o).options for o in CONVOLUTIONAL],
+    "ConvCTC": [lambda o=o: {"encoder": conv_encoder(**o), "vocab_size": 6} for o in CONVOLUTIONAL],
     "LayerProbe": [lambda: {"encoder": encoder(), "vocab_size": 6}],
     "NEST": [
         lambda o=o, m=m: {

@@ -1,9 +1,11 @@
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from src.loaded_config import check_target
 from src.utils.novograd import NovoGrad
 
 
@@ -108,3 +110,7 @@ def test_a_group_has_its_own_learning_rate():
     a.grad = b.grad = torch.ones(1)
     optimizer.step()
     assert a.item() == pytest.approx(0.5) and b.item() == pytest.approx(0.9)
+
+
+def test_a_loaded_run_may_name_it():
+    check_target("src.utils.novograd.NovoGrad", ("optimizer", "_target_"), Path("config.yaml"))

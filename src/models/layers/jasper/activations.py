@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.models.ops.masking import mask_padding
+from src.models.layers.deepspeech.masked_batch_norm import zero_padding
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -23,9 +23,11 @@ def activate(x: Tensor, activation: str, padding_mask: Tensor | None) -> Tensor:
         activation: a key of `ACTIVATIONS`.
         padding_mask: [B, T, 1], True beyond the end; None: no padding.
     """
-    if activation != "relu":
-        return mask_padding(ACTIVATIONS[activation](x), padding_mask)
-    if padding_mask is not None:
+    if padding_mask is None:
+        return ACTIVATIONS[activation](x)
+    if activation == "relu":
         # Hidden from autograd, which saves memory: ReLU has no gradient where its result is zero.
-        x.detach().masked_fill_(padding_mask, 0.0)
-    return F.relu(x)
+        # A product, as in `zero_padding`, takes a tenth of the time of `masked_fill_` on a CPU.
+        x.detach().mul_((~padding_mask).to(x.dtype))
+        return F.relu(x)
+    return zero_padding(ACTIVATIONS[activation](x), padding_mask)

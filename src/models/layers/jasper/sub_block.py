@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.layers.deepspeech.masked_batch_norm import zero_padding
 from src.models.ops.depthwise_conv import depthwise_conv1d
-from src.models.ops.masking import mask_padding
 
 EPS = 1e-3  # of batch normalisation
 
@@ -106,8 +106,8 @@ class SubBlock(nn.Module):
         """
         if self.depthwise is not None:
             x = self.depthwise(x)
-            if self.training:  # padding only counts in the statistics of the batch
-                x = mask_padding(x, padding_mask)
+            if self.training and padding_mask is not None:  # it counts in the batch's statistics
+                x = zero_padding(x, padding_mask)
         x = self.conv(x)
         x = self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return shuffle_groups(x, self.groups) if self.groups > 1 else x
