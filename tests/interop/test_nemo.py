@@ -229,7 +229,7 @@ def test_mismatched_weights_are_named(tmp_path):
     ("section", "key", "value", "words"),
     [
         ("encoder", "self_attention_model", "abs_pos", "only rel_pos"),
-        ("encoder", "subsampling", "striding", "only dw_striding"),
+        ("encoder", "subsampling", "vggnet", "dw_striding or striding"),
         ("encoder", "new_knob", 1, "encoder.new_knob: unknown parameter"),
         ("encoder", "reduction", "pooling", "encoder.reduction"),
         ("encoder", "_target_", "x.SqueezeformerEncoder", "only ConformerEncoder"),

@@ -420,3 +420,36 @@ def test_config_is_plain_yaml(tmp_path):
     with tarfile.open(tmp_path / "a.nemo") as archive:
         text = archive.extractfile("./model_config.yaml").read().decode()
     assert "&id" not in text and yaml.safe_load(text)["labels"][0] == " "
+
+
+# Adapters ----------------------------------------------------------------------------------
+
+
+def adapter_run(corpus, folder, source, *options):
+    """Train adapters for a few steps."""
+    own = [f"datasets.{name}.manifest={corpus / name}.jsonl" for name in ("train", "val", "test")]
+    own += [f"init.model.source={source}", "trainer.epochs=1", "trainer.log_every_steps=1"]
+    own += ["dataloader.max_seconds=12", "scheduler=constant", "dataloader.num_workers=0"]
+    own += [f"run_dir={folder}", "writer=nothing", "device=cpu", "trainer.steps_per_epoch=2"]
+    return train(composed("asr_adapter", *own, *options))
+
+
+def test_only_adapters_and_head_are_trained(corpus, tmp_path):
+    own = ["trainer.epochs=1", "trainer.steps_per_epoch=2", "dataloader.max_seconds=12"]
+    train(experiment("asr_conformer", corpus, tmp_path / "r", *own, *CONFORMER))
+    adapter_run(corpus, tmp_path / "a", tmp_path / "r", "model.encoder.adapters.default.dim=4")
+    before = read_tensors(tmp_path / "r" / "best" / "model.safetensors")
+    after = read_tensors(tmp_path / "a" / "last" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+    new = after.keys() - before.keys()
+    assert {name.split(".")[1] for name in new} == {"adapters"} and len(new) == 8
+    assert all(after[name].any() for name in new)
+
+    more = ["+model.encoder.adapters.second={dim: 2, enabled: false}", "init.model.strict=false"]
+    adapter_run(corpus, tmp_path / "b", tmp_path / "a", "model.encoder.adapters.default.dim=4", *more)
+    last = read_tensors(tmp_path / "b" / "last" / "model.safetensors")
+    second = [name for name in last if ".second." in name]
+    assert len(second) == 8 and not any(last[n].any() for n in second if ".up." in n)
+    transcribe = load_run(tmp_path / "b")
+    assert transcribe.model.encoder.adapters.enabled == ["default"]
