@@ -13,6 +13,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import yaml
 from torch import Tensor, nn
 
 from scripts.side_by_side import cpu_memory, differ, memory_added, time_both
-from src.interop.recogniser import build_model, read_recogniser, save_recogniser
+from src.interop.recogniser import build_model, read_recogniser
+from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
 from src.models.jasper import ConvCTC, ConvEncoder
@@ -87,9 +89,11 @@ def our_model(options: Any, vocab_size: int) -> Any:
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             nn.init.normal_(module.weight, 1.0, 0.1)
             nn.init.normal_(module.bias, 0.0, 0.1)
-        if isinstance(module, nn.BatchNorm1d):
-            nn.init.normal_(module.running_mean, 0.0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            nn.init.normal_(buffer, 0.0, 0.1)
+        if name.endswith("running_var"):
+            nn.init.uniform_(buffer, 0.5, 1.5)
     for name, parameter in model.named_parameters():
         if name.endswith(("pos_bias_u", "pos_bias_v")) or ".adapters." in name:
             nn.init.normal_(parameter, 0.0, 0.1)
@@ -144,7 +148,8 @@ class Theirs:
     @torch.inference_mode()
     def __call__(self, audio: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities [B, T', V], the blank last, and lengths."""
-        log_probs, lengths, _ = self.model(input_signal=audio, input_signal_length=length)
+        signal = audio.clone()  # which NeMo changes
+        log_probs, lengths, _ = self.model(input_signal=signal, input_signal_length=length)
         return log_probs, lengths
 
     def texts(self, log_probs: Tensor, length: Tensor) -> list[str]:
@@ -171,18 +176,21 @@ def compare_outputs(name: str, path: Path) -> None:
     print(name)
     ours, theirs = Ours(path), Theirs(path)
     audio, length = make_audio(3, 4.0)
-    own, wanted = ours.features(audio, length), theirs.model.preprocessor(
-        input_signal=audio.clone(), length=length
+    own, wanted = (
+        ours.features(audio, length),
+        theirs.model.preprocessor(input_signal=audio.clone(), length=length),
     )
     frames = min(own["spectrogram"].shape[2], wanted[0].shape[2])
     differ("  features", own["spectrogram"][..., :frames], wanted[0][..., :frames], 1e-4)
     log_probs, lengths = ours(audio, length)
-    expected, their_lengths = theirs(audio.clone(), length)
+    expected, their_lengths = theirs(audio, length)
     if not lengths.equal(their_lengths):
         raise ValueError(f"{name}: lengths {lengths.tolist()}, NeMo {their_lengths.tolist()}.")
     aligned = with_blank_first(expected, ours.text_encoder)
     valid = ~padding_mask(lengths, log_probs.shape[1])
-    differ("  log-probabilities, valid frames", log_probs[valid], aligned[:, : valid.shape[1]][valid])
+    differ(
+        "  log-probabilities, valid frames", log_probs[valid], aligned[:, : valid.shape[1]][valid]
+    )
     texts = [ours.text_encoder.decode(ids) for ids in GreedyDecoder()(log_probs, lengths)]
     their_texts = [" ".join(text.split()) for text in theirs.texts(expected, their_lengths)]
     if texts != their_texts:
@@ -204,8 +212,8 @@ def compare_speed(name: str, path: Path, rounds: int, threads: int) -> None:
     for items in (1, 8):
         audio, length = make_audio(items, 10.0)
         calls: dict[str, Callable[[], Any]] = {
-            "ours": lambda a=audio, n=length: ours(a, n),
-            "NeMo": lambda a=audio, n=length: theirs(a.clone(), n),
+            "ours": partial(ours, audio, length),
+            "NeMo": partial(theirs, audio, length),
         }
         times = time_both(calls, rounds)
         memory = cpu_memory(memory_of, ["ours", "NeMo"], path, items, threads)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.interop.clearervoice import save_clearervoice
 from src.interop.nemo import save_nemo
-from src.interop.recogniser import save_recogniser
+from src.interop.recogniser_export import save_recogniser
 from src.models.conformer_ctc import ConformerCTC
 from src.models.jasper import ConvCTC
 from src.models.mossformer2 import MossFormer2

@@ -54,10 +54,17 @@ NODE_READERS = (
     "utils/nodes.py",
     "utils/annotations.py",
     "interop/nemo_config.py",
+    "interop/nemo_adapters.py",
     "interop/nemo_convolutional.py",
+    "interop/recogniser.py",
 )
 # Scripts that run other implementations beside ours, and one that draws transforms of no run.
-OWN_CALLS = ("compare_with_clearervoice", "compare_with_nemo", "plot_augmentation")
+OWN_CALLS = (
+    "compare_recognisers",
+    "compare_with_clearervoice",
+    "compare_with_nemo",
+    "plot_augmentation",
+)
 
 
 def modules() -> Iterator[tuple[Path, str, ast.Module]]:

@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 
 from tests.demo import CONFIGS, SMALL, experiment
+from tests.golden import FIXTURES
 from train import train
 
 EXPERIMENTS = sorted(
@@ -15,12 +16,15 @@ EXPERIMENTS = sorted(
 )
 ENCODER = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
 # The paper's size runs with its own transforms and layers, but narrow ones.
+RECOGNISER = FIXTURES / "asr_fastconformer_ctc_bpe.nemo"
 NARROW = {
     "asr_deepspeech2": list(SMALL),
     "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_on=[test]", "precision='no'"],
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
     "asr_quartznet": ["model.encoder.block_defaults.out_channels=16"],
+    "asr_finetune": [f"init.model.source={RECOGNISER}"],
+    "asr_adapter": [f"init.model.source={RECOGNISER}"],
     "asr_nest": [],
     "asr_nest_probe": [],
     "ssl_nest": ENCODER,

@@ -279,8 +279,9 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
 def write_encoder(encoder: ConformerEncoder) -> dict[str, Any]:
     """The `encoder` section of a NeMo config."""
     options = encoder.options
+    plain_class, with_adapters = "ConformerEncoder", "conformer_encoder.ConformerEncoderAdapter"
     return {
-        "_target_": MODULES + "ConformerEncoder",
+        "_target_": MODULES + (with_adapters if options["adapters"] else plain_class),
         **{theirs: plain(options[ours]) for theirs, ours in ENCODER.items()},
         "feat_out": options["feat_out"] or -1,
         "self_attention_model": "rel_pos",
@@ -344,6 +345,11 @@ def section_of(config: dict[str, Any], name: str, *kinds: str) -> dict[str, Any]
     if kinds and target.rpartition(".")[2] not in kinds:
         raise ValueError(f"{name}._target_: {target} is not supported, only {kinds[0]}.")
     return section
+
+
+def class_of(section: dict[str, Any]) -> str:
+    """Name of the class that a section is of, without its module."""
+    return str(section.get("_target_")).rpartition(".")[2]
 
 
 def check_fixed(section: dict[str, Any], fixed: dict[str, Any], name: str = "") -> None:

@@ -1,39 +1,33 @@
-"""NVIDIA NeMo's CTC recognisers, in and out, without NeMo.
+"""NVIDIA NeMo's CTC recognisers, read without NeMo.
 
 Read are EncDecCTCModel and EncDecCTCModelBPE with a ConformerEncoder or a ConvASREncoder (Jasper,
 QuartzNet, Citrinet), and the CTC branch of EncDecHybridRNNTCTCModel and ...BPEModel.
 """
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from src.config import build
 from src.interop import nemo, nemo_config, nemo_convolutional
-from src.interop.archive import read_archive, read_artifact, read_model_config, write_archive
+from src.interop.archive import read_archive, read_model_config
 from src.interop.naming import check_fit
-from src.interop.nemo_config import MODULES, check_fixed, check_known, section_of
+from src.interop.nemo_adapters import read_adapters
+from src.interop.nemo_config import check_fixed, check_known, class_of, section_of
+from src.interop.nemo_tokens import read_tokens
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
 from src.models.jasper import ConvCTC, ConvEncoder
 from src.text_encoder.base import TextEncoder
-from src.text_encoder.characters import CharacterEncoder
-from src.text_encoder.languages import LANGUAGES
-from src.text_encoder.normalizer import Normalizer
-from src.text_encoder.subwords import UNKNOWN, SubwordEncoder
 from src.transforms.features.log_mel import LogMel
-from src.utils.annotations import check_arguments
 from src.utils.modules import dotted_name
-from src.utils.options import shown
 
 CTC = ("EncDecCTCModel", "EncDecCTCModelBPE")
 HYBRID = ("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel")
-CHARACTERS = "nemo.collections.asr.models.ctc_models.EncDecCTCModel"
-SUBWORDS = "nemo.collections.asr.models.ctc_bpe_models.EncDecCTCModelBPE"
 HEAD = "decoder.decoder_layers.0."
 HYBRID_HEAD = "ctc_decoder.decoder_layers.0."
 TRANSDUCER = ("decoder.", "joint.", "loss.")  # beside a hybrid's CTC head
@@ -45,13 +39,7 @@ MODELS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 DECODER = {"_target_", "feat_in", "num_classes", "vocabulary", "init_mode"}
 DECODER_FIXED = {"add_blank": True, "activation": None}
-LINEAR_ADAPTER = "nemo.collections.common.parts.adapter_modules.LinearAdapter"
-STRATEGY = "nemo.core.classes.mixins.adapter_mixin_strategies.ResidualAddAdapterStrategy"
-ADAPTER = {"_target_", "in_features", "dim", "norm_position", "dropout", "enabled", "_meta"}
-ADAPTER |= {"adapter_strategy", "activation"}
 SPEC_AUGMENT = "src.transforms.spectrogram.spec_augment.SpecAugment"
-UNUSED = "unused_pieces"  # key of what this repository writes: pieces whose class is never output
-NEVER = -1e4  # bias of such a class
 
 
 @dataclass(frozen=True)
@@ -142,9 +130,9 @@ def read_model(config: dict[str, Any]) -> dict[str, Any]:
         KeyError: a parameter is missing.
         ValueError: a parameter is unknown or has a value that is not supported.
     """
-    target = str(section_of(config, "encoder").get("_target_")).rpartition(".")[2]
+    target = class_of(section_of(config, "encoder"))
     if target not in MODELS:
-        raise ValueError(f"encoder._target_: {target} is not supported, only {', '.join(MODELS)}.")
+        raise ValueError(f"encoder: a {target}, only {', '.join(MODELS)} are supported.")
     model, encoder = MODELS[target]
     if target == "ConvASREncoder":
         options = nemo_convolutional.read_encoder(config)
@@ -159,40 +147,13 @@ def read_model(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_model(model: dict[str, Any], vocab_size: int) -> Any:
-    """The model of its config, with random weights."""
-    own, encoder = next(
-        classes for classes in MODELS.values() if dotted_name(classes[0]) == model["_target_"]
-    )
-    options = {key: value for key, value in model["encoder"].items() if key != "_target_"}
-    check_arguments("encoder", encoder, options)
-    return own(encoder(**options), vocab_size)
+    """The model of its config, with random weights.
 
-
-def read_adapters(section: Any) -> dict[str, Any]:
-    """Options of `Adapters` from the section `adapters` of a NeMo config.
-
-    Raises:
-        ValueError: one is not a linear adapter of the encoder.
+    Args:
+        model: config with `_target_`.
+        vocab_size: number of classes, including the blank.
     """
-    adapters = {}
-    for key, options in (section or {}).items():
-        if key == "global_cfg":
-            continue
-        module, _, name = key.rpartition(":")
-        place = f"adapters.{key}"
-        if module not in ("", "encoder") or not isinstance(options, dict):
-            raise ValueError(f"{place}: not an adapter of the encoder, which alone is supported.")
-        check_known(options, ADAPTER, place)
-        check_fixed(options, {"activation": "swish"}, place)
-        if str(options.get("_target_")).rpartition(".")[2] != "LinearAdapter":
-            raise ValueError(f"{place}._target_: {options.get('_target_')}; only LinearAdapter.")
-        adapters[name] = {
-            "dim": options["dim"],
-            "norm_position": options.get("norm_position", "pre"),
-            "dropout": float(options.get("dropout", 0.0)),
-            "enabled": bool(options.get("enabled", True)),
-        }
-    return adapters
+    return build(OmegaConf.create({"model": model}), "model", vocab_size=vocab_size)
 
 
 def our_weights(weights: dict[str, Tensor], hybrid: bool) -> dict[str, Tensor]:
@@ -267,200 +228,3 @@ def read_spec_augment(config: dict[str, Any]) -> dict[str, Any] | None:
         "time_mask_param": 10**6 if by_length else width,
         "time_fraction": width if by_length else 1.0,
     }
-
-
-# Tokens ------------------------------------------------------------------------------------
-
-
-def read_tokens(
-    config: dict[str, Any], decoder: dict[str, Any], path: Path
-) -> tuple[TextEncoder, list[int] | None]:
-    """The text encoder of a file, and which classes of the head are its tokens.
-
-    Returns:
-        The text encoder, and the classes, the blank first; None for all of them.
-
-    Raises:
-        ValueError: the tokenizer is missing, damaged, of another kind, or has another number of
-            tokens than the head has classes.
-    """
-    number, labels = decoder["num_classes"], decoder["vocabulary"]
-    tokenizer = config.get("tokenizer")
-    if not isinstance(tokenizer, dict):
-        try:
-            if any(len(label) != 1 for label in labels):
-                raise ValueError("labels of several characters, but no tokenizer.")
-            alphabet = "".join(labels)
-            return CharacterEncoder(alphabet=alphabet, normalizer=normalizer_of(alphabet)), None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-    kind = tokenizer.get("type")
-    if kind != "bpe":
-        raise ValueError(
-            f"{path}: tokenizer.type: {shown(kind)} is not supported, only bpe (SentencePiece)."
-        )
-    name = str(tokenizer.get("model_path"))
-    if not name.startswith("nemo:"):
-        raise ValueError(f"{path}: tokenizer.model_path: {shown(name)} is not in the archive.")
-    proto = read_artifact(path, name.removeprefix("nemo:"))
-    encoder = nemo.apply_config(lambda _: SubwordEncoder(proto, all_pieces=True), config, path)
-    if len(encoder) != number + 1:
-        raise ValueError(
-            f"{path}: the tokenizer has {len(encoder) - 1} pieces, the head {number} classes."
-        )
-    normalizer = normalizer_of("".join(piece for piece in encoder.vocabulary if piece != UNKNOWN))
-    unused = config.get(UNUSED)
-    if unused is None:
-        encoder.normalizer = normalizer
-        return encoder, None
-    kept = [0, *(i + 1 for i in range(number) if i not in unused)]
-    own = SubwordEncoder(proto, normalizer)
-    if [encoder.vocabulary[i] for i in kept] != own.vocabulary:
-        raise ValueError(f"{path}: {UNUSED}: {shown(unused)} are not those of the tokenizer.")
-    return own, kept
-
-
-def normalizer_of(characters: str) -> Normalizer | None:
-    """The normalisation of a language all of whose texts consist of some characters.
-
-    Args:
-        characters: of a vocabulary.
-
-    Returns:
-        None if they are no letters of a language that is known, or include punctuation or upper
-        case: texts are taken as they are.
-    """
-    used = set(characters.replace("\u2581", " ")) - {" "}
-    for language, values in LANGUAGES.items():
-        letters = set(values.alphabet) - {" ", "'"}
-        if used and used <= set(values.alphabet) and letters - {"ё"} <= used:
-            return Normalizer(language, fold_yo="ё" in letters - used)
-    return None
-
-
-# Out ---------------------------------------------------------------------------------------
-
-
-def save_recogniser(
-    model: ConformerCTC | ConvCTC, features: LogMel, tokens: TextEncoder, path: str | Path
-) -> None:
-    """Write a .nemo file of an EncDecCTCModel or EncDecCTCModelBPE.
-
-    Args:
-        model: the model to write.
-        features: its front end.
-        tokens: its text encoder.
-        path: of the file; an existing one is replaced.
-
-    Raises:
-        ValueError: NeMo has no such model or front end.
-    """
-    path = Path(path)
-    if features.n_mels != model.encoder.feat_in:
-        raise ValueError(
-            f"{path}: features with {features.n_mels} mel bins for a model with feat_in "
-            f"{model.encoder.feat_in}."
-        )
-    state = model.state_dict()
-    head = {key: state.pop(f"head.{key}") for key in ("weight", "bias")}
-    labels, artifacts, config = write_tokens(tokens)
-    unused = config.get(UNUSED, [])
-    head["weight"] = with_classes(head["weight"].roll(-1, 0), unused, 0.0).unsqueeze(-1)
-    head["bias"] = with_classes(head["bias"].roll(-1, 0), unused, NEVER)
-    weights = {nemo.WINDOW: features.power.window, nemo.BANDS: features.filterbank.unsqueeze(0)}
-    weights |= write_encoder(model, state, config)
-    weights |= {HEAD + key: value for key, value in head.items()}
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    config |= {
-        "sample_rate": features.sample_rate,
-        "preprocessor": nemo_config.write_features(features),
-        "decoder": {
-            "_target_": MODULES + "ConvASRDecoder",
-            "feat_in": model.encoder.feat_out,
-            "num_classes": len(labels),
-            "vocabulary": labels,
-        },
-        "spec_augment": nemo_config.NO_SPEC_AUGMENT,
-        "train_ds": None,
-        "validation_ds": None,
-        "test_ds": None,
-        "nemo_version": nemo.VERSION,
-    }
-    write_archive(path, config, weights, artifacts)
-
-
-def write_encoder(
-    model: ConformerCTC | ConvCTC, state: dict[str, Tensor], config: dict[str, Any]
-) -> dict[str, Tensor]:
-    """Add the encoder's sections to a NeMo config; returns its weights under NeMo's names."""
-    encoder: Any = model.encoder
-    if isinstance(encoder, ConvEncoder):
-        config["encoder"] = nemo_convolutional.write_encoder(encoder)
-        return nemo_convolutional.nemo_names(encoder, state)
-    config["encoder"] = nemo_config.write_encoder(encoder)
-    adapters: Mapping[str, Mapping[str, Any]] = encoder.options["adapters"] or {}
-    if adapters:
-        config["encoder"]["_target_"] = MODULES + "conformer_encoder.ConformerEncoderAdapter"
-        config["adapters"] = {
-            "global_cfg": {
-                "check_encoder_adapter": True,
-                "check_decoder_adapter": False,
-                "check_joint_adapter": False,
-            }
-        }
-    for name, options in adapters.items():
-        config["adapters"][f"encoder:{name}"] = {
-            "_target_": LINEAR_ADAPTER,
-            "in_features": encoder.d_model,
-            "dim": options["dim"],
-            "activation": "swish",
-            "norm_position": options.get("norm_position", "pre"),
-            "dropout": options.get("dropout", 0.0),
-            "adapter_strategy": {"_target_": STRATEGY, "stochastic_depth": 0.0, "l2_lambda": 0.0},
-            "enabled": options.get("enabled", True),
-        }
-    post = [name for name, own in adapters.items() if own.get("norm_position") == "post"]
-    return nemo.to_nemo(state, post)
-
-
-def write_tokens(
-    tokens: TextEncoder,
-) -> tuple[list[str], dict[str, bytes], dict[str, Any]]:
-    """Labels of a NeMo model, the artifacts of its tokenizer, and the sections for both.
-
-    NeMo's class i is piece i of the tokenizer, also of pieces for which our model has no class:
-    these are listed as `unused_pieces`.
-    """
-    if not isinstance(tokens, SubwordEncoder):
-        labels = tokens.vocabulary[1:]
-        return labels, {}, {"target": CHARACTERS, "labels": labels}
-    every = SubwordEncoder(tokens.proto, all_pieces=True)
-    labels = [every.model.id_to_piece(i) for i in range(len(every) - 1)]
-    artifacts = {}
-    for name, data in (
-        ("tokenizer.model", tokens.proto),
-        ("vocab.txt", "".join(f"{label}\n" for label in labels).encode()),
-        ("tokenizer.vocab", "".join(f"{label}\t0\n" for label in labels).encode()),
-    ):
-        artifacts[f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}_{name}"] = data
-    model, vocab, pieces = artifacts
-    tokenizer = {
-        "dir": None,
-        "type": "bpe",
-        "model_path": f"nemo:{model}",
-        "vocab_path": f"nemo:{vocab}",
-        "spe_tokenizer_vocab": f"nemo:{pieces}",
-    }
-    config: dict[str, Any] = {"target": SUBWORDS, "tokenizer": tokenizer}
-    if not tokens.all_pieces:
-        used = set(tokens.vocabulary)
-        config[UNUSED] = [i for i, label in enumerate(labels) if label not in used]
-    return labels, artifacts, config
-
-
-def with_classes(values: Tensor, places: list[int], fill_value: float) -> Tensor:
-    """Rows [V, ...] with further rows of one value at some places of the result, in order."""
-    for place in places:
-        row = torch.full_like(values[:1], fill_value)
-        values = torch.cat([values[:place], row, values[place:]])
-    return values

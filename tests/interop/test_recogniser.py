@@ -13,7 +13,9 @@ from src.interop.archive import read_archive, read_artifact, write_archive
 from src.interop.initialization import adopted_text_encoder
 from src.interop.nemo import our_name
 from src.interop.nemo_config import read_encoder
-from src.interop.recogniser import build_model, normalizer_of, read_recogniser, save_recogniser
+from src.interop.nemo_tokens import normalizer_of
+from src.interop.recogniser import build_model, read_recogniser
+from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
 from src.run import load_run
@@ -447,7 +449,9 @@ def test_only_adapters_and_head_are_trained(corpus, tmp_path):
     assert all(after[name].any() for name in new)
 
     more = ["+model.encoder.adapters.second={dim: 2, enabled: false}", "init.model.strict=false"]
-    adapter_run(corpus, tmp_path / "b", tmp_path / "a", "model.encoder.adapters.default.dim=4", *more)
+    adapter_run(
+        corpus, tmp_path / "b", tmp_path / "a", "model.encoder.adapters.default.dim=4", *more
+    )
     last = read_tensors(tmp_path / "b" / "last" / "model.safetensors")
     second = [name for name in last if ".second." in name]
     assert len(second) == 8 and not any(last[n].any() for n in second if ".up." in n)
