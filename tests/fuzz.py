@@ -26,6 +26,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -35,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from tqdm import tqdm
 
 from src.utils.checkpoint import STATE, WEIGHTS, is_checkpoint, verify
 from src.utils.entry import run_command
@@ -120,6 +122,7 @@ def child(case: Case, folder: Path) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (memory + 4 * GIB, memory + 4 * GIB))
     resource.setrlimit(resource.RLIMIT_FSIZE, (GIB, GIB))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tqdm.set_lock(threading.RLock())  # one that is not shared with the next case
     try:
         case.prepare(folder)
         before = {} if case.may_change else snapshot(folder / "input")

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {  # audit event -> positions of its paths and of the folder descriptors beside them
     "os.rename": ((0, 2), (1, 3)),
@@ -114,6 +116,8 @@ def run_and_exit(function: Callable[[], object], folder: Path, at: int, report: 
         for descriptor in (0, 1, 2):
             os.dup2(quiet, descriptor)
         counter = Counter(folder, at)
+        # A lock that is shared with the next forks would stay locked if this process were killed.
+        tqdm.set_lock(threading.RLock())
         sys.addaudithook(counter)
         try:
             function()
