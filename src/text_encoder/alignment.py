@@ -10,6 +10,8 @@ from src.text_encoder.base import WORD_START
 from src.text_encoder.decoders.base import BLANK
 from src.text_encoder.pieces import Pieces
 
+PAUSE = 0.25  # seconds between two words
+
 
 @dataclass(frozen=True)
 class TokenSpan:
@@ -84,7 +86,9 @@ def words_of(spans: list[TokenSpan], vocabulary: list[str], frame_seconds: float
 
     Frame i of a model is centred at i * frame_seconds, as it is after a centred STFT and
     symmetrically padded convolutions, and stands for half a frame to either side. A word lasts
-    from its first token's first frame to its last token's last one.
+    from its first token's first frame to its last token's last one; but where the next word follows
+    without a pause, one begins where the other ends: in the middle of the space or the blanks
+    between them, which have no sound of their own.
 
     Args:
         spans: of the tokens of a recording, in order.
@@ -94,24 +98,29 @@ def words_of(spans: list[TokenSpan], vocabulary: list[str], frame_seconds: float
     Returns:
         Words with the smallest posterior of their tokens as confidence.
     """
-    words: list[tuple[str, list[TokenSpan]]] = []
+    texts: list[str] = []
+    members: list[list[int]] = []  # indices of each word's spans
     inside = False
-    for span in spans:
+    for i, span in enumerate(spans):
         for character in vocabulary[span.token].replace(WORD_START, " "):
-            if character.isspace():
-                inside = False
-                continue
-            if not inside:
-                words.append(("", []))
-                inside = True
-            text, own = words[-1]
-            words[-1] = (text + character, own if span in own[-1:] else [*own, span])
+            if not inside and not character.isspace():
+                texts.append("")
+                members.append([])
+            inside = not character.isspace()
+            if inside:
+                texts[-1] += character
+                members[-1].append(i)
+    starts: list[float] = [spans[own[0]].start for own in members]
+    ends: list[float] = [spans[own[-1]].end for own in members]
+    for k, gap in enumerate(b - a for a, b in zip(ends, starts[1:], strict=False)):
+        if gap * frame_seconds < PAUSE:
+            ends[k] = starts[k + 1] = ends[k] + gap / 2
     return [
         Word(
             text,
-            max(0.0, (own[0].start - 0.5) * frame_seconds),
-            (own[-1].end - 0.5) * frame_seconds,
-            min(span.posterior for span in own),
+            max(0.0, (start - 0.5) * frame_seconds),
+            (end - 0.5) * frame_seconds,
+            min(spans[i].posterior for i in own),
         )
-        for text, own in words
+        for text, start, end, own in zip(texts, starts, ends, members, strict=True)
     ]
