@@ -168,7 +168,9 @@ def error_rate(references: list[str], hypotheses: list[str]) -> float:
     return 100 * metric.compute()[""]
 
 
-def matched(laid: list[dict], starts: dict[str, list[float]], words: list[dict]) -> np.ndarray:
+def matched(
+    laid: list[dict], starts: dict[str, list[float]], words: list[dict]
+) -> tuple[np.ndarray, np.ndarray]:
     """Laid and recognised times of the words that were recognised correctly.
 
     A word was laid from where it starts to where the next one does, the last of an utterance to
@@ -179,7 +181,7 @@ def matched(laid: list[dict], starts: dict[str, list[float]], words: list[dict])
         the last one of its utterance. Also for every recognised word its confidence and whether it
         is correct, [M, 2].
     """
-    true = []
+    true: list[tuple[str, tuple[float, float, bool, bool] | None]] = []
     for row in laid:
         times, texts = starts[row["audio_filepath"]], row["text"].split()
         if len(times) != len(texts):  # eSpeak NG takes some words together
@@ -190,7 +192,8 @@ def matched(laid: list[dict], starts: dict[str, list[float]], words: list[dict])
             times_of = (limits[k], limits[k + 1], k == 0, k == len(texts) - 1)
             true.append((text, times_of))
     reference, hypothesis = " ".join(text for text, _ in true), " ".join(w["text"] for w in words)
-    pairs, correct = [], np.zeros(len(words))
+    pairs: list[tuple[float, ...]] = []
+    correct = np.zeros(len(words))
     for chunk in jiwer.process_words(reference, hypothesis).alignments[0]:
         if chunk.type != "equal":
             continue
