@@ -71,10 +71,11 @@ class TimedEspeak(Espeak):
                     self.words.append((event[i].text_position, event[i].audio_position))
         return super().receive(samples, count, events)
 
-    def starts(self, text: str, **options: int) -> list[float]:
-        """When each word of a text starts, in seconds; empty if eSpeak NG counts others."""
+    def starts(self, utterance: dict) -> list[float]:
+        """When each word that eSpeak NG counts in an utterance starts, in seconds."""
         self.words: list[tuple[int, int]] = []
-        self.synthesize(text, **options)
+        pitch, range, rate = (utterance[key] for key in ("pitch", "range", "rate"))
+        self.synthesize(utterance["text"], pitch, range, rate)
         return [milliseconds / 1000 for _, milliseconds in self.words]
 
 
@@ -112,7 +113,7 @@ def print_starts() -> None:
     """Print for each utterance of a job, read from stdin, when its words start."""
     job = json.load(sys.stdin)
     espeak = TimedEspeak(job["voice"])  # in a process of its own, because the library keeps state
-    print(json.dumps([espeak.starts(**utterance) for utterance in job["utterances"]]))
+    print(json.dumps([espeak.starts(utterance) for utterance in job["utterances"]]))
 
 
 def run_self(*arguments: object, input: str | None = None) -> Any:

@@ -14,11 +14,11 @@ from src.config import build, require
 from src.datasets.collate import collate
 from src.tasks.base import Task
 from src.transforms.chain import Chain
-from src.utils.audio import Audio, given_audio
+from src.utils.audio import Audio, Recording, given_audio
 from src.utils.batch import Batch, check_keys, report_skipped, required_keys, to_device
 from src.utils.nodes import check_node, plain
 from src.utils.self_test import comparable, compare, test_signal
-from src.utils.windows import Windows, frame_stride
+from src.utils.windows import Windows, frame_stride, outputs_of, recordings_of
 
 
 class System(nn.Module):
@@ -162,14 +162,13 @@ class System(nn.Module):
     def windows_for(self, batch: Batch) -> Windows | None:
         """The task's windows, if a recording is longer than one.
 
-        None for a model without a constant stride, or with input that the dataset has computed.
+        None for a model without a constant stride, or whose input the dataset has computed.
         """
         computed = set(required_keys(self.model.forward)) & batch.keys()
         if self.stride is None or computed - {"id", "audio", "audio_length"}:
             return None
         windows = self.task.windows(self.sample_rate, self.stride)
-        too_long = windows and int(batch["audio_length"].max()) > windows.size
-        return windows if too_long else None
+        return windows if windows and max(map(len, batch["audio"])) > windows.size else None
 
     @cached_property
     def stride(self) -> int | None:
@@ -199,7 +198,8 @@ class System(nn.Module):
         """
         if isinstance(audio, list):
             return [self.predict(one, sample_rate) for one in audio]
-        samples = given_audio(audio, sample_rate, self.sample_rate)
+        longest = None if self.stride is None else self.task.window_seconds
+        samples = given_audio(audio, sample_rate, self.sample_rate, longest)
         batch = self.evaluation_step(collate([{"id": "audio", "path": "", "audio": samples}]))
         value, length = batch[self.task.output][0], batch.get(f"{self.task.output}_length")
         return value if length is None else value[..., : int(length[0])]
@@ -334,22 +334,23 @@ class WindowedModel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def __call__(self, audio: Tensor, audio_length: Tensor, id: list[str], **_: Any) -> Batch:
-        """The joined output [B, T', V] with its lengths, and the number of `windows` [B]."""
-        rows = [row[:size] for row, size in zip(audio, audio_length.tolist(), strict=True)]
-        parts = [self.parts(row, name) for row, name in zip(rows, id, strict=True)]
+    def __call__(self, audio: Any, id: list[str], audio_length: Any = None, **_: Any) -> Batch:
+        """The joined output [B, T', V] with its lengths, and the number of `windows` [B].
+
+        The audio is [B, T] with its lengths, or a list of `Recording`.
+        """
+        rows = recordings_of(audio, audio_length)
+        parts = list(map(self.parts, rows, id))
         return self.windows.join_all(self.key, parts, rows)
 
-    def parts(self, audio: Tensor, name: str) -> list[Tensor]:
+    def parts(self, audio: Tensor | Recording, name: str) -> list[Tensor]:
         """The output [T', V] for each window of a recording [T]."""
+        device = next(self.model.parameters()).device
         parts: list[Tensor] = []
         for group in self.windows.groups(audio):
             items = [{"id": name, "seed": 0, "audio": span} for span in group]
-            batch = self.model(**self.transforms(**to_device(collate(items), audio.device)))
-            if self.key not in batch:
-                raise ValueError(f"task.window_seconds: no output {self.key} to join; null.")
-            lengths = batch[f"{self.key}_length"].tolist()
-            parts += [x[:size] for x, size in zip(batch[self.key], lengths, strict=True)]
+            batch = self.model(**self.transforms(**to_device(collate(items), device)))
+            parts += outputs_of(batch, self.key)
         return parts
 
 

@@ -123,7 +123,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def test_memory_grows_by_the_audio_only(run, tmp_path):
+def test_memory_does_not_grow_with_the_recording(run, tmp_path):
     peaks = []
     for minutes in (2, 12):
         path = tmp_path / f"{minutes}.wav"
@@ -134,5 +134,4 @@ def test_memory_grows_by_the_audio_only(run, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert not done.returncode, done.stderr
         peaks.append(float(done.stdout.split()[-1]))
-    audio = 10 * 60 * RATE * 4 / 2**20
-    assert peaks[1] - peaks[0] < 2 * audio
+    assert peaks[1] < 1.15 * peaks[0]

@@ -208,20 +208,56 @@ def read_long(
     return count, audio[:filled]
 
 
-def given_audio(audio: Audio, own_rate: int | None, sample_rate: int) -> Tensor:
+class Recording:
+    """A long file of which a part [t] is read when it is asked for, as by `recording[start:end]`.
+
+    Args:
+        path: of the file.
+        sample_rate: of the parts, in Hz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio.
+    """
+
+    def __init__(self, path: Path, sample_rate: int):
+        info = audio_info(path)
+        self.path, self.sample_rate = path, sample_rate
+        self.size = -(-info.frames * sample_rate // info.sample_rate)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> Tensor:
+        start, end, _ = part.indices(self.size)
+        rate = self.sample_rate
+        audio = read_audio(self.path, rate, start / rate, (end - start) / rate)
+        return audio[: end - start]
+
+
+def given_audio(
+    audio: Audio, own_rate: int | None, sample_rate: int, longest: float | None = None
+) -> Tensor | Recording:
     """Any form of audio as mono samples [T] at a sample rate.
 
     Args:
         audio: a path; samples [T] or [channels, T]; or a pair (samples, their sample rate).
         own_rate: of samples given without it, in Hz.
         sample_rate: of the audio returned, in Hz.
+        longest: seconds from which on a file isn't read, but returned as a `Recording`; an MP3 is
+            read, because its header may not know its length. None: never.
 
     Raises:
         ValueError: samples without a sample rate, or a file that can't be read.
         FileNotFoundError: there is no such file.
     """
     if isinstance(audio, str | Path):
-        return read_audio(Path(audio), sample_rate)
+        path = Path(audio)
+        if longest is not None and path.suffix.lower() != ".mp3":
+            recording = Recording(path, sample_rate)
+            if len(recording) > longest * sample_rate:
+                return recording
+        return read_audio(path, sample_rate)
     if isinstance(audio, tuple):
         audio, own_rate = audio
     if own_rate is None:

@@ -9,7 +9,7 @@ Before that, a recording is split at silence. A front end that normalises over w
 a bidirectional network, do with a second of digital silence what they never learnt to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from src.utils.audio import Recording
+
 AT_ONCE = 4  # full windows in a batch
 AGREEMENT = 4  # frames to either side of a cut on which two windows should agree
+LISTEN = 60  # seconds of a recording that are read at a time
 BLOCK = 0.005  # seconds over which the level is measured
 PAUSE = 0.25  # seconds of silence at which a recording is split
 SHORTEST = 0.8  # seconds of sound, of which less isn't split off
@@ -50,24 +53,21 @@ class Windows:
     silence: float
     fill: Fill
 
-    def groups(self, audio: Tensor) -> list[list[Tensor]]:
-        """The windows [t] of a recording [T], as many at a time as `AT_ONCE` full ones fill.
-
-        They share the memory of the recording.
-        """
-        groups: list[list[Tensor]] = [[]]
+    def groups(self, audio: Tensor | Recording) -> Iterator[list[Tensor]]:
+        """The windows [t] of a recording [T], as many at a time as `AT_ONCE` full ones fill."""
+        group: list[Tensor] = []
         longest = 0
         for begin, end in self.sounds(audio):
             for start in self.starts(end - begin):
                 window = audio[begin + start : min(begin + start + self.size, end)]
                 longest = max(longest, len(window))
-                if (len(groups[-1]) + 1) * longest > AT_ONCE * self.size:
-                    groups.append([])
-                    longest = len(window)
-                groups[-1].append(window)
-        return groups
+                if (len(group) + 1) * longest > AT_ONCE * self.size:
+                    yield group
+                    group, longest = [], len(window)
+                group.append(window)
+        yield group
 
-    def sounds(self, audio: Tensor) -> list[Span]:
+    def sounds(self, audio: Tensor | Recording) -> list[Span]:
         """Where a recording [T] isn't silent; all of it if it is no longer than a window.
 
         Silence shorter than `PAUSE` splits nothing, and no sound is shorter than `SHORTEST` unless
@@ -76,16 +76,18 @@ class Windows:
         block = round(BLOCK * self.sample_rate)
         if len(audio) <= self.size or self.silence <= 0:
             return [(0, len(audio))]
-        blocks = audio[: len(audio) // block * block].view(-1, block)
-        level = torch.linalg.vector_norm(blocks, dim=1) / block**0.5
-        loud = torch.nonzero(level > self.silence)[:, 0].cpu().numpy()
+        piece = LISTEN * self.sample_rate // block * block
+        ends = range(piece, len(audio) + piece, piece)
+        levels = [block_levels(audio[end - piece : end], block) for end in ends]
+        loud = torch.nonzero(torch.cat(levels) > self.silence)[:, 0].cpu().numpy()
         if not len(loud):
             return [(0, self.size)]
         after = np.flatnonzero(np.diff(loud) > PAUSE / BLOCK)
         firsts, lasts = loud[[0, *(after + 1)]].tolist(), loud[[*after, -1]].tolist()
         spans: list[Span] = []
         for first, last in zip(firsts, lasts, strict=True):
-            span = (first * block, (last + 1) * block)
+            end = (last + 1) * block
+            span = (first * block, end if len(audio) - end >= block else len(audio))
             sizes = [b - a for a, b in (*spans[-1:], span)]
             if spans and min(sizes) < SHORTEST * self.sample_rate:
                 span = (spans.pop()[0], span[1])
@@ -110,7 +112,7 @@ class Windows:
         return [-(-k * (samples - self.size) // between) * self.stride for k in range(count + 1)]
 
     def join_all(
-        self, key: str, parts: list[list[Tensor]], recordings: list[Tensor]
+        self, key: str, parts: list[list[Tensor]], recordings: list[Tensor | Recording]
     ) -> dict[str, Tensor]:
         """The output for whole recordings as a batch.
 
@@ -130,7 +132,7 @@ class Windows:
             "windows": torch.tensor([len(self.starts(len(audio))) for audio in recordings]),
         }
 
-    def join(self, parts: list[Tensor], audio: Tensor) -> Tensor:
+    def join(self, parts: list[Tensor], audio: Tensor | Recording) -> Tensor:
         """The frames of a recording, each taken from one window or filled in for silence.
 
         Args:
@@ -175,6 +177,41 @@ class Windows:
             kept.append(left[begin : shift + cut])
             begin = cut
         return torch.cat([*kept, parts[-1][begin:]])
+
+
+def recordings_of(audio: Any, audio_length: Tensor | None) -> list[Tensor | Recording]:
+    """Each recording of a batch without its padding.
+
+    Args:
+        audio: [B, T], or a list of `Recording`.
+        audio_length: [B]; None with a list.
+    """
+    if audio_length is None:
+        return list(audio)
+    return [row[:size] for row, size in zip(audio, audio_length.tolist(), strict=True)]
+
+
+def outputs_of(batch: dict[str, Any], key: str) -> list[Tensor]:
+    """The output [T', V] for each item of a batch, without its padding.
+
+    Args:
+        batch: outputs of a model.
+        key: of the output, [B, T', V].
+
+    Raises:
+        ValueError: there is no such output.
+    """
+    if key not in batch:
+        raise ValueError(f"task.window_seconds: the model has no {key} to be joined; set null.")
+    lengths = batch[f"{key}_length"].tolist()
+    return [output[:size] for output, size in zip(batch[key], lengths, strict=True)]
+
+
+def block_levels(audio: Tensor, block: int) -> Tensor:
+    """RMS level [N] of the whole blocks of a signal [T]."""
+    count = len(audio) // block
+    blocks = audio[: count * block].view(count, block)
+    return torch.linalg.vector_norm(blocks, dim=1) / block**0.5
 
 
 def best_cut(left: Tensor, right: Tensor) -> int:

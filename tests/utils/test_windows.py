@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.utils.windows import Windows, best_cut, frame_stride
+from src.utils.windows import Windows, best_cut, frame_stride, outputs_of
 
 RATE, STRIDE = 1000, 10
 
@@ -91,3 +91,15 @@ def test_stride():
     assert frame_stride(lambda n: (n // 160 - 11) // 2 + 1, 16000) == 320
     assert frame_stride(lambda n: np.sqrt(n).astype(int), 16000) is None
     assert frame_stride(lambda n: 0 * n, 16000) is None
+
+
+def test_a_rest_shorter_than_a_block():
+    audio = torch.cat([torch.full((60_000,), 0.1), torch.full((3,), 0.1)])
+    assert windows(silence=0.01).sounds(audio) == [(0, 60_003)]
+
+
+def test_outputs_to_be_joined():
+    batch = {"x": torch.ones(2, 5, 3), "x_length": torch.tensor([5, 2])}
+    assert [len(one) for one in outputs_of(batch, "x")] == [5, 2]
+    with pytest.raises(ValueError, match="the model has no log_probs to be joined; set null"):
+        outputs_of(batch, "log_probs")
