@@ -1,13 +1,11 @@
 """The only place that runs a batch through transforms, model, loss and task."""
 
-import inspect
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -16,14 +14,11 @@ from src.config import build, require
 from src.datasets.collate import collate
 from src.tasks.base import Task
 from src.transforms.chain import Chain
-from src.utils.audio import read_audio, to_mono_at
+from src.utils.audio import Audio, Recording, given_audio
+from src.utils.batch import Batch, check_keys, report_skipped, required_keys, to_device
 from src.utils.nodes import check_node, plain
 from src.utils.self_test import comparable, compare, test_signal
-
-logger = logging.getLogger(__name__)
-
-Batch = dict[str, Any]
-Audio = str | Path | Tensor | np.ndarray | tuple
+from src.utils.windows import Windows, frame_stride, outputs_of, recordings_of
 
 
 class System(nn.Module):
@@ -124,7 +119,8 @@ class System(nn.Module):
 
         Returns:
             The batch after the inference transforms, with the keys that the task's decoding, the
-            loss and the task's postprocessing add; an empty batch is returned as it is.
+            loss and the task's postprocessing add; an empty batch is returned as it is. There is
+            no loss of recordings in windows: CTC would need 37 GB for an hour.
 
         Raises:
             ValueError: the postprocessing would replace a key, which may be one that is scored.
@@ -133,7 +129,7 @@ class System(nn.Module):
         if not batch["id"]:
             return batch
         batch = self.decode(batch, self.mixed_precision_model())
-        if loss is not None:
+        if loss is not None and "windows" not in batch:
             check_keys("loss", loss, loss.forward, batch)
             batch |= loss(**batch)
         check_keys("task", self.task, self.task.postprocess, batch)
@@ -151,12 +147,34 @@ class System(nn.Module):
             model: in the precision that is wanted.
         """
         batch = to_device(batch, self.device)
+        stride = self.stride
+        times = {} if stride is None else {"frame_seconds": stride / self.sample_rate}
+        if (windows := self.windows_for(batch)) is not None:
+            model = WindowedModel(model, self.inference_transforms, windows, self.task.joined)
+            return batch | self.task.decode(model, batch | times)
         # A random transform needs a seed; from one of the batch itself NEST would draw a mask.
         seed = torch.zeros(len(batch["id"]), dtype=torch.int64, device=self.device)
         changed = self.inference_transforms(**{"seed": seed, **batch})
         if "seed" not in batch:
             del changed["seed"]
-        return changed | self.task.decode(model, changed)
+        return changed | self.task.decode(model, changed | times)
+
+    def windows_for(self, batch: Batch) -> Windows | None:
+        """The task's windows, if a recording is longer than one.
+
+        None for a model without a constant stride, or whose input the dataset has computed.
+        """
+        computed = set(required_keys(self.model.forward)) & batch.keys()
+        if self.stride is None or computed - {"id", "audio", "audio_length"}:
+            return None
+        windows = self.task.windows(self.sample_rate, self.stride)
+        return windows if windows and max(map(len, batch["audio"])) > windows.size else None
+
+    @cached_property
+    def stride(self) -> int | None:
+        """Samples between two output frames; None if it isn't constant or isn't known."""
+        count = self.frame_counter()
+        return None if count is None else frame_stride(count, self.sample_rate)
 
     def mixed_precision_model(self) -> "MixedPrecisionModel":
         """The model with a forward pass in the precision of training."""
@@ -180,21 +198,11 @@ class System(nn.Module):
         """
         if isinstance(audio, list):
             return [self.predict(one, sample_rate) for one in audio]
-        batch = collate([{"id": "audio", "path": "", "audio": self.read(audio, sample_rate)}])
-        batch = self.evaluation_step(batch)
+        longest = None if self.stride is None else self.task.window_seconds
+        samples = given_audio(audio, sample_rate, self.sample_rate, longest)
+        batch = self.evaluation_step(collate([{"id": "audio", "path": "", "audio": samples}]))
         value, length = batch[self.task.output][0], batch.get(f"{self.task.output}_length")
         return value if length is None else value[..., : int(length[0])]
-
-    def read(self, audio: Audio, sample_rate: int | None) -> Tensor:
-        """Any form of audio as mono samples [T] at the system's sample rate."""
-        if isinstance(audio, str | Path):
-            return read_audio(Path(audio), self.sample_rate)
-        if isinstance(audio, tuple):
-            audio, sample_rate = audio
-        if sample_rate is None:
-            raise ValueError("Samples need a sample rate: call with (samples, sample_rate).")
-        samples = torch.as_tensor(audio, dtype=torch.float32)
-        return to_mono_at(samples, sample_rate, self.sample_rate)
 
     @torch.no_grad()
     def transform_stages(self, batch: Batch) -> dict[str, list[tuple[str, Tensor]]]:
@@ -308,6 +316,44 @@ class MixedPrecisionModel:
         }
 
 
+class WindowedModel:
+    """Inference transforms and a model, run on overlapping windows of recordings of any length.
+
+    Its other attributes are those of the model.
+
+    Args:
+        model: called with the keys of a batch.
+        transforms: of inference.
+        windows: how recordings are cut and joined.
+        key: of the model's output that is joined, [B, T', V].
+    """
+
+    def __init__(self, model: Any, transforms: Chain, windows: Windows, key: str):
+        self.model, self.transforms, self.windows, self.key = model, transforms, windows, key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, audio: Any, id: list[str], audio_length: Any = None, **_: Any) -> Batch:
+        """The joined output [B, T', V] with its lengths, and the number of `windows` [B].
+
+        The audio is [B, T] with its lengths, or a list of `Recording`.
+        """
+        rows = recordings_of(audio, audio_length)
+        parts = list(map(self.parts, rows, id))
+        return self.windows.join_all(self.key, parts, rows)
+
+    def parts(self, audio: Tensor | Recording, name: str) -> list[Tensor]:
+        """The output [T', V] for each window of a recording [T]."""
+        device = next(self.model.parameters()).device
+        parts: list[Tensor] = []
+        for group in self.windows.groups(audio):
+            items = [{"id": name, "seed": 0, "audio": span} for span in group]
+            batch = self.model(**self.transforms(**to_device(collate(items), device)))
+            parts += outputs_of(batch, self.key)
+        return parts
+
+
 def build_system(config: DictConfig, text_encoder: Any = None) -> System:
     """The system that a config describes, on the CPU.
 
@@ -352,39 +398,3 @@ def build_chain(config: DictConfig, kind: str, use: str) -> Chain:
     """
     require(config, f"transforms.{kind}")
     return Chain(build(config.transforms[kind], use) or {})
-
-
-def check_keys(key: str, part: Any, method: Callable, batch: Batch) -> None:
-    """Check that a batch has what a part of the system can't do without.
-
-    Args:
-        key: of the part in the config.
-        part: of the system.
-        method: of the part, names the keys that it needs.
-        batch: what the method will be called with.
-
-    Raises:
-        ValueError: a key is missing.
-    """
-    needed = inspect.signature(method).parameters.values()
-    named = [p.name for p in needed if p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
-    missing = [name for name in named if name not in batch]
-    if missing:
-        raise ValueError(
-            f"config, {key}: {type(part).__name__} needs {', '.join(missing)}; the batch has "
-            f"{', '.join(batch)}, after the transforms."
-        )
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on the device."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
-
-
-def report_skipped(batch: Batch) -> None:
-    """Log the files that the dataset skipped."""
-    for error in batch["errors"]:
-        logger.warning("skipped: %s", error)

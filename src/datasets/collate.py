@@ -29,7 +29,9 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         if isinstance(values[0], Tensor):
             lengths = [value.shape[-1] for value in values]
             longest = max(lengths)
-            batch[key] = torch.stack([pad(v, (0, longest - v.shape[-1])) for v in values])
+            alone = len(values) == 1  # an hour of audio isn't copied
+            padded = values if alone else [pad(v, (0, longest - v.shape[-1])) for v in values]
+            batch[key] = padded[0].unsqueeze(0) if alone else torch.stack(padded)
             batch[f"{key}_length"] = torch.tensor(lengths, dtype=torch.int64)
         elif isinstance(values[0], int):
             batch[key] = torch.tensor(values, dtype=torch.int64)

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+
+from src.utils.windows import Windows
 
 
 class Task:
@@ -15,18 +18,51 @@ class Task:
         output: batch key of the result that `System(audio)` returns, e.g. the transcripts.
         sort_by: name of the metric by whose scores the table of utterances is sorted, the worst
             first; empty to sort by id.
+        window_seconds: longest audio that the model is given at once; a longer recording is cut
+            into windows, and what the model says about them is joined. None: never.
+        overlap_seconds: by which neighbouring windows overlap at least.
+        silence_dbfs: RMS level below which long recordings are split, too; None: nowhere.
+        joined: key of the model's output that is joined, log-probabilities [B, T', V].
     """
 
     name: str = ""
     output: str = ""
     sort_by: str = ""
+    window_seconds: float | None = None
+    overlap_seconds: float = 0.0
+    silence_dbfs: float | None = None
+    joined: str = ""
+
+    def windows(self, sample_rate: int, stride: int) -> Windows | None:
+        """The windows in which recordings longer than one are run; None: they are run whole.
+
+        Args:
+            sample_rate: of the audio, in Hz.
+            stride: samples between two output frames of the model.
+        """
+        if self.window_seconds is None:
+            return None
+        size, overlap = self.window_seconds * sample_rate, self.overlap_seconds * sample_rate
+        silence = 0.0 if self.silence_dbfs is None else 10 ** (self.silence_dbfs / 20)
+        return Windows(round(size), round(overlap), stride, sample_rate, silence, self.silent)
+
+    def silent(self, output: Tensor, frames: int) -> Tensor:
+        """What the model would say about silence, [frames, V].
+
+        Args:
+            output: of the model, [T', V].
+            frames: number of frames.
+        """
+        return output.new_zeros(frames, output.shape[1])
 
     def decode(self, model: Callable[..., dict[str, Any]], batch: dict[str, Any]) -> dict[str, Any]:
         """Outputs of the model for a batch, with all that needs the model itself, such as search.
 
         Args:
             model: in evaluation mode; called with the keys of a batch.
-            batch: after the transforms of inference.
+            batch: after the transforms of inference; or with recordings longer than a window,
+                before them: then the model transforms each window itself. Where the model has a
+                constant stride, `frame_seconds` is the time between two output frames.
 
         Returns:
             Keys to add to the batch.

@@ -1,16 +1,31 @@
 """Speech recognition: from the outputs of a model to transcripts."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from src.tasks.base import Task
+from src.tasks.subtitles import ctm, srt
+from src.text_encoder.alignment import align_batch, words_of
+from src.text_encoder.decoders.base import BLANK
+from src.text_encoder.pieces import in_pieces, joined
 from src.utils.files import write_beside
-from src.utils.options import check_whole
+from src.utils.options import check_choice, check_number, check_whole
+
+IMPOSSIBLE = -50.0  # log-probability
+SHORTEST_WINDOW = 2.0  # seconds; longer than the audio of a checkpoint's self-test
 
 
 class RecognitionTask(Task):
     """Decodes the outputs of a model to text.
+
+    The system runs the model on a recording that is longer than a window in overlapping windows,
+    and joins the log-probabilities, which are decoded in pieces that are cut in pauses. A language
+    model takes each piece as a sentence. Shorter recordings are decoded whole.
 
     Subclasses override `search` for models whose decoding needs the model itself, e.g. transducers.
 
@@ -19,17 +34,41 @@ class RecognitionTask(Task):
         decoders: name -> decoder. The first one's hypotheses are `prediction`, those of any other
             `prediction_<name>`. A decoder with a method `set_text_encoder` is given the encoder.
         rows_logged: number of utterances in the table that the writer gets.
+        window_seconds: longest audio that the model is given at once; None: any.
+        overlap_seconds: by which neighbouring windows overlap at least.
+        silence_dbfs: RMS level below which recordings longer than a window are split, too, so that
+            the model hears no long silence; None: nowhere.
+        word_times: whether the words of the last decoder are aligned with the audio and saved with
+            their times. They are then what `System(audio)` returns, a list of `Word`.
 
     Raises:
-        ValueError: there is no decoder, or rows_logged is below 0.
+        ValueError: there is no decoder, or a value is out of range.
     """
 
     name = "recognition"
     output = "prediction"
     sort_by = "WER"
 
-    def __init__(self, text_encoder, decoders: dict[str, Callable], rows_logged: int = 10):
+    joined = "log_probs"
+
+    def __init__(
+        self,
+        text_encoder,
+        decoders: dict[str, Callable],
+        rows_logged: int = 10,
+        window_seconds: float | None = 60.0,
+        overlap_seconds: float = 8.0,
+        silence_dbfs: float | None = -60.0,
+        word_times: bool = False,
+    ):
         check_whole("task.rows_logged", rows_logged, low=0)
+        check_number(
+            "task.window_seconds", window_seconds, SHORTEST_WINDOW, inclusive=True, optional=True
+        )
+        longest = math.inf if window_seconds is None else window_seconds / 2
+        check_number("task.overlap_seconds", overlap_seconds, high=longest)
+        check_number("task.silence_dbfs", silence_dbfs, -math.inf, high=0.0, optional=True)
+        check_choice("task.word_times", word_times, (True, False))
         if not decoders:
             raise ValueError("task.decoders is empty: name at least one decoder, e.g. greedy.")
         for decoder in decoders.values():
@@ -37,6 +76,10 @@ class RecognitionTask(Task):
                 decoder.set_text_encoder(text_encoder)
         self.text_encoder, self.decoders = text_encoder, decoders
         self.rows_logged = rows_logged
+        self.window_seconds, self.overlap_seconds = window_seconds, overlap_seconds
+        self.silence_dbfs, self.word_times = silence_dbfs, word_times
+        if word_times:
+            self.output = "words"
 
     def decode(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Outputs of the model, and the hypotheses of every decoder.
@@ -47,15 +90,43 @@ class RecognitionTask(Task):
 
         Returns:
             The outputs, `prediction`, and `prediction_<name>` of each further decoder: a list of
-            transcripts.
+            transcripts. With `word_times` also `words`, the last decoder's as lists of `Word`.
+
+        Raises:
+            ValueError: `word_times` for a model without CTC's frames.
         """
         outputs = model(**batch)
-        predictions = {}
+        pieces = in_pieces(outputs, len(batch["id"]))
+        predictions: dict[str, list] = {}
         for i, (name, decoder) in enumerate(self.decoders.items()):
-            tokens = self.search(decoder, model, outputs)
+            tokens = [self.search(decoder, model, part.outputs) for part in pieces]
             key = f"prediction_{name}" if i else "prediction"
-            predictions[key] = [self.text_encoder.decode(ids) for ids in tokens]
+            whole = joined(pieces, tokens, len(batch["id"]))
+            predictions[key] = [self.text_encoder.decode(ids) for ids in whole]
+        if self.word_times:
+            if "log_probs" not in outputs or "frame_seconds" not in batch:
+                raise ValueError("task.word_times: true needs log_probs at a constant stride.")
+            spans = joined(
+                pieces,
+                [align_batch(*pair) for pair in zip(pieces, tokens, strict=True)],
+                len(batch["id"]),
+            )
+            seconds, vocabulary = batch["frame_seconds"], self.text_encoder.vocabulary
+            predictions["words"] = [words_of(own, vocabulary, seconds) for own in spans]
         return outputs | predictions
+
+    def silent(self, output: Tensor, frames: int) -> Tensor:
+        """Log-probabilities [frames, V] of silence: blanks, and a space where there is room for it.
+
+        Args:
+            output: of the model, [T', V].
+            frames: number of frames.
+        """
+        tokens = torch.zeros(frames, dtype=torch.int64, device=output.device)
+        if frames > 2:
+            tokens[frames // 2] = self.text_encoder.ids.get(" ", BLANK)
+        silence = output.new_full((frames, output.shape[1]), IMPOSSIBLE)
+        return silence.scatter_(1, tokens[:, None], 0.0)
 
     def search(self, decoder: Any, model: Any, outputs: dict[str, Any]) -> list[list[int]]:
         """Token ids of each utterance by one decoder; here, by a CTC decoder.
@@ -100,6 +171,8 @@ class RecognitionTask(Task):
     def save(self, directory: Path, id: list[str], **batch) -> None:
         """Write each transcript of the last decoder, usually the best one, to `<id>.txt`.
 
+        With `word_times` also `<id>.ctm` and `<id>.srt`.
+
         Args:
             directory: an existing folder.
             id: names of the utterances.
@@ -107,8 +180,16 @@ class RecognitionTask(Task):
         """
         transcripts = list(predictions_of(batch).values())[-1]
         for name, transcript in zip(id, transcripts, strict=True):
-            with write_beside(directory / f"{name}.txt") as path:
-                path.write_text(transcript + "\n", encoding="utf-8")
+            write_text(directory / f"{name}.txt", transcript + "\n")
+        for name, words in zip(id, batch["words"] if self.word_times else [], strict=False):
+            write_text(directory / f"{name}.ctm", ctm(name, words))
+            write_text(directory / f"{name}.srt", srt(words))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8."""
+    with write_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def predictions_of(batch: dict[str, Any]) -> dict[str, list[str]]:

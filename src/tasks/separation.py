@@ -21,9 +21,9 @@ from src.tasks.separated_recording import SeparatedRecording, activity
 from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import audio_info, write_audio
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
-from src.utils.resampling import resample
+from src.utils.resampling import resample, resampled
 from src.utils.si_sdr import si_sdr
-from src.utils.streams import read_blocks, resampled
+from src.utils.streams import read_blocks
 
 
 class SeparationTask(Task):

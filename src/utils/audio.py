@@ -6,14 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
 from src.utils.files import read_jsonl, write_beside
 from src.utils.options import check_number, shown
-from src.utils.resampling import resample
+from src.utils.resampling import resample, resampled
 
+Audio = str | Path | Tensor | np.ndarray | tuple
+
+LONG = 300  # seconds from which a file is read in blocks
+BLOCK = 10  # seconds
+RESERVED = 1 << 28  # samples at first
 SHORTFALL = 0.1  # seconds by which a file may be shorter than requested
 SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
 MAX_SECONDS = 1e7  # longest duration of a recording
@@ -144,20 +150,119 @@ def read_audio(
     with open_audio(path) as file:
         file.seek(min(round(offset * file.samplerate), file.frames))
         frames = -1 if duration is None else round(duration * file.samplerate)
-        samples = file.read(frames, dtype="float32", always_2d=True)
         file_rate, kind = file.samplerate, file.format
-    if not len(samples):
+        size = file.frames - file.tell() if frames < 0 else frames
+        if size > LONG * file_rate:
+            count, audio = read_long(file, size, frames < 0, sample_rate)
+        else:
+            samples = torch.from_numpy(file.read(frames, dtype="float32", always_2d=True).T)
+            count = samples.shape[1]
+            audio = to_mono_at(samples, file_rate, sample_rate) if count else samples[0]
+    if not count:
         raise ValueError(f"{path}: no samples from second {offset:g} on.")
-    seconds = len(samples) / file_rate
+    seconds = count / file_rate
     # The header of an MP3 may only have an estimate of the length, so a shorter file is no error.
     if duration is not None and seconds < duration - SHORTFALL and kind != "MP3":
         raise ValueError(
             f"{path}: {seconds:.2f} s from second {offset:g} on, wanted {duration:.2f}."
         )
-    audio = to_mono_at(torch.from_numpy(samples.T), file_rate, sample_rate)
-    if not torch.isfinite(audio).all():
+    if not torch.stack(audio.aminmax()).isfinite().all():
         raise ValueError(f"{path}: has samples that are not finite numbers.")
     return audio
+
+
+def read_long(
+    file: soundfile.SoundFile, size: int, to_end: bool, sample_rate: int
+) -> tuple[int, Tensor]:
+    """The rest of a long file block by block, so that it is in memory only once and only as mono.
+
+    Args:
+        file: open at the first frame to be read.
+        size: frames to read; only an estimate if `to_end`.
+        to_end: whether to read until there are no more.
+        sample_rate: of the audio returned, in Hz.
+
+    Returns:
+        How many frames were read, and the audio [T].
+    """
+    count = 0
+
+    def blocks() -> Iterator[Tensor]:
+        nonlocal count
+        while to_end or count < size:
+            most = BLOCK * file.samplerate
+            samples = file.read(most if to_end else min(most, size - count), "float32", True)
+            if not len(samples):
+                return
+            count += len(samples)
+            yield torch.from_numpy(samples.T).mean(dim=0)
+
+    # Memory that isn't written to isn't used; a header may tell any size.
+    audio = torch.empty(min(-(-size * sample_rate // file.samplerate), RESERVED))
+    filled = 0
+    for block in resampled(blocks(), file.samplerate, sample_rate):
+        if filled + len(block) > len(audio):
+            audio = torch.cat([audio[:filled], torch.empty(filled + len(block))])
+        audio[filled : filled + len(block)] = block
+        filled += len(block)
+    return count, audio[:filled]
+
+
+class Recording:
+    """A long file of which a part [t] is read when it is asked for, as by `recording[start:end]`.
+
+    Args:
+        path: of the file.
+        sample_rate: of the parts, in Hz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio.
+    """
+
+    def __init__(self, path: Path, sample_rate: int):
+        info = audio_info(path)
+        self.path, self.sample_rate = path, sample_rate
+        self.size = -(-info.frames * sample_rate // info.sample_rate)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> Tensor:
+        start, end, _ = part.indices(self.size)
+        rate = self.sample_rate
+        audio = read_audio(self.path, rate, start / rate, (end - start) / rate)
+        return audio[: end - start]
+
+
+def given_audio(
+    audio: Audio, own_rate: int | None, sample_rate: int, longest: float | None = None
+) -> Tensor | Recording:
+    """Any form of audio as mono samples [T] at a sample rate.
+
+    Args:
+        audio: a path; samples [T] or [channels, T]; or a pair (samples, their sample rate).
+        own_rate: of samples given without it, in Hz.
+        sample_rate: of the audio returned, in Hz.
+        longest: seconds from which on a file isn't read, but returned as a `Recording`; an MP3 is
+            read, because its header may not know its length. None: never.
+
+    Raises:
+        ValueError: samples without a sample rate, or a file that can't be read.
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(audio, str | Path):
+        path = Path(audio)
+        if longest is not None and path.suffix.lower() != ".mp3":
+            recording = Recording(path, sample_rate)
+            if len(recording) > longest * sample_rate:
+                return recording
+        return read_audio(path, sample_rate)
+    if isinstance(audio, tuple):
+        audio, own_rate = audio
+    if own_rate is None:
+        raise ValueError("Samples need a sample rate: call with (samples, sample_rate).")
+    return to_mono_at(torch.as_tensor(audio, dtype=torch.float32), own_rate, sample_rate)
 
 
 def read_recordings(manifest: Path, sample_rate: int) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Sample rate conversion by a windowed sinc (Smith, Digital Audio Resampling)."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 import torchaudio
@@ -65,3 +66,46 @@ def interpolate(audio: Tensor, wanted: Tensor, old: int, new: int) -> Tensor:
     weights = torch.sinc(times) * torch.cos(times * torch.pi / REACH / 2).square() * cutoff
     nearby = audio[..., (before[:, None] + offsets + width).to(audio.device)]
     return (nearby * weights.to(audio)).sum(-1)
+
+
+def resampled(blocks: Iterable[Tensor], own_rate: int, sample_rate: int) -> Iterator[Tensor]:
+    """Blocks [..., t] at another sample rate: concatenated, they equal `resample` of the whole.
+
+    Every output sample is a weighted sum of the input around it, and the weights repeat after
+    own_rate / gcd input samples. So blocks are cut there, and computed with as much of their
+    neighbours as the filter reaches, zeros at both ends.
+
+    Args:
+        blocks: [..., t], of any sizes.
+        own_rate: sample rate of the blocks, in Hz.
+        sample_rate: of the blocks returned, in Hz.
+    """
+    if own_rate == sample_rate:
+        yield from blocks
+        return
+    factor = math.gcd(own_rate, sample_rate)
+    old, new = own_rate // factor, sample_rate // factor
+    margin = -(-(reach(old, new) + old) // old) * old
+    held, total = None, 0
+    for block in blocks:
+        total += block.shape[-1]
+        if held is None:
+            held = block.new_zeros(*block.shape[:-1], margin)
+        held = torch.cat([held, block], -1)
+        ready = (held.shape[-1] - 2 * margin) // old * old
+        if ready > 0:
+            yield convert(held[..., : ready + 2 * margin], margin, ready, old, new)
+            held = held[..., ready:]
+    if held is None:
+        return
+    rest = held.shape[-1] - margin
+    held = torch.nn.functional.pad(held, (0, margin + -rest % old))
+    done = (total - rest) // old * new
+    last = convert(held, margin, rest + -rest % old, old, new)
+    yield last[..., : math.ceil(new * total / old) - done]
+
+
+def convert(audio: Tensor, margin: int, size: int, old: int, new: int) -> Tensor:
+    """The samples of `audio` from `margin` on, `size` of them, at the new sample rate."""
+    start = margin // old * new
+    return resample(audio, old, new)[..., start : start + size // old * new]

@@ -98,3 +98,36 @@ def test_decoding_that_needs_the_model():
 def test_no_decoder_raises():
     with pytest.raises(ValueError, match="at least one decoder"):
         RecognitionTask(ENCODER, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_seconds": 0}, r"task.window_seconds: 0; a number from 2 on, or null\."),
+        ({"window_seconds": "long"}, r"task.window_seconds: 'long'; a number from 2 on, or null\."),
+        ({"overlap_seconds": 31}, r"task.overlap_seconds: 31; a number above 0, up to 30\."),
+        ({"overlap_seconds": 0}, r"task.overlap_seconds: 0; a number above 0, up to 30\."),
+        ({"silence_dbfs": 3}, r"task.silence_dbfs: 3; "),
+        ({"word_times": "yes"}, r"task.word_times: 'yes'; true or false\."),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        RecognitionTask(ENCODER, {"greedy": GreedyDecoder()}, **options)
+
+
+def test_word_times(tmp_path):
+    task = RecognitionTask(ENCODER, {"greedy": GreedyDecoder()}, word_times=True)
+    batch = BATCH | {"frame_seconds": 0.05}
+    batch |= task.decode(model, batch)
+    first, second = batch["words"][0]
+    assert (first.text, second.text) == ("a", "cat")
+    assert (first.start, first.end) == (0.0, pytest.approx(0.1))
+    assert (second.start, second.end) == (pytest.approx(0.1), pytest.approx(0.425))
+    task.save(tmp_path, **batch)
+    assert (
+        (tmp_path / "one.ctm").read_text().splitlines()[1].startswith("one 1 0.100 0.325 cat 0.9")
+    )
+    assert (tmp_path / "one.srt").read_text() == "1\n00:00:00,000 --> 00:00:00,425\na cat\n"
+    with pytest.raises(ValueError, match="word_times: true needs log_probs at a constant stride"):
+        task.decode(model, BATCH)

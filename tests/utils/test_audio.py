@@ -9,8 +9,10 @@ import soundfile
 import torch
 
 from src.utils.audio import (
+    Recording,
     audio_info,
     full_duration,
+    given_audio,
     read_audio,
     read_recordings,
     to_mono_at,
@@ -230,3 +232,28 @@ def test_damaged_files_are_read_or_named(tmp_path, ending):
                 read(path)
             except ValueError as error:
                 assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_parts_of_a_recording(tmp_path, rate):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate + 7, 2))
+    soundfile.write(tmp_path / "x.wav", samples, rate, subtype="FLOAT")
+    whole = read_audio(tmp_path / "x.wav", 16000)
+    recording = given_audio(tmp_path / "x.wav", None, 16000, longest=2.0)
+    assert isinstance(recording, Recording) and len(recording) == len(whole)
+    part = recording[16000:40000]
+    torch.testing.assert_close(part[100:-100], whole[16100:39900], atol=1e-4, rtol=1e-4)
+    assert torch.is_tensor(given_audio(tmp_path / "x.wav", None, 16000, longest=4.0))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("duration", [None, 2.5])
+def test_long_files_are_read_in_blocks(tmp_path, monkeypatch, rate, duration):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate + 7, 2))
+    soundfile.write(tmp_path / "x.wav", samples, rate, subtype="FLOAT")
+    whole = read_audio(tmp_path / "x.wav", 16000, 0.25, duration)
+    monkeypatch.setattr("src.utils.audio.LONG", 1)
+    monkeypatch.setattr("src.utils.audio.BLOCK", 1)
+    blocks = read_audio(tmp_path / "x.wav", 16000, 0.25, duration)
+    assert blocks.shape == whole.shape
+    torch.testing.assert_close(blocks, whole, atol=1e-5, rtol=1e-5)

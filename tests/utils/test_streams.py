@@ -4,7 +4,8 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from src.utils.streams import read_blocks, resampled
+from src.utils.resampling import resampled
+from src.utils.streams import read_blocks
 
 
 @pytest.mark.parametrize(

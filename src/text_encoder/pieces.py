@@ -1,0 +1,98 @@
+"""Long log-probabilities in pieces, so that search and alignment take little memory."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from src.text_encoder.decoders.base import BLANK
+
+AT_ONCE = 8  # pieces in a batch
+AROUND = 12  # frames to either side of a cut that should be blank
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A batch of pieces of recordings.
+
+    Attributes:
+        outputs: `log_probs` [N, T, V] and `log_probs_length` [N].
+        owners: index of each piece's recording.
+        starts: each piece's first frame in its recording.
+    """
+
+    outputs: dict[str, Any]
+    owners: list[int]
+    starts: list[int]
+
+
+def in_pieces(outputs: dict[str, Any], size: int) -> list[Pieces]:
+    """The outputs of a model as batches of pieces; each recording is one piece unless it's long.
+
+    Args:
+        outputs: of a model; with `windows` [B] (see `src.utils.windows`) a recording is cut into
+            at least so many pieces, in pauses. Without, the outputs themselves are the one batch.
+        size: number of recordings.
+    """
+    if "windows" not in outputs:
+        return [Pieces(outputs, list(range(size)), [0] * size)]
+    found = []
+    log_probs, lengths = outputs["log_probs"], outputs["log_probs_length"].tolist()
+    for owner, (length, count) in enumerate(zip(lengths, outputs["windows"].tolist(), strict=True)):
+        cuts = cuts_in_pauses(log_probs[owner, :length], -(-length // count))
+        found += [(owner, start, log_probs[owner, start:end]) for start, end in pairwise(cuts)]
+    return [batch_of(found[i : i + AT_ONCE]) for i in range(0, len(found), AT_ONCE)]
+
+
+def batch_of(pieces: list[tuple[int, int, Tensor]]) -> Pieces:
+    """A batch of pieces that are given as (owner, start, log-probabilities [T, V])."""
+    owners, starts, parts = zip(*pieces, strict=True)
+    outputs = {
+        "log_probs": pad_sequence(list(parts), batch_first=True),
+        "log_probs_length": torch.tensor([len(part) for part in parts]),
+    }
+    return Pieces(outputs, list(owners), list(starts))
+
+
+def cuts_in_pauses(log_probs: Tensor, most: int) -> list[int]:
+    """Limits of consecutive pieces of at most `most` frames, in the clearest pauses.
+
+    A pause is where the blank is the most probable token, and certain over half a second or so. A
+    cut there changes no path of the tokens on both sides.
+
+    Args:
+        log_probs: [T, V], natural logarithms.
+        most: frames of a piece.
+
+    Returns:
+        0, the cuts, and T.
+    """
+    blank = log_probs[:, BLANK].exp().double()
+    padded = torch.nn.functional.pad(blank.cumsum(0), (1, 0))
+    at = torch.arange(len(blank), device=blank.device)
+    low, high = (at - AROUND).clamp(min=0), (at + AROUND + 1).clamp(max=len(blank))
+    clearness = (padded[high] - padded[low]) / (high - low)
+    clearness += (log_probs.argmax(-1) == BLANK).double()
+    cuts = [0]
+    while len(blank) - cuts[-1] > most:
+        earliest = cuts[-1] + most // 2 + 1
+        cuts.append(earliest + int(clearness[earliest : cuts[-1] + most + 1].argmax()))
+    return [*cuts, len(blank)]
+
+
+def joined(pieces: list[Pieces], values: list[list[list]], size: int) -> list[list]:
+    """For each recording the concatenation of a list that each of its pieces has.
+
+    Args:
+        pieces: batches of pieces.
+        values: of each batch the lists of its pieces.
+        size: number of recordings.
+    """
+    whole: list[list] = [[] for _ in range(size)]
+    for part, own in zip(pieces, values, strict=True):
+        for owner, value in zip(part.owners, own, strict=True):
+            whole[owner] += value
+    return whole

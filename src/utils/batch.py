@@ -1,0 +1,55 @@
+"""What every batch needs before it is run through the parts of a system."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+
+
+def required_keys(method: Callable) -> list[str]:
+    """The keys of a batch that a method names and gives no default."""
+    parameters = inspect.signature(method).parameters.values()
+    return [
+        p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.default is p.empty
+    ]
+
+
+def check_keys(key: str, part: Any, method: Callable, batch: Batch) -> None:
+    """Check that a batch has what a part of the system can't do without.
+
+    Args:
+        key: of the part in the config.
+        part: of the system.
+        method: of the part, names the keys that it needs.
+        batch: what the method will be called with.
+
+    Raises:
+        ValueError: a key is missing.
+    """
+    missing = [name for name in required_keys(method) if name not in batch]
+    if missing:
+        raise ValueError(
+            f"config, {key}: {type(part).__name__} needs {', '.join(missing)}; the batch has "
+            f"{', '.join(batch)}, after the transforms."
+        )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on the device."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+def report_skipped(batch: Batch) -> None:
+    """Log the files that the dataset skipped."""
+    for error in batch["errors"]:
+        logger.warning("skipped: %s", error)
