@@ -19,7 +19,7 @@ from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
 from src.trainer.random_state import random_state, set_random_state
-from src.trainer.settings import Settings
+from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.signals import Stopped, StopSignal
 from src.utils.modules import submodule
 
@@ -339,10 +339,7 @@ class BaseTrainer(ABC):
         Raises:
             ValueError: neither the settings nor the loader say how many.
         """
-        steps = self.settings.steps_per_epoch or self.train_loader.steps(epoch)
-        if steps is None:
-            raise ValueError("config, trainer.steps_per_epoch: must be given for this dataset.")
-        return steps
+        return steps_in_epoch(self.train_loader, epoch, self.settings.steps_per_epoch)
 
     def directions(self) -> dict[str, bool | None]:
         """What the monitor can watch, and whether higher is better."""

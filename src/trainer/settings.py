@@ -82,3 +82,20 @@ class Settings:
         own = {key: value for key, value in values.items() if key in cls.__dataclass_fields__}
         check_arguments("config, trainer", cls, own)
         cls(**own)
+
+
+def steps_in_epoch(loader: Any, epoch: int, steps_per_epoch: int | None) -> int:
+    """Optimisation steps of an epoch.
+
+    Args:
+        loader: of the training data.
+        epoch: from 0.
+        steps_per_epoch: the setting; None: as many as the data has.
+
+    Raises:
+        ValueError: neither the setting nor the loader says how many.
+    """
+    steps = steps_per_epoch or loader.steps(epoch)
+    if steps is None:
+        raise ValueError("config, trainer.steps_per_epoch: must be given for this dataset.")
+    return steps

@@ -24,7 +24,7 @@ from src.metrics.tracker import MetricTracker
 from src.system import build_chain
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
-from src.trainer.settings import Settings
+from src.trainer.settings import Settings, steps_in_epoch
 from src.utils.options import check_choice, check_whole, refuse
 
 MOST_THREADS = 1024
@@ -138,11 +138,8 @@ def count_steps(config: DictConfig, loader: Any) -> int:
         ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length.
     """
     trainer = config.trainer
-    if trainer.steps_per_epoch:
-        return trainer.steps_per_epoch * trainer.epochs
-    if loader.steps(0) is None:
-        raise ValueError("trainer.steps_per_epoch: must be given for this dataset.")
-    return sum(loader.steps(epoch) for epoch in range(trainer.epochs))
+    epochs = range(trainer.epochs)
+    return sum(steps_in_epoch(loader, epoch, trainer.steps_per_epoch) for epoch in epochs)
 
 
 def build_evaluations(

@@ -78,3 +78,15 @@ def test_save_and_load(encoder, tmp_path):
     again = load_text_encoder(tmp_path)
     assert again.vocabulary == encoder.vocabulary
     assert again.encode("The 1st dog") == encoder.encode("the first dog")
+
+
+def test_all_pieces_are_classes(encoder, tmp_path):
+    every = SubwordEncoder(encoder.proto, all_pieces=True)
+    assert len(every) == every.model.get_piece_size() + 1 == len(encoder) + 1
+    assert every.decode([1]) == "⁇"  # the unknown piece
+    assert every.decode(every.encode("the sea")) == "the sea"
+    with pytest.raises(ValueError, match="'é' is not in the vocabulary"):
+        every.encode("café")
+    every.save(tmp_path)
+    again = load_text_encoder(tmp_path)
+    assert again.vocabulary == every.vocabulary and again.normalizer is None
