@@ -136,8 +136,17 @@ VALUES: dict[str, Any] = {
 # Names of strings that may be anything, and of numbers that may be below 0 or not whole.
 FREE = {"name", "next_command", "runs", "run_dir", "project", "workspace", "entity", "output"}
 FREE |= {"source", "folder", "noise", "manifest", "part", "dir", "parts", "trust"}
-NEGATIVE = {"low", "high", "mask_value", "floor", "threshold", "output_level"}
-REAL = {"max_seconds", "max_grad_norm", "window", "overlap", "minutes"}
+NEGATIVE = {"low", "high", "mask_value", "floor", "threshold", "output_level", "silence_dbfs"}
+REAL = {
+    "max_seconds",
+    "max_grad_norm",
+    "window",
+    "overlap",
+    "window_seconds",
+    "overlap_seconds",
+    "silence_dbfs",
+    "minutes",
+}
 # Mappings whose keys are names of the user's choice.
 NAMED = ("evaluations", "optimizers", "vars", "metrics", "datasets", "init", "trainer.freeze")
 NAMED_PARTS = ("train", "inference", "sources", "decoders", "lr_scales", "freeze")

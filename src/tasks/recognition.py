@@ -58,7 +58,7 @@ class RecognitionTask(Task):
         rows_logged: int = 10,
         window_seconds: float | None = 60.0,
         overlap_seconds: float = 8.0,
-        silence_dbfs: float | None = -60.0,
+        silence_dbfs: float | None = -70.0,
         word_times: bool = False,
     ):
         check_whole("task.rows_logged", rows_logged, low=0)

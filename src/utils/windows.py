@@ -24,7 +24,7 @@ from src.utils.audio import Recording
 AT_ONCE = 4  # full windows in a batch
 AGREEMENT = 4  # frames to either side of a cut on which two windows should agree
 LISTEN = 60  # seconds of a recording that are read at a time
-BLOCK = 0.005  # seconds over which the level is measured
+BLOCK = 0.01  # seconds over which the level is measured
 PAUSE = 0.25  # seconds of silence at which a recording is split
 SHORTEST = 0.8  # seconds of sound, of which less isn't split off
 
