@@ -29,6 +29,7 @@ from src.loaded_config import YAML_END, entries
 from src.run import load_run
 from tests.demo import composed, sine, tiny_corpus
 from tests.fuzz import Case, run_case
+from tests.golden import FIXTURES
 from train import train
 
 CONFORMER = ("model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2")
@@ -148,6 +149,12 @@ REAL = {
     "minutes",
 }
 # Mappings whose keys are names of the user's choice.
+RECOGNISERS = (
+    "fastconformer_ctc_bpe",
+    "fastconformer_hybrid_bpe",
+    "quartznet_char",
+    "citrinet_char",
+)
 NAMED = ("evaluations", "optimizers", "vars", "metrics", "datasets", "init", "trainer.freeze")
 NAMED_PARTS = ("train", "inference", "sources", "decoders", "lr_scales", "freeze")
 LONG = ("trainer.epochs", "trainer.steps_per_epoch")  # any large number means a long run
@@ -725,23 +732,56 @@ def nemo_cases(world: World, count: int, seed: int) -> Iterator[Case]:
         yield Case("nemo", told, command, prepare, bad, "input" if bad else "")
 
 
+def recogniser_cases(world: World, count: int, seed: int) -> Iterator[Case]:
+    """.nemo files of NeMo's recognisers with changed bytes, options, weights or tokenizers."""
+    rng = random.Random(seed)
+    ways = whole_files()
+    for number in range(count):
+        own = rng.randrange(2**32)
+        name = rng.choice(RECOGNISERS)
+        bad: bool | None = None
+        if number % 5 == 0:
+            how = rng.choice(list(ways))
+            change, bad = ways[how], None if how == "twice" else True
+        elif number % 5 < 4:
+            how, change = f"content {own}", partial(change_nemo, own)
+        else:
+            how, change = f"bytes {own}", partial(change_file, own)
+        program = rng.choice(["load", "load", "finetune"])
+        command = partial(use_recogniser, world, f"asr_{name}.nemo", program)
+        prepare = partial(bad_file, FIXTURES / f"asr_{name}.nemo", change)
+        yield Case("recognisers", f"{program} {name}: {how}", command, prepare, bad)
+
+
+def use_recogniser(world: World, name: str, program: str, folder: Path) -> Any:
+    """Transcribe with the file in `<folder>/input`, or fine-tune it."""
+    path = folder / "input" / name
+    if program == "load":
+        load_run(path)(folder / "input" / "audio" / "good.wav")
+        return None
+    own = ["datasets=demo", f"datasets.train.folder={world.corpus}", *OUTPUT]
+    own += [f"init.model.source={path}", "dataloader.max_items=2"]
+    return train_in("asr_finetune", own, folder)
+
+
 def change_nemo(own: int, path: Path) -> None:
     """Change an option of the config, or the weights, of a .nemo file."""
     rng = random.Random(own)
     with tarfile.open(path) as archive:
-        members = {m.name: archive.extractfile(m).read() for m in archive}  # type: ignore[union-attr]
+        files = [member for member in archive if member.isfile()]
+        members = {m.name: archive.extractfile(m).read() for m in files}  # type: ignore[union-attr]
     name = next(name for name in members if name.endswith("yaml"))
     if rng.random() < 0.7:
-        config = OmegaConf.create(yaml.safe_load(members[name]))
-        key, _ = rng.choice(list(nodes(config)))
-        how = rng.choice(["set", "set", "delete"])
-        parent, _, last = key.rpartition(".")
-        node: Any = OmegaConf.select(config, parent) if parent else config
-        if how == "delete" and not isinstance(node, ListConfig):
+        config = yaml.safe_load(members[name])
+        (*parents, last), _ = rng.choice(list(entries(config)))
+        node: Any = reduce(getitem, parents, config)
+        if rng.random() < 0.3 and not isinstance(node, list):
             del node[last]
         else:
-            OmegaConf.update(config, key, rng.choice(list(VALUES.values())), merge=False)
-        members[name] = OmegaConf.to_yaml(config).encode()
+            node[last] = rng.choice(list(VALUES.values()))
+        members[name] = yaml.safe_dump(config, sort_keys=False).encode()
+    elif (tokenizers := [n for n in members if n.endswith("tokenizer.model")]) and own % 2:
+        members[tokenizers[0]] = mutated_bytes(members[tokenizers[0]], rng, rng.choice([1, 50]))
     else:
         name = next(name for name in members if name.endswith("ckpt"))
         weights = torch.load(io.BytesIO(members[name]), weights_only=True)
@@ -819,4 +859,5 @@ KINDS: dict[str, Callable[[World, int, int], Iterator[Case]]] = {
     "audio": audio_cases,
     "runs": run_cases,
     "nemo": nemo_cases,
+    "recognisers": recogniser_cases,
 }

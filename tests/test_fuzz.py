@@ -26,7 +26,7 @@ def test_bad_input_ends_well_or_in_one_sentence(kinds):
 
 
 def test_bad_runs_and_files_end_well_or_in_one_sentence():
-    test_bad_input_ends_well_or_in_one_sentence(["runs", "nemo"])
+    test_bad_input_ends_well_or_in_one_sentence(["runs", "nemo", "recognisers"])
 
 
 @pytest.mark.parametrize(
