@@ -21,10 +21,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from scripts.side_by_side import cpu_memory, differ, memory_added, time_both
-from src.interop.recogniser import build_model, read_recogniser
+from src.config import build
+from src.interop.recogniser import read_recogniser
 from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
@@ -122,7 +124,8 @@ class Ours:
         own = read_recogniser(path)
         options = {key: value for key, value in own.features.items() if key != "_target_"}
         self.features, self.text_encoder = LogMel(**options), own.text_encoder
-        self.model = build_model(own.model, len(own.text_encoder)).eval()
+        config = OmegaConf.create({"model": own.model})
+        self.model = build(config, "model", vocab_size=len(own.text_encoder)).eval()
         self.model.load_state_dict(own.weights)
 
     @torch.inference_mode()

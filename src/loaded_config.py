@@ -69,12 +69,26 @@ def read_config(path: Path, trusted: Sequence[str] = ()) -> DictConfig:
     if text.rstrip().rpartition("\n")[2] != YAML_END:
         raise ValueError(f"{path}: truncated, its last line isn't '{YAML_END}'.")
     check_references(config, path)
+    check_config(config, path, trusted)
+    return config
+
+
+def check_config(config: DictConfig, path: Path, trusted: Sequence[str] = ()) -> None:
+    """Check that no value of a config has a `$`, and that it names only classes that it may.
+
+    Args:
+        config: whose references are allowed, or its own.
+        path: of the file that it is from.
+        trusted: packages whose classes may be named anywhere, besides `ALLOWED`.
+
+    Raises:
+        ValueError: one has, or it names another class.
+    """
     for place, value in entries(OmegaConf.to_container(config, resolve=True)):
         if isinstance(value, str) and "$" in value:
             raise ValueError(f"{path}, {dotted(place)}: {shown(value)}; no '$' is allowed.")
         if place[-1] == TARGET:
             check_target(value, place, path, trusted)
-    return config
 
 
 def check_yaml(text: str) -> None:

@@ -15,7 +15,7 @@ from src.datasets.collate import collate
 from src.tasks.base import Task
 from src.transforms.chain import Chain
 from src.utils.audio import Audio, Recording, given_audio
-from src.utils.batch import Batch, check_keys, report_skipped, required_keys, to_device
+from src.utils.batch import Batch, check_keys, report_skipped, required_keys, select, to_device
 from src.utils.nodes import check_node, plain
 from src.utils.self_test import comparable, compare, test_signal
 from src.utils.windows import Windows, frame_stride, outputs_of, recordings_of
@@ -119,8 +119,8 @@ class System(nn.Module):
 
         Returns:
             The batch after the inference transforms, with the keys that the task's decoding, the
-            loss and the task's postprocessing add; an empty batch is returned as it is. There is
-            no loss of recordings in windows: CTC would need 37 GB for an hour.
+            loss and the task's postprocessing add; an empty batch is returned as it is. The loss
+            is that of `loss_id`, all but recordings in windows: CTC needs 37 GB for an hour.
 
         Raises:
             ValueError: the postprocessing would replace a key, which may be one that is scored.
@@ -129,9 +129,10 @@ class System(nn.Module):
         if not batch["id"]:
             return batch
         batch = self.decode(batch, self.mixed_precision_model())
-        if loss is not None and "windows" not in batch:
-            check_keys("loss", loss, loss.forward, batch)
-            batch |= loss(**batch)
+        short = batch if "windows" not in batch else select(batch, batch["windows"] == 1)
+        if loss is not None and short["id"]:
+            check_keys("loss", loss, loss.forward, short)
+            batch |= loss(**short) | {"loss_id": short["id"]}
         check_keys("task", self.task, self.task.postprocess, batch)
         added = self.task.postprocess(**batch)
         if replaced := batch.keys() & added.keys():
@@ -147,8 +148,7 @@ class System(nn.Module):
             model: in the precision that is wanted.
         """
         batch = to_device(batch, self.device)
-        stride = self.stride
-        times = {} if stride is None else {"frame_seconds": stride / self.sample_rate}
+        times = {} if self.stride is None else {"frame_seconds": self.stride / self.sample_rate}
         if (windows := self.windows_for(batch)) is not None:
             model = WindowedModel(model, self.inference_transforms, windows, self.task.joined)
             return batch | self.task.decode(model, batch | times)

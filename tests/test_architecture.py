@@ -54,6 +54,7 @@ NODE_READERS = (
     "utils/nodes.py",
     "utils/annotations.py",
     "interop/nemo_config.py",
+    "interop/nemo_sections.py",
     "interop/nemo_adapters.py",
     "interop/nemo_convolutional.py",
     "interop/recogniser.py",

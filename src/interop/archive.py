@@ -307,6 +307,9 @@ def as_tensors(weights: Any, path: Path, name: str) -> dict[str, Tensor]:
     )
     if not flat:
         raise ValueError(f"{path}: {name} is not a dict of tensors.")
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(f"{path}: {name}: {key} is not a dense tensor.")
     return weights
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from src.interop import clearervoice, nemo
-from src.interop.recogniser import is_recogniser, read_recogniser
+from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
 from src.loaded_config import read_config
 from src.text_encoder.base import TextEncoder, load_text_encoder
 from src.utils.annotations import TARGET, check_types
@@ -36,10 +36,12 @@ from src.utils.options import check_choice
 
 logger = logging.getLogger(__name__)
 
+ADAPTERS = "encoder.adapters."  # begins the names of weights that a source need not have
 HEAD = "head"  # begins the names of the weights of output layers over tokens
 WHOLE = "model"  # key of `init` for the whole model
 LOG_MEL = "src.transforms.features.log_mel.LogMel"  # the front end of a .nemo file
 ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
+SPEC_AUGMENT = "src.transforms.spectrogram.spec_augment.SpecAugment"
 REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
 
 
@@ -219,7 +221,9 @@ def read_saved_nemo(path: Path, part: str | None) -> Saved:
     model = own.model if part is None else own.model.get(part)
     if not isinstance(model, dict):
         raise ValueError(f"{path}: a recogniser, which has no '{part}'.")
-    return Saved(model, own.features, own.sample_rate, own.text_encoder, own.spec_augment)
+    options = nemo.apply_config(lambda _: read_spec_augment(own.spec_augment), {}, path)
+    spec_augment = None if options is None else {TARGET: SPEC_AUGMENT, **options}
+    return Saved(model, own.features, own.sample_rate, own.text_encoder, spec_augment)
 
 
 def initialize(model: nn.Module, config: DictConfig) -> None:
@@ -257,9 +261,9 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
     if not weights:
         raise ValueError(f"{path}: no weight is called {prefix}*, only {summary(rest)}.")
     if source.strict:
-        own = target.state_dict() if new_tokens else {}
-        own = {name: value for name, value in own.items() if name.startswith(HEAD)}
-        load_weights(target, weights | own, path)
+        kept = (*((HEAD,) if new_tokens else ()), *(() if source.part else (ADAPTERS,)))
+        own = {k: v for k, v in target.state_dict().items() if kept and k.startswith(kept)}
+        load_weights(target, own | weights, path)
     else:
         weights = load_matching(target, weights, path)
     name = "" if source.key == WHOLE else f"{source.key}."

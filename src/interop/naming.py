@@ -14,7 +14,8 @@ def fill(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         path: of the file that they are from, for error messages.
 
     Raises:
-        ValueError: a weight is missing, unexpected or of a wrong shape; names the first.
+        ValueError: a weight is missing, unexpected, of a wrong shape, no real number or not
+            finite; names the first.
     """
     check_fit(model, weights, path)
     model.load_state_dict(weights)
@@ -29,7 +30,8 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         path: of the file that they are from, for error messages.
 
     Raises:
-        ValueError: a weight is missing, unexpected or of a wrong shape; names the first.
+        ValueError: a weight is missing, unexpected, of a wrong shape, no real number or not
+            finite; names the first.
     """
     own = model.state_dict()
     errors = [f"{name} is missing" for name in own.keys() - weights.keys()]
@@ -39,8 +41,18 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         for name in own.keys() & weights.keys()
         if own[name].shape != weights[name].shape
     ]
+    errors += [
+        f"{name} is {weights[name].dtype} or not finite"
+        for name in own.keys() & weights.keys()
+        if own[name].is_floating_point() and not is_finite(weights[name])
+    ]
     if errors:
         raise ValueError(f"{path}: {len(errors)} weights don't match; the first: {min(errors)}.")
+
+
+def is_finite(weight: Tensor) -> bool:
+    """Whether a weight consists of finite real numbers."""
+    return weight.is_floating_point() and bool(weight.isfinite().all())
 
 
 def replaced(name: str, prefixes: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from src.interop import nemo_config
 from src.interop.archive import read_archive, write_archive
 from src.interop.naming import fill, inverted, replaced
+from src.interop.nemo_sections import check_plain
 from src.models.conformer import ConformerEncoder
 from src.models.layers.nest.block_mask import BlockMask
 from src.models.nest import NEST
@@ -95,14 +96,20 @@ def load_options(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def apply_config(function: Callable[[dict], Any], config: dict[str, Any], path: Path) -> Any:
     """Call a function with the config of a .nemo file, and name the file in its errors.
 
+    What the function returns may go on into a config of hydra, if it is a dict, so it must be of
+    plain values.
+
     Raises:
-        ValueError: a parameter is missing, unknown or not supported.
+        ValueError: a parameter is missing, unknown, not supported or no plain value.
     """
     try:
-        return function(config)
+        result = function(config)
+        if isinstance(result, dict):
+            check_plain(result, "config")
+        return result
     except KeyError as error:
         raise ValueError(f"{path}: model_config.yaml: {error} is missing.") from None
-    except TypeError:
+    except (TypeError, AttributeError, OverflowError):
         raise ValueError(
             f"{path}: model_config.yaml: a parameter is unknown or of another type."
         ) from None

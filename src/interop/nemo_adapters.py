@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from src.interop.nemo_config import check_fixed, check_known, class_of
+from src.interop.nemo_sections import check_fixed, check_known, class_of
 
 LINEAR_ADAPTER = "nemo.collections.common.parts.adapter_modules.LinearAdapter"
 STRATEGY = "nemo.core.classes.mixins.adapter_mixin_strategies.ResidualAddAdapterStrategy"

@@ -6,11 +6,14 @@ A parameter that is neither supported nor known to change no result is an error.
 import math
 from typing import Any
 
+from src.interop.nemo_sections import check_fixed, check_known, plain, section_of
 from src.models.conformer import ConformerEncoder
 from src.models.nest import NEST
 from src.transforms.features.log_mel import LogMel
+from src.utils.options import check_whole
 
 MODULES = "nemo.collections.asr.modules."
+LARGEST_FFT = 2**16
 NO_SPEC_AUGMENT = {
     "_target_": MODULES + "SpectrogramAugmentation",
     "freq_masks": 0,
@@ -201,12 +204,15 @@ def read_features(config: dict[str, Any]) -> dict[str, Any]:
             f"preprocessor.normalize: {normalization} is not supported, only "
             f"{', '.join(map(str, NORMALIZATIONS))}."
         )
-    win_length = round(section.get("window_size", 0.02) * sample_rate)
+    win_length = int(section.get("window_size", 0.02) * sample_rate)  # NeMo rounds down, too
+    n_fft = section.get("n_fft") or 2 ** math.ceil(math.log2(win_length))
+    check_whole("preprocessor.n_fft", n_fft, low=win_length, high=LARGEST_FFT)
+    check_whole("preprocessor.features", section.get("features", 64), high=n_fft)
     return FRONT_END | {
         "sample_rate": sample_rate,
-        "n_fft": section.get("n_fft") or 2 ** math.ceil(math.log2(win_length)),
+        "n_fft": n_fft,
         "win_length": win_length,
-        "hop_length": round(section.get("window_stride", 0.01) * sample_rate),
+        "hop_length": int(section.get("window_stride", 0.01) * sample_rate),
         "n_mels": section.get("features", 64),
         "f_max": section.get("highfreq") or None,
         "normalization": NORMALIZATIONS[normalization],
@@ -311,8 +317,8 @@ def write_features(features: LogMel) -> dict[str, Any]:
         "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
         "sample_rate": features.sample_rate,
         "normalize": {v: k for k, v in NORMALIZATIONS.items()}[features.normalization],  # none: NA
-        "window_size": power.win_length / features.sample_rate,
-        "window_stride": power.hop_length / features.sample_rate,
+        "window_size": in_seconds(power.win_length, features.sample_rate),
+        "window_stride": in_seconds(power.hop_length, features.sample_rate),
         "window": "hann",
         "features": features.n_mels,
         "highfreq": features.f_max,
@@ -325,58 +331,7 @@ def write_features(features: LogMel) -> dict[str, Any]:
     }
 
 
-def section_of(config: dict[str, Any], name: str, *kinds: str) -> dict[str, Any]:
-    """A section of a model config.
-
-    Args:
-        config: of a model.
-        name: of the section.
-        kinds: names of the classes that it may be of; none: any.
-
-    Raises:
-        ValueError: it is missing, or of another class.
-    """
-    section = config.get(name)
-    if not isinstance(section, dict):
-        raise ValueError(f"{name} is missing.")
-    if "cls" in section and isinstance(section.get("params"), dict):  # of NeMo before 1.0
-        section = {"_target_": section["cls"], **section["params"]}
-    target = str(section.get("_target_"))
-    if kinds and target.rpartition(".")[2] not in kinds:
-        raise ValueError(f"{name}._target_: {target} is not supported, only {kinds[0]}.")
-    return section
-
-
-def class_of(section: dict[str, Any]) -> str:
-    """Name of the class that a section is of, without its module."""
-    return str(section.get("_target_")).rpartition(".")[2]
-
-
-def check_fixed(section: dict[str, Any], fixed: dict[str, Any], name: str = "") -> None:
-    """Check that parameters of which one value is supported have this value or are not set.
-
-    Raises:
-        ValueError: one has another value.
-    """
-    for key, wanted in fixed.items():
-        if section.get(key, wanted) != wanted:
-            path = f"{name}.{key}" if name else key
-            raise ValueError(f"{path}: {section[key]} is not supported, only {wanted}.")
-
-
-def check_known(section: dict[str, Any], known: set[str], name: str) -> None:
-    """Check that all parameters of a section are known.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for key in section:
-        if key not in known:
-            raise ValueError(f"{name}.{key}: unknown parameter.")
-
-
-def plain(value: Any) -> Any:
-    """Copy of a value with lists instead of tuples, for YAML."""
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return value
+def in_seconds(samples: int, sample_rate: int) -> float:
+    """A duration of which NeMo, which rounds down, makes the same number of samples again."""
+    seconds = samples / sample_rate
+    return seconds if int(seconds * sample_rate) == samples else (samples + 0.5) / sample_rate

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from src.interop.naming import inverted, replaced
-from src.interop.nemo_config import check_fixed, check_known, section_of
+from src.interop.nemo_sections import check_fixed, check_known, section_of
 from src.models.jasper import ConvEncoder
 
 TARGET = "nemo.collections.asr.modules.ConvASREncoder"

@@ -9,6 +9,7 @@ from torch import Tensor
 from src.config import compose_experiment
 from src.interop.initialization import Saved, adopt_model
 from src.interop.recogniser import Recogniser, read_recogniser
+from src.loaded_config import check_config
 from src.text_encoder.base import TextEncoder
 
 EXPERIMENT = "asr_finetune"  # whose config has what the file doesn't: metrics, decoders, ...
@@ -46,8 +47,9 @@ class NemoRun:
         config = compose_experiment(EXPERIMENT, "init=random")
         adopt_model(
             config,
-            Saved(own.model, own.features, own.sample_rate, spec_augment=own.spec_augment),
+            Saved(own.model, own.features, own.sample_rate),
         )
+        check_config(config, self.path)
         return config
 
     def checkpoint(self, name: str) -> Path:

@@ -19,9 +19,14 @@ UNUSED = "unused_pieces"  # key of what this repository writes: pieces whose cla
 
 
 def read_tokens(
-    config: dict[str, Any], decoder: dict[str, Any], path: Path
+    config: dict[str, Any], labels: list[str], path: Path
 ) -> tuple[TextEncoder, list[int] | None]:
     """The text encoder of a file, and which classes of the head are its tokens.
+
+    Args:
+        config: of the model.
+        labels: of the head's classes.
+        path: of the file.
 
     Returns:
         The text encoder, and the classes, the blank first; None for all of them.
@@ -30,7 +35,7 @@ def read_tokens(
         ValueError: the tokenizer is missing, damaged, of another kind, or has another number of
             tokens than the head has classes.
     """
-    number, labels = decoder["num_classes"], decoder["vocabulary"]
+    number = len(labels)
     tokenizer = config.get("tokenizer")
     if not isinstance(tokenizer, dict):
         try:
@@ -59,6 +64,8 @@ def read_tokens(
     if unused is None:
         encoder.normalizer = normalizer
         return encoder, None
+    if not isinstance(unused, list):
+        raise ValueError(f"{path}: {UNUSED}: {shown(unused)}; a list of numbers.")
     kept = [0, *(i + 1 for i in range(number) if i not in unused)]
     own = SubwordEncoder(proto, normalizer)
     if [encoder.vocabulary[i] for i in kept] != own.vocabulary:

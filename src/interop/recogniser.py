@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from src.config import build
 from src.interop import nemo, nemo_config, nemo_convolutional
 from src.interop.archive import read_archive, read_model_config
 from src.interop.naming import check_fit
 from src.interop.nemo_adapters import read_adapters
-from src.interop.nemo_config import check_fixed, check_known, class_of, section_of
+from src.interop.nemo_sections import check_fixed, check_known, class_of, section_of
 from src.interop.nemo_tokens import read_tokens
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
 from src.models.jasper import ConvCTC, ConvEncoder
 from src.text_encoder.base import TextEncoder
 from src.transforms.features.log_mel import LogMel
+from src.transforms.spectrogram.spec_augment import SpecAugment
+from src.utils.annotations import check_arguments
 from src.utils.modules import dotted_name
+from src.utils.options import shown
 
 CTC = ("EncDecCTCModel", "EncDecCTCModelBPE")
 HYBRID = ("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel")
@@ -39,26 +40,27 @@ MODELS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 DECODER = {"_target_", "feat_in", "num_classes", "vocabulary", "init_mode"}
 DECODER_FIXED = {"add_blank": True, "activation": None}
-SPEC_AUGMENT = "src.transforms.spectrogram.spec_augment.SpecAugment"
 
 
 @dataclass(frozen=True)
 class Recogniser:
     """What a .nemo file of a recogniser holds, under our names.
 
+    Both configs consist of plain values, apart from their own `_target_`.
+
     Attributes:
         model: config of the model, with `_target_` and without `vocab_size`.
         features: config of the front end.
         weights: state dict of the model; the blank is the first class.
         text_encoder: the tokens.
-        spec_augment: config of SpecAugment in training; None if the file has none.
+        spec_augment: NeMo's section on it, as it is; None if the file has none.
     """
 
     model: dict[str, Any]
     features: dict[str, Any]
     weights: dict[str, Tensor]
     text_encoder: TextEncoder
-    spec_augment: dict[str, Any] | None
+    spec_augment: Any
 
     @property
     def sample_rate(self) -> int:
@@ -94,66 +96,103 @@ def read_recogniser(path: str | Path) -> Recogniser:
     """
     path = Path(path)
     config, weights = read_archive(path)
+    try:
+        return parse_recogniser(config, weights, path)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of any kind, since a file may hold anything anywhere
+        raise ValueError(f"{path}: not readable as a recogniser ({error!r}).") from None
+
+
+def parse_recogniser(config: dict[str, Any], weights: dict[str, Tensor], path: Path) -> Recogniser:
+    """A recogniser from its config and weights, by NeMo's names."""
     kind = str(config.get("target")).rpartition(".")[2]
     if kind not in (*CTC, *HYBRID):
         raise ValueError(
             f"{path}: {config.get('target')} is no recogniser with a CTC head; only "
             f"{', '.join((*CTC, *HYBRID))} can be read."
         )
-    model = nemo.apply_config(read_model, config, path)
+    target = nemo.apply_config(encoder_class, config, path)
+    options = nemo.apply_config(lambda c: read_encoder(c, target, len(weights)), config, path)
     features = nemo.apply_config(nemo_config.read_features, config, path)
     check_front_end(features, weights, path)
     hybrid = kind in HYBRID
-    decoder = nemo.apply_config(lambda c: read_decoder(c, hybrid), config, path)
+    labels = nemo.apply_config(lambda c: read_labels(c, hybrid), config, path)
     weights = our_weights(weights, hybrid)
-    text_encoder, kept = read_tokens(config, decoder, path)
+    text_encoder, kept = read_tokens(config, labels, path)
     with torch.device("meta"):  # takes neither time nor random numbers
-        network = nemo.apply_config(
-            lambda _: build_model(model, int(decoder["num_classes"]) + 1), config, path
+        network: Any = nemo.apply_config(
+            lambda _: build_model(target, options, len(labels) + 1), config, path
         )
     if isinstance(network.encoder, ConvEncoder):
         weights = nemo_convolutional.our_names(network.encoder, weights)
     check_fit(network, weights, path)
     if kept is not None:
         weights = {k: v[kept] if k.startswith("head.") else v for k, v in weights.items()}
-    front_end = {"_target_": dotted_name(LogMel), **features}
-    return Recogniser(model, front_end, weights, text_encoder, read_spec_augment(config))
+    model, encoder = MODELS[target]
+    return Recogniser(
+        {
+            "_target_": dotted_name(model),
+            "encoder": {"_target_": dotted_name(encoder), **options},
+        },
+        {"_target_": dotted_name(LogMel), **features},
+        weights,
+        text_encoder,
+        config.get("spec_augment"),
+    )
 
 
 # The network -------------------------------------------------------------------------------
 
 
-def read_model(config: dict[str, Any]) -> dict[str, Any]:
-    """Config of our model from a NeMo config.
+def encoder_class(config: dict[str, Any]) -> str:
+    """Name of the class of the encoder, a key of `MODELS`.
+
+    Raises:
+        ValueError: it is another class.
+    """
+    target = class_of(section_of(config, "encoder"))
+    if target not in MODELS:
+        raise ValueError(f"encoder: a {target}, only {', '.join(MODELS)} are supported.")
+    return target
+
+
+def read_encoder(config: dict[str, Any], target: str, most: int) -> dict[str, Any]:
+    """Arguments of our encoder from a NeMo config.
+
+    Args:
+        config: of a model.
+        target: class of the encoder.
+        most: number of weights in the file; a layer has at least one.
 
     Raises:
         KeyError: a parameter is missing.
         ValueError: a parameter is unknown or has a value that is not supported.
     """
-    target = class_of(section_of(config, "encoder"))
-    if target not in MODELS:
-        raise ValueError(f"encoder: a {target}, only {', '.join(MODELS)} are supported.")
-    model, encoder = MODELS[target]
     if target == "ConvASREncoder":
         options = nemo_convolutional.read_encoder(config)
+        layers = sum(block.get("repeat", 1) for block in options["blocks"])
     else:
         options = nemo_config.read_encoder(config)
         adapters = read_adapters(config.get("adapters"))
         options |= {"adapters": adapters} if adapters else {}
-    return {
-        "_target_": dotted_name(model),
-        "encoder": {"_target_": dotted_name(encoder), **options},
-    }
+        layers = options["num_layers"]
+    if layers > most:
+        raise ValueError(f"encoder: {layers} layers, but only {most} weights in the file.")
+    return options
 
 
-def build_model(model: dict[str, Any], vocab_size: int) -> Any:
-    """The model of its config, with random weights.
+def build_model(target: str, options: dict[str, Any], vocab_size: int) -> nn.Module:
+    """A recogniser with random weights.
 
     Args:
-        model: config with `_target_`.
+        target: key of `MODELS`.
+        options: arguments of the encoder.
         vocab_size: number of classes, including the blank.
     """
-    return build(OmegaConf.create({"model": model}), "model", vocab_size=vocab_size)
+    Model, Encoder = MODELS[target]
+    check_arguments("encoder", Encoder, options)
+    return Model(Encoder(**options), vocab_size)
 
 
 def our_weights(weights: dict[str, Tensor], hybrid: bool) -> dict[str, Tensor]:
@@ -184,11 +223,11 @@ def check_front_end(features: dict[str, Any], weights: dict[str, Tensor], path: 
             raise ValueError(f"{path}: {name} differs from that of its config.")
 
 
-def read_decoder(config: dict[str, Any], hybrid: bool) -> dict[str, Any]:
-    """The section of the CTC head.
+def read_labels(config: dict[str, Any], hybrid: bool) -> list[str]:
+    """The tokens of the CTC head, one for each class but the blank.
 
     Raises:
-        ValueError: a parameter is unknown or has a value that is not supported.
+        ValueError: a parameter of the head is unknown or has a value that is not supported.
     """
     holder = config.get("aux_ctc") if hybrid else config
     if not isinstance(holder, dict):
@@ -197,22 +236,21 @@ def read_decoder(config: dict[str, Any], hybrid: bool) -> dict[str, Any]:
     place = "aux_ctc.decoder" if hybrid else "decoder"
     check_known(section, DECODER | DECODER_FIXED.keys(), place)
     check_fixed(section, DECODER_FIXED, place)
-    vocabulary = section.get("vocabulary")
-    if not isinstance(vocabulary, list) or not all(isinstance(v, str) for v in vocabulary):
-        vocabulary = config.get("labels")
+    labels = section.get("vocabulary") or config.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{place}.vocabulary: {shown(labels)}; a list of text.")
     number = section.get("num_classes", -1)
-    if number is None or number <= 0:
-        number = len(vocabulary or ())
-    if not isinstance(vocabulary, list) or len(vocabulary) != number:
-        raise ValueError(
-            f"{place}.num_classes: {number}, but {len(vocabulary or ())} tokens in the vocabulary."
-        )
-    return {"num_classes": number, "vocabulary": vocabulary}
+    if number not in (None, -1, len(labels)):
+        raise ValueError(f"{place}.num_classes: {number}, but {len(labels)} tokens.")
+    return labels
 
 
-def read_spec_augment(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Config of SpecAugment from the section `spec_augment`; its rectangles are left out."""
-    section = config.get("spec_augment")
+def read_spec_augment(section: Any) -> dict[str, Any] | None:
+    """Arguments of `SpecAugment` from the section `spec_augment`; its rectangles are left out.
+
+    Raises:
+        ValueError: a value is of another type.
+    """
     if not isinstance(section, dict):
         return None
     number = {key: section.get(f"{key}_masks") or 0 for key in ("freq", "time")}
@@ -220,11 +258,12 @@ def read_spec_augment(config: dict[str, Any]) -> dict[str, Any] | None:
         return None
     width = section.get("time_width", 10)
     by_length = isinstance(width, float)
-    return {
-        "_target_": SPEC_AUGMENT,
+    options = {
         "n_freq_masks": number["freq"],
         "freq_mask_param": section.get("freq_width", 10),
         "n_time_masks": number["time"],
         "time_mask_param": 10**6 if by_length else width,
         "time_fraction": width if by_length else 1.0,
     }
+    check_arguments("spec_augment", SpecAugment, options)
+    return options

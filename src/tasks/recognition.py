@@ -37,7 +37,7 @@ class RecognitionTask(Task):
         window_seconds: longest audio that the model is given at once; None: any.
         overlap_seconds: by which neighbouring windows overlap at least.
         silence_dbfs: RMS level below which recordings longer than a window are split, too, so that
-            the model hears no long silence; None: nowhere.
+            long silence is not part of what the model is given; None: nowhere.
         word_times: whether the words of the last decoder are aligned with the audio and saved with
             their times. They are then what `System(audio)` returns, a list of `Word`.
 
@@ -123,7 +123,7 @@ class RecognitionTask(Task):
             frames: number of frames.
         """
         tokens = torch.zeros(frames, dtype=torch.int64, device=output.device)
-        if frames > 2:
+        if frames:
             tokens[frames // 2] = self.text_encoder.ids.get(" ", BLANK)
         silence = output.new_full((frames, output.shape[1]), IMPOSSIBLE)
         return silence.scatter_(1, tokens[:, None], 0.0)

@@ -31,9 +31,15 @@ class Monitor:
         self.evaluations_since_best = 0
 
     def is_better(self, values: Mapping[str, float]) -> bool:
-        """Record the metrics of an evaluation; whether it is the best so far. NaN never is."""
+        """Record the metrics of an evaluation; whether it is the best so far. NaN never is.
+
+        Raises:
+            ValueError: the monitored one isn't among them.
+        """
         if self.name is None:
             return False
+        if self.name not in values:
+            raise ValueError(f"{self.name}: no value to monitor, only of {', '.join(values)}.")
         value = values[self.name]
         if not math.isnan(value) and (
             self.best is None or self.sign * value < self.sign * self.best

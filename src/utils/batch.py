@@ -41,6 +41,23 @@ def check_keys(key: str, part: Any, method: Callable, batch: Batch) -> None:
         )
 
 
+def select(batch: Batch, chosen: Tensor) -> Batch:
+    """Some items of a batch.
+
+    Args:
+        batch: tensors [B, ...] and lists of B entries; anything else is kept.
+        chosen: bool [B].
+    """
+    size, rows = len(chosen), chosen.nonzero()[:, 0].tolist()
+    part = dict(batch)
+    for key, value in batch.items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == size:
+            part[key] = value[rows]
+        elif isinstance(value, list) and len(value) == size:
+            part[key] = [value[row] for row in rows]
+    return part
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on the device."""
     return {

@@ -23,10 +23,12 @@ from src.utils.audio import Recording
 
 AT_ONCE = 4  # full windows in a batch
 AGREEMENT = 4  # frames to either side of a cut on which two windows should agree
-LISTEN = 60  # seconds of a recording that are read at a time
+READ_AT_ONCE = 60  # seconds of a recording that are read at a time
 BLOCK = 0.01  # seconds over which the level is measured
 PAUSE = 0.25  # seconds of silence at which a recording is split
-SHORTEST = 0.8  # seconds of sound, of which less isn't split off
+SHORTEST = 0.8  # seconds of sound, of which less isn't split off ...
+NEAR = 1.5  # ... by less silence than this
+QUIET = 1e-3  # of the highest level of a recording; what is louder is no silence
 
 Span = tuple[int, int]  # first sample, and the one after the last
 Fill = Callable[[Tensor, int], Tensor]
@@ -70,18 +72,19 @@ class Windows:
     def sounds(self, audio: Tensor | Recording) -> list[Span]:
         """Where a recording [T] isn't silent; all of it if it is no longer than a window.
 
-        Silence shorter than `PAUSE` splits nothing, and no sound is shorter than `SHORTEST` unless
-        there is no other.
+        Silence shorter than `PAUSE` splits nothing, and a sound shorter than `SHORTEST` isn't split
+        from one that is `NEAR`.
         """
         block = round(BLOCK * self.sample_rate)
         if len(audio) <= self.size or self.silence <= 0:
             return [(0, len(audio))]
-        piece = LISTEN * self.sample_rate // block * block
+        piece = READ_AT_ONCE * self.sample_rate // block * block
         ends = range(piece, len(audio) + piece, piece)
-        levels = [block_levels(audio[end - piece : end], block) for end in ends]
-        loud = torch.nonzero(torch.cat(levels) > self.silence)[:, 0].cpu().numpy()
+        levels = torch.cat([block_levels(audio[end - piece : end], block) for end in ends])
+        silence = min(self.silence, float(levels.max()) * QUIET)
+        loud = torch.nonzero(levels > silence)[:, 0].cpu().numpy()
         if not len(loud):
-            return [(0, self.size)]
+            return [(0, len(audio))]
         after = np.flatnonzero(np.diff(loud) > PAUSE / BLOCK)
         firsts, lasts = loud[[0, *(after + 1)]].tolist(), loud[[*after, -1]].tolist()
         spans: list[Span] = []
@@ -89,7 +92,8 @@ class Windows:
             end = (last + 1) * block
             span = (first * block, end if len(audio) - end >= block else len(audio))
             sizes = [b - a for a, b in (*spans[-1:], span)]
-            if spans and min(sizes) < SHORTEST * self.sample_rate:
+            near = spans and span[0] - spans[-1][1] < NEAR * self.sample_rate
+            if near and min(sizes) < SHORTEST * self.sample_rate:
                 span = (spans.pop()[0], span[1])
             spans.append(span)
         return spans

@@ -1,5 +1,6 @@
 """NVIDIA's recognisers: read, run, written back, refused."""
 
+import contextlib
 import copy
 import io
 import tarfile
@@ -7,14 +8,16 @@ import tarfile
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from scripts import convert
+from src.config import build
 from src.interop.archive import read_archive, read_artifact, write_archive
-from src.interop.initialization import adopted_text_encoder
+from src.interop.initialization import adopt_configs, adopted_text_encoder
 from src.interop.nemo import our_name
 from src.interop.nemo_config import read_encoder
 from src.interop.nemo_tokens import normalizer_of
-from src.interop.recogniser import build_model, read_recogniser
+from src.interop.recogniser import read_recogniser, read_spec_augment
 from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
 from src.models.conformer_ctc import ConformerCTC
@@ -50,7 +53,8 @@ def close(first, second, tolerance):
 def built(recogniser):
     """Front end and model of a recogniser."""
     options = {k: v for k, v in recogniser.features.items() if k != "_target_"}
-    model = build_model(recogniser.model, len(recogniser.text_encoder)).eval()
+    model = OmegaConf.create({"model": recogniser.model})
+    model = build(model, "model", vocab_size=len(recogniser.text_encoder)).eval()
     model.load_state_dict(recogniser.weights)
     return LogMel(**options), model
 
@@ -100,7 +104,8 @@ def test_written_equals_read(name, tmp_path):
     assert first.weights.keys() == second.weights.keys()
     assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
     assert first.text_encoder.vocabulary == second.text_encoder.vocabulary
-    assert first.features == second.features and second.spec_augment is None
+    assert first.features == second.features
+    assert read_spec_augment(second.spec_augment) is None
     _, original = read_archive(FIXTURES / f"asr_{name}.nemo")
     _, written = read_archive(tmp_path / "a.nemo")
     if "hybrid" in name:
@@ -326,11 +331,11 @@ def setting(place, value):
     """A change of one value of a config, whose place is dotted."""
 
     def change(config, weights):
-        *parents, name = place.split(".")
+        *parents, name = [int(key) if key.isdecimal() else key for key in place.split(".")]
         node = config
         for parent in parents:
             node = node[parent]
-        if value is None:
+        if value is None and isinstance(node, dict):
             node.pop(name, None)
         else:
             node[name] = value
@@ -369,6 +374,80 @@ def test_what_is_not_supported_is_named(source, place, value, message, tmp_path)
     with pytest.raises(ValueError, match=message) as error:
         read_recogniser(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", [BPE, CHAR])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"_target_": "torch.hub.load", "repo_or_dir": "REPO", "source": "local", "model": "m"},
+        [{"_target_": "builtins.exec"}],
+        "${oc.env:SECRET}",
+        float("inf"),
+        [[[]]],
+        {},
+        None,
+        -1,
+        10**9,
+    ],
+)
+def test_values_of_a_file_are_not_executed(source, value, tmp_path, monkeypatch):
+    (tmp_path / "repo").mkdir()
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\ndef m(): return 0.0\n"
+    (tmp_path / "repo" / "hubconf.py").write_text(code)
+    monkeypatch.setenv("SECRET", "hunter2")
+    if isinstance(value, dict) and value:
+        value = value | {"repo_or_dir": str(tmp_path / "repo")}
+    places = ["preprocessor.sample_rate", "preprocessor.n_fft", "spec_augment", "unused_pieces"]
+    places += ["adapters", "encoder.feat_in", "decoder.vocabulary", "tokenizer", "labels"]
+    places += (
+        ["encoder.att_context_size", "encoder.n_layers"]
+        if source == BPE
+        else [
+            "encoder.jasper",
+            "encoder.jasper.1",
+            "encoder.jasper.1.dropout",
+            "encoder.jasper.1.repeat",
+            "encoder.activation",
+        ]
+    )
+    for place in places:
+        path = rewritten(source, tmp_path / "a.nemo", setting(place, value))
+        try:
+            load_run(path)
+        except ValueError as error:
+            assert str(path) in str(error) and "hunter2" not in str(error)
+        with contextlib.suppress(ValueError, KeyError):
+            config = composed("asr_finetune", f"init.model.source={path}")
+            adopt_configs(config)
+            assert "hunter2" not in str(config)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_encoder_of_a_pretrained_file_is_not_executed(tmp_path):
+    value = {"_target_": "builtins.exec"}
+    change = setting("encoder.att_context_size", [value])
+    path = rewritten(FIXTURES / "nest_model.nemo", tmp_path / "a.nemo", change)
+    with pytest.raises(ValueError, match="'_target_' is no key of plain values"):
+        adopt_configs(composed("asr_nest", f"init.encoder.source={path}"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w.to_sparse(),
+        lambda w: w.to(torch.int8),
+        lambda w: w.to(torch.complex64),
+        lambda w: torch.full_like(w, float("nan")),
+        lambda w: w.to("meta"),
+    ],
+)
+def test_weights_are_finite_real_numbers(tmp_path, change):
+    def head(config, weights):
+        weights["decoder.decoder_layers.0.bias"] = change(weights["decoder.decoder_layers.0.bias"])
+
+    with pytest.raises(ValueError, match="head.bias is|is not a dense tensor"):
+        read_recogniser(rewritten(CHAR, tmp_path / "a.nemo", head))
 
 
 def test_damaged_tokenizer_is_named(tmp_path):
@@ -448,7 +527,7 @@ def test_only_adapters_and_head_are_trained(corpus, tmp_path):
     assert {name.split(".")[1] for name in new} == {"adapters"} and len(new) == 8
     assert all(after[name].any() for name in new)
 
-    more = ["+model.encoder.adapters.second={dim: 2, enabled: false}", "init.model.strict=false"]
+    more = ["+model.encoder.adapters.second={dim: 2, enabled: false}"]
     adapter_run(
         corpus, tmp_path / "b", tmp_path / "a", "model.encoder.adapters.default.dim=4", *more
     )

@@ -75,7 +75,20 @@ def test_short_sounds_are_not_split_off():
     audio = torch.zeros(6000)
     audio[1000:1100] = audio[2000:3000] = audio[4000:4100] = 0.1
     assert windows(silence=0.01).sounds(audio) == [(1000, 4100)]
-    assert windows(silence=0.01).sounds(torch.zeros(6000)) == [(0, 4000)]
+    assert windows(silence=0.01).sounds(torch.zeros(6000)) == [(0, 6000)]
+
+
+def test_quiet_recordings_are_run_whole():
+    audio = torch.full((6000,), 1e-3)
+    assert windows(silence=0.01).sounds(audio) == [(0, 6000)]
+    audio[:3000] = 1e-2
+    assert windows(silence=0.02).sounds(audio) == [(0, 6000)]
+
+
+def test_a_click_before_a_long_silence_is_split_off():
+    audio = torch.zeros(20_000)
+    audio[100:200] = audio[15_000:18_000] = 0.1
+    assert windows(silence=0.01).sounds(audio) == [(100, 200), (15_000, 18_000)]
 
 
 def test_gap_between_windows_is_an_error():
