@@ -33,6 +33,11 @@ FIXED = (
     "optimizers",
     "scheduler",
     "seed",
+    "sample_rate",
+    "transforms.batch.inference",
+    "trainer.accumulate",  # it and the next say which batches an epoch has
+    "dataloader.max_seconds",
+    "dataloader.max_items",
 )
 # Types of the keys of base.yaml, except config groups.
 TYPES: dict[str, Any] = {
@@ -222,8 +227,9 @@ def resume_config(config: DictConfig, overrides: list[str]) -> None:
         key = override.key_or_group
         if key == "trainer.resume_from" or override.is_delete() and key.startswith("hydra"):
             continue
-        if key.partition(".")[0] in FIXED:
-            raise ValueError(f"config, {key}: a run is resumed with its own {key.split('.')[0]}.")
+        for fixed in FIXED:
+            if f"{key}.".startswith(f"{fixed}."):
+                raise ValueError(f"config, {key}: a run is resumed with its own {fixed}.")
         if OmegaConf.select(config, key, default=config) is config or override.is_delete():
             raise ValueError(f"config, {key}: not in the config of the run to be resumed.")
         old, value = OmegaConf.select(config, key), override.value()

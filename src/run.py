@@ -40,6 +40,7 @@ from src.utils.options import refuse
 
 logger = logging.getLogger(__name__)
 
+ROOT = Path(__file__).parents[1]
 PATCH_LIMIT = 5_000_000  # bytes
 TEXT_ENCODER_FILES = ("text_encoder.json", "subwords.model")
 CHECKPOINTS = ("best", "last")
@@ -244,10 +245,14 @@ class Run:
 
 
 def git(*arguments: str) -> str:
-    """What git prints, or nothing where there is no git or no repository."""
+    """What git prints about this repository, or nothing where there is no git or none."""
     try:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=60, check=False
+            ["git", "-C", str(ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return ""
@@ -301,10 +306,15 @@ def restore(
     """The system of a config with the weights of a run's checkpoint, in evaluation mode.
 
     Raises:
-        ValueError: they don't fit, it needs more memory than there is, or gives other outputs.
+        ValueError: they don't fit, it needs more memory than there is, or gives other outputs; or
+            there is no such device.
     """
     if device is None:
         device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: '{device}' can't be used ({sentence(error)}).") from None
     source = run.checkpoint(checkpoint)
     system = build_system(config, run.read_text_encoder())
     load_weights(system.model, run.read_weights(checkpoint), source)

@@ -1,6 +1,7 @@
 """The folder of a run, and what a run that was loaded may do."""
 
 import os
+import random
 import shutil
 from functools import reduce
 from operator import getitem
@@ -295,6 +296,13 @@ def test_damaged_config_raises(trained, tmp_path, text):
         ("+foo=1", "not in the config"),
         ("~scheduler", "resumed with its own scheduler"),
         ("datasets=manifest", "set single values"),
+        ("dataloader.max_seconds=9", "resumed with its own dataloader.max_seconds"),
+        ("trainer.accumulate=2", "resumed with its own trainer.accumulate"),
+        ("sample_rate=8000", "resumed with its own sample_rate"),
+        (
+            "transforms.batch.inference.features.n_fft=400",
+            "resumed with its own transforms.batch.inference",
+        ),
     ],
 )
 def test_fixed_values_of_resumed_run(trained, override, words):
@@ -306,6 +314,24 @@ def test_new_values_of_resumed_run(trained):
     config = read_config(trained / "config.yaml")
     resume_config(config, ["trainer.epochs=7", f"trainer.resume_from={trained}", "threads=1"])
     assert config.trainer.epochs == 7 and config.threads == 1
+
+
+def test_flipped_bits_of_the_tokens_are_noticed(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    path = copy / "text_encoder" / "text_encoder.json"
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        data[draw.randrange(len(data) - 1)] ^= 1 << draw.randrange(8)
+        path.write_bytes(bytes(data))
+        with pytest.raises(ValueError, match=r"text_encoder\.json"):
+            Run.open(copy).read_text_encoder()
+
+
+def test_unknown_device_is_named(trained):
+    with pytest.raises(ValueError, match="device: 'foo' can't be used"):
+        load_run(trained, device="foo")
 
 
 def test_changed_checkpoint_fails_self_test(trained, tmp_path):

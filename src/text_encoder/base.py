@@ -1,5 +1,6 @@
 """Base class of text encoders: text to token ids and back."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from importlib import import_module
@@ -14,6 +15,7 @@ BLANK = ""  # token 0 of every vocabulary, CTC's blank; it decodes to nothing
 WORD_START = "\u2581"  # stands for a space in subwords
 
 DESCRIPTION = "text_encoder.json"
+CHECKSUM = "sha256"
 # Imported on demand, so that character models do not need sentencepiece.
 KINDS = {
     "characters": ("src.text_encoder.characters", "CharacterEncoder"),
@@ -74,8 +76,14 @@ class TextEncoder(ABC):
         """Write the files from which `load_text_encoder` restores the encoder."""
         description = self.describe()
         description["normalizer"] = self.normalizer.describe() if self.normalizer else None
+        description[CHECKSUM] = self.checksum(description)
         with write_beside(folder / DESCRIPTION) as path:
             path.write_text(json.dumps(description, ensure_ascii=False) + "\n", "utf-8")
+
+    def checksum(self, description: dict[str, Any]) -> str:
+        """SHA-256 of a description and of the tokens, to notice when a file of them is damaged."""
+        text = json.dumps([description, self.vocabulary], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def load(cls, folder: Path, normalizer: Normalizer | None, **description) -> "TextEncoder":
@@ -102,9 +110,13 @@ def load_text_encoder(folder: Path) -> TextEncoder:
     check_choice(f"{path}, kind", kind, tuple(KINDS))
     module, name = KINDS[kind]
     try:
-        normalizer = description.pop("normalizer")
-        normalizer = Normalizer(**normalizer) if normalizer else None
-        return getattr(import_module(module), name).load(folder, normalizer, **description)
+        stored = description.pop(CHECKSUM, None)
+        own = description.pop("normalizer")
+        normalizer = Normalizer(**own) if own else None
+        encoder = getattr(import_module(module), name).load(folder, normalizer, **description)
+        if encoder.checksum({"kind": kind, "normalizer": own, **description}) != stored:
+            raise ValueError("the text encoder is damaged, its checksum differs.")
+        return encoder
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: does not describe a text encoder ({error}).") from None
     except ValueError as error:

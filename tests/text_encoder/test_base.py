@@ -25,6 +25,7 @@ def test_save_and_load(encoder, tmp_path):
 def test_description_is_json(tmp_path):
     CharacterEncoder(alphabet="ACGT").save(tmp_path)
     description = json.loads((tmp_path / "text_encoder.json").read_text())
+    assert len(description.pop("sha256")) == 64
     assert description == {"kind": "characters", "alphabet": "ACGT", "normalizer": None}
 
 
