@@ -29,8 +29,8 @@ from src.config import build
 from src.interop.recogniser import read_recogniser
 from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
-from src.models.conformer_ctc import ConformerCTC
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 from src.text_encoder.base import TextEncoder
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
@@ -84,9 +84,9 @@ def our_model(options: Any, vocab_size: int) -> Any:
     torch.manual_seed(0)
     model: Any
     if isinstance(options, dict):
-        model = ConformerCTC(ConformerEncoder(**options), vocab_size)
+        model = EncoderCTC(ConformerEncoder(**options), vocab_size)
     else:
-        model = ConvCTC(ConvEncoder(**read_blocks(options)), vocab_size)
+        model = EncoderCTC(ConvEncoder(**read_blocks(options)), vocab_size)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             nn.init.normal_(module.weight, 1.0, 0.1)

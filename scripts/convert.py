@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from src.interop.clearervoice import save_clearervoice
 from src.interop.nemo import save_nemo
 from src.interop.recogniser_export import save_recogniser
-from src.models.conformer_ctc import ConformerCTC
-from src.models.jasper import ConvCTC
+from src.models.encoder_ctc import EncoderCTC
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.run import load_run
@@ -30,7 +29,7 @@ def convert(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: the format can't hold the run's model, or the extension is unknown.
     """
-    kinds = {".nemo": (NEST, ConformerCTC, ConvCTC), ".pt": (MossFormer2,)}
+    kinds = {".nemo": (NEST, EncoderCTC), ".pt": (MossFormer2,)}
     if arguments.out.suffix not in kinds:
         raise ValueError(f"{arguments.out}: the name must end in {' or '.join(kinds)}.")
     wanted = kinds[arguments.out.suffix]

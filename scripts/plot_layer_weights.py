@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.models.conformer_ctc import LayerProbe
+from src.models.encoder_ctc import LayerProbe
 from src.run import load_run
 from src.utils.entry import run_command
 from src.utils.plots import new_figure, save_figure

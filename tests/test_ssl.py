@@ -136,7 +136,7 @@ def test_plot_layer_weights(corpus, pretrained, tmp_path):
     done = run_script("plot_layer_weights", pretrained[0], tmp_path / "a.png", code=1)
     assert done.stderr.endswith("holds NEST; wanted LayerProbe.\n")
     done = run_script("convert", probe, tmp_path / "out.nemo", code=1)
-    assert done.stderr.endswith("a run of LayerProbe; wanted NEST, ConformerCTC, ConvCTC.\n")
+    assert done.stderr.endswith("a run of LayerProbe; wanted NEST, EncoderCTC.\n")
 
 
 def test_count_parameters():

@@ -18,8 +18,8 @@ from src.interop.nemo_adapters import read_adapters
 from src.interop.nemo_sections import check_fixed, check_known, class_of, section_of
 from src.interop.nemo_tokens import read_tokens
 from src.models.conformer import ConformerEncoder
-from src.models.conformer_ctc import ConformerCTC
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 from src.text_encoder.base import TextEncoder
 from src.transforms.features.log_mel import LogMel
 from src.transforms.spectrogram.spec_augment import SpecAugment
@@ -32,11 +32,11 @@ HYBRID = ("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel")
 HEAD = "decoder.decoder_layers.0."
 HYBRID_HEAD = "ctc_decoder.decoder_layers.0."
 TRANSDUCER = ("decoder.", "joint.", "loss.")  # beside a hybrid's CTC head
-# Our models, and the classes of their encoders in NeMo.
-MODELS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
-    "ConformerEncoder": (ConformerCTC, ConformerEncoder),
-    "ConformerEncoderAdapter": (ConformerCTC, ConformerEncoder),
-    "ConvASREncoder": (ConvCTC, ConvEncoder),
+# Encoders: NeMo's class and ours.
+ENCODERS: dict[str, type[nn.Module]] = {
+    "ConformerEncoder": ConformerEncoder,
+    "ConformerEncoderAdapter": ConformerEncoder,
+    "ConvASREncoder": ConvEncoder,
 }
 DECODER = {"_target_", "feat_in", "num_classes", "vocabulary", "init_mode"}
 DECODER_FIXED = {"add_blank": True, "activation": None}
@@ -129,11 +129,10 @@ def parse_recogniser(config: dict[str, Any], weights: dict[str, Tensor], path: P
     check_fit(network, weights, path)
     if kept is not None:
         weights = {k: v[kept] if k.startswith("head.") else v for k, v in weights.items()}
-    model, encoder = MODELS[target]
     return Recogniser(
         {
-            "_target_": dotted_name(model),
-            "encoder": {"_target_": dotted_name(encoder), **options},
+            "_target_": dotted_name(EncoderCTC),
+            "encoder": {"_target_": dotted_name(ENCODERS[target]), **options},
         },
         {"_target_": dotted_name(LogMel), **features},
         weights,
@@ -146,14 +145,14 @@ def parse_recogniser(config: dict[str, Any], weights: dict[str, Tensor], path: P
 
 
 def encoder_class(config: dict[str, Any]) -> str:
-    """Name of the class of the encoder, a key of `MODELS`.
+    """Name of the class of the encoder, a key of `ENCODERS`.
 
     Raises:
         ValueError: it is another class.
     """
     target = class_of(section_of(config, "encoder"))
-    if target not in MODELS:
-        raise ValueError(f"encoder: a {target}, only {', '.join(MODELS)} are supported.")
+    if target not in ENCODERS:
+        raise ValueError(f"encoder: a {target}, only {', '.join(ENCODERS)} are supported.")
     return target
 
 
@@ -186,13 +185,13 @@ def build_model(target: str, options: dict[str, Any], vocab_size: int) -> nn.Mod
     """A recogniser with random weights.
 
     Args:
-        target: key of `MODELS`.
+        target: key of `ENCODERS`.
         options: arguments of the encoder.
         vocab_size: number of classes, including the blank.
     """
-    Model, Encoder = MODELS[target]
+    Encoder = ENCODERS[target]
     check_arguments("encoder", Encoder, options)
-    return Model(Encoder(**options), vocab_size)
+    return EncoderCTC(Encoder(**options), vocab_size)  # type: ignore[arg-type]
 
 
 def our_weights(weights: dict[str, Tensor], hybrid: bool) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from src.interop.nemo_adapters import norm_last, write_adapters
 from src.interop.nemo_config import MODULES
 from src.interop.nemo_tokens import UNUSED, write_tokens
 from src.interop.recogniser import HEAD
-from src.models.conformer_ctc import ConformerCTC
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 from src.text_encoder.base import TextEncoder
 from src.transforms.features.log_mel import LogMel
 
@@ -21,7 +21,7 @@ NEVER = -1e4  # bias of a class that is never output
 
 
 def save_recogniser(
-    model: ConformerCTC | ConvCTC, features: LogMel, tokens: TextEncoder, path: str | Path
+    model: EncoderCTC, features: LogMel, tokens: TextEncoder, path: str | Path
 ) -> None:
     """Write a .nemo file of an EncDecCTCModel or EncDecCTCModelBPE.
 
@@ -69,7 +69,7 @@ def save_recogniser(
 
 
 def write_encoder(
-    model: ConformerCTC | ConvCTC, state: dict[str, Tensor], config: dict[str, Any]
+    model: EncoderCTC, state: dict[str, Tensor], config: dict[str, Any]
 ) -> dict[str, Tensor]:
     """Add the encoder's sections to a NeMo config; returns its weights under NeMo's names."""
     encoder: Any = model.encoder

@@ -7,7 +7,6 @@ arXiv 1904.03288, 1910.10261 and 2104.01721. They differ in the options of their
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -115,41 +114,3 @@ class ConvEncoder(nn.Module):
             dense = [*dense, x] if block.residual_dense else []
             x, length = block(x, length, dense or [x])
         return x
-
-
-class ConvCTC(nn.Module):
-    """CTC log-probabilities from a convolutional encoder and a linear layer.
-
-    Args:
-        encoder: encoder of spectrograms.
-        vocab_size: number of output tokens, including the blank.
-    """
-
-    def __init__(self, encoder: ConvEncoder, vocab_size: int):
-        super().__init__()
-        check_sizes("ConvCTC", vocab_size=vocab_size)
-        self.encoder = encoder
-        self.head = nn.Linear(encoder.feat_out, vocab_size)
-
-    def output_length(self, frames):
-        """Number of output frames for a number of input frames (int, array or tensor)."""
-        return self.encoder.output_length(frames)
-
-    def forward(
-        self,
-        spectrogram: Float[Tensor, "B F T"],
-        spectrogram_length: Int[Tensor, " B"],
-        **_,
-    ) -> dict[str, Tensor]:
-        """Compute CTC log-probabilities.
-
-        Args:
-            spectrogram: [B, F, T].
-            spectrogram_length: [B], frames of each utterance without padding.
-
-        Returns:
-            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
-        """
-        logits = self.head(self.encoder.encode(spectrogram, spectrogram_length))
-        length = self.output_length(spectrogram_length)
-        return {"log_probs": F.log_softmax(logits.float(), dim=-1), "log_probs_length": length}

@@ -8,7 +8,7 @@ import torch
 from src.interop.initialization import Source, adopt_configs, initialize, load_part
 from src.interop.nemo import load_nemo
 from src.models.conformer import ConformerEncoder
-from src.models.conformer_ctc import ConformerCTC, LayerProbe
+from src.models.encoder_ctc import EncoderCTC, LayerProbe
 from src.system import build_system
 from src.utils.checkpoint import read_tensors
 from tests.demo import experiment
@@ -49,7 +49,7 @@ def nemo_sized(num_layers=2):
 
 def test_encoder_from_nemo_file(caplog):
     caplog.set_level(logging.INFO)
-    model = ConformerCTC(nemo_sized(), vocab_size=5)
+    model = EncoderCTC(nemo_sized(), vocab_size=5)
     load_part(model, encoder_source())
     assert same(model.encoder.state_dict(), load_nemo(NEMO).encoder.state_dict())
     assert "loaded 92 weights of encoder" in caplog.text
@@ -58,7 +58,7 @@ def test_encoder_from_nemo_file(caplog):
 
 
 def test_mismatched_encoder_raises_unless_not_strict(caplog):
-    model = ConformerCTC(nemo_sized(num_layers=3), vocab_size=5)
+    model = EncoderCTC(nemo_sized(num_layers=3), vocab_size=5)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(ValueError, match=r"nest_model.nemo: .*layers.2.* is missing"):
         load_part(model, encoder_source())
@@ -71,9 +71,9 @@ def test_mismatched_encoder_raises_unless_not_strict(caplog):
 
 def test_missing_part_raises():
     with pytest.raises(ValueError, match="no weight is called head"):
-        load_part(ConformerCTC(nemo_sized(), 5), Source("head", NEMO, "head"))
+        load_part(EncoderCTC(nemo_sized(), 5), Source("head", NEMO, "head"))
     with pytest.raises(ValueError, match="init.tail: the model has no 'tail', but encoder, head"):
-        load_part(ConformerCTC(nemo_sized(), 5), Source("tail", NEMO, "encoder"))
+        load_part(EncoderCTC(nemo_sized(), 5), Source("tail", NEMO, "encoder"))
 
 
 def test_pretraining_continues_from_nemo_file(corpus, tmp_path):

@@ -6,17 +6,18 @@ import torch
 from src.interop.archive import read_archive
 from src.interop.naming import fill
 from src.interop.nemo_convolutional import nemo_names, our_names, read_encoder, write_encoder
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 from tests.golden import FIXTURES, golden
 
 NAMES = ["quartznet", "jasper_dense", "citrinet"]
 
 
-def load(name: str) -> tuple[ConvCTC, dict, dict]:
+def load(name: str) -> tuple[EncoderCTC, dict, dict]:
     """The model of a fixture, its config and the weights of the file."""
     path = FIXTURES / f"asr_{name}_char.nemo"
     config, weights = read_archive(path)
-    model = ConvCTC(ConvEncoder(**read_encoder(config)), len(config["labels"]) + 1)
+    model = EncoderCTC(ConvEncoder(**read_encoder(config)), len(config["labels"]) + 1)
     ours = our_names(model.encoder, {k: v for k, v in weights.items() if "preproc" not in k})
     for part in ("weight", "bias"):  # NeMo's blank is the last class, ours the first
         ours[f"head.{part}"] = ours.pop(f"decoder.decoder_layers.0.{part}").roll(1, 0).squeeze(-1)

@@ -20,7 +20,7 @@ from src.interop.nemo_tokens import normalizer_of
 from src.interop.recogniser import read_recogniser, read_spec_augment
 from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
-from src.models.conformer_ctc import ConformerCTC
+from src.models.encoder_ctc import EncoderCTC
 from src.run import load_run
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
@@ -141,7 +141,7 @@ def test_adapters_are_written_and_read(tmp_path, position):
     encoder = ConformerEncoder(
         num_layers=2, d_model=8, num_heads=2, subsampling_conv_channels=4, adapters=adapters
     )
-    model = ConformerCTC(encoder, 29)
+    model = EncoderCTC(encoder, 29)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     tokens = CharacterEncoder(alphabet=" abcdefghijklmnopqrstuvwxyz'")
@@ -313,7 +313,7 @@ def test_full_convolutions_of_a_conformer(tmp_path):
         subsampling="striding",
         subsampling_factor=4,
     )
-    model = ConformerCTC(encoder, 29)
+    model = EncoderCTC(encoder, 29)
     tokens = CharacterEncoder(alphabet=" abcdefghijklmnopqrstuvwxyz'")
     features = LogMel(preemphasis=0.97, symmetric_window=True, drop_last_frame=True, pad_to=16)
     save_recogniser(model, features, tokens, tmp_path / "a.nemo")

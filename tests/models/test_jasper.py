@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 from src.models.layers.jasper import jasper_block
 from src.models.layers.jasper.activations import ACTIVATIONS
 from tests.demo import CONFIGS
@@ -14,7 +15,7 @@ from tests.demo import CONFIGS
 BLOCK = {"out_channels": 6, "kernel_size": 5}
 
 
-def build(name: str, vocab_size: int) -> ConvCTC:
+def build(name: str, vocab_size: int) -> EncoderCTC:
     """A model of src/configs/model, without memory for its weights."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
@@ -196,7 +197,7 @@ def test_residual_of_a_strided_block():
 
 def test_dropout_only_in_training():
     torch.manual_seed(0)
-    model = ConvCTC(ConvEncoder(6, [{**BLOCK, "dropout": 0.5}]), 5)
+    model = EncoderCTC(ConvEncoder(6, [{**BLOCK, "dropout": 0.5}]), 5)
     x, length = torch.randn(2, 6, 30), torch.tensor([30, 30])
     assert not torch.equal(model(x, length)["log_probs"], model(x, length)["log_probs"])
     model.eval()
@@ -207,7 +208,7 @@ def test_dropout_only_in_training():
 def test_half_precision_output_is_float32(precision):
     torch.manual_seed(0)
     blocks = [{**BLOCK, "separable": True, "se": True, "se_reduction_ratio": 2}, BLOCK]
-    model = ConvCTC(ConvEncoder(6, blocks), 5)
+    model = EncoderCTC(ConvEncoder(6, blocks), 5)
     x, length = torch.randn(2, 6, 30), torch.tensor([30, 22])
     wanted = model(x, length)["log_probs"]
     with torch.autocast("cpu", precision):
@@ -221,10 +222,11 @@ def test_half_precision_output_is_float32(precision):
 COMPILED = """
 import copy
 import torch
-from src.models.jasper import ConvCTC, ConvEncoder
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
 
 block = {"out_channels": 6, "kernel_size": 5, "separable": True, "repeat": 2, "residual": True}
-model = ConvCTC(ConvEncoder(6, [block, block | {"se": True, "se_reduction_ratio": 2}]), 5)
+model = EncoderCTC(ConvEncoder(6, [block, block | {"se": True, "se_reduction_ratio": 2}]), 5)
 twin = copy.deepcopy(model)
 x, length = torch.randn(2, 6, 30), torch.tensor([30, 22])
 plain = twin(x, length)["log_probs"]

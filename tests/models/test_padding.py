@@ -79,9 +79,11 @@ TINY = {
         lambda: {**SIZES, "hidden_size": 8, "stride": 3, "kernel_size": 5},
     ],
     "ConformerEncoder": [lambda o=o: encoder(**o).options for o in ENCODERS],
-    "ConformerCTC": [lambda o=o: {"encoder": encoder(**o), "vocab_size": 6} for o in ENCODERS],
+    "EncoderCTC": [
+        *(lambda o=o: {"encoder": encoder(**o), "vocab_size": 6} for o in ENCODERS),
+        *(lambda o=o: {"encoder": conv_encoder(**o), "vocab_size": 6} for o in CONVOLUTIONAL),
+    ],
     "ConvEncoder": [lambda o=o: conv_encoder(**o).options for o in CONVOLUTIONAL],
-    "ConvCTC": [lambda o=o: {"encoder": conv_encoder(**o), "vocab_size": 6} for o in CONVOLUTIONAL],
     "LayerProbe": [lambda: {"encoder": encoder(), "vocab_size": 6}],
     "NEST": [
         lambda o=o, m=m: {

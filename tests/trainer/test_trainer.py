@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from src.models.conformer import ConformerEncoder
-from src.models.conformer_ctc import ConformerCTC
+from src.models.encoder_ctc import EncoderCTC
 from src.system import System
 from src.tasks.base import Task
 from src.trainer.optimization import Optimization, build_optimizations
@@ -81,7 +81,7 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
     scales = "optimizers.main.lr_scales={encoder: 0.5, encoder.layers.0: 0.25}"
     small = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
     config = experiment("asr_conformer", corpus, tmp_path / "r", *small, scales)
-    model = ConformerCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
+    model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
     config.total_steps = 100
     groups = build_optimizations(config, model)["main"].optimizer.param_groups
     rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
@@ -100,7 +100,7 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
 
 
 def test_several_optimizers(corpus, tmp_path):
-    model = ConformerCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
+    model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
     config = experiment("asr_conformer", corpus, tmp_path / "r", "~scheduler")
     config.optimizers = {"a": {"parts": "encoder"}, "b": {"parts": ["head"]}}
     optimizations = build_optimizations(config, model)

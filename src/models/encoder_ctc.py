@@ -1,4 +1,4 @@
-"""CTC models on a FastConformer encoder: fine-tuned as a whole, or a probe of a frozen one."""
+"""CTC models on an encoder of spectrograms, and a probe of a frozen one."""
 
 import torch
 import torch.nn.functional as F
@@ -6,18 +6,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.conformer import ConformerEncoder
+from src.models.jasper import ConvEncoder
+from src.utils.options import check_sizes
 
 
-class ConformerCTC(nn.Module):
+class EncoderCTC(nn.Module):
     """CTC log-probabilities from an encoder and a linear layer.
 
     Args:
-        encoder: encoder of spectrograms.
+        encoder: encoder of spectrograms, e.g. a FastConformer or a QuartzNet: has `feat_out`, the
+            size of its vectors, and `output_length`.
         vocab_size: number of output tokens, including the blank.
     """
 
-    def __init__(self, encoder: ConformerEncoder, vocab_size: int):
+    def __init__(self, encoder: ConformerEncoder | ConvEncoder, vocab_size: int):
         super().__init__()
+        check_sizes("EncoderCTC", vocab_size=vocab_size)
         self.encoder = encoder
         self.head = nn.Linear(encoder.feat_out, vocab_size)
 
@@ -40,9 +44,10 @@ class ConformerCTC(nn.Module):
         Returns:
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
         """
-        x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
-        logits = self.head(self.encoder.encode(x, length))
-        return {"log_probs": F.log_softmax(logits.float(), dim=-1), "log_probs_length": length}
+        outputs = self.encoder(spectrogram, spectrogram_length)
+        logits = self.head(outputs["encoded"].transpose(1, 2))
+        log_probs = F.log_softmax(logits.float(), dim=-1)
+        return {"log_probs": log_probs, "log_probs_length": outputs["encoded_length"]}
 
 
 class LayerProbe(nn.Module):
