@@ -15,8 +15,8 @@ EXPERIMENTS = sorted(
     if not path.stem.startswith("inference") and path.stem != "base"
 )
 ENCODER = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
-# The paper's size runs with its own transforms and layers, but narrow ones.
 RECOGNISER = FIXTURES / "asr_fastconformer_ctc_bpe.nemo"
+# The paper's size runs with its own transforms and layers, but narrow ones.
 NARROW = {
     "asr_deepspeech2": list(SMALL),
     "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_on=[test]", "precision='no'"],

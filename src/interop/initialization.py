@@ -22,6 +22,8 @@ from src.interop import clearervoice, nemo
 from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
 from src.loaded_config import read_config
 from src.text_encoder.base import TextEncoder, load_text_encoder
+from src.transforms.features.log_mel import LogMel
+from src.transforms.spectrogram.spec_augment import SpecAugment
 from src.utils.annotations import TARGET, check_types
 from src.utils.checkpoint import (
     best_checkpoint,
@@ -31,7 +33,7 @@ from src.utils.checkpoint import (
     read_tensors,
     read_weights,
 )
-from src.utils.modules import submodule
+from src.utils.modules import dotted_name, submodule
 from src.utils.options import check_choice
 
 logger = logging.getLogger(__name__)
@@ -39,9 +41,7 @@ logger = logging.getLogger(__name__)
 ADAPTERS = "encoder.adapters."  # begins the names of weights that a source need not have
 HEAD = "head"  # begins the names of the weights of output layers over tokens
 WHOLE = "model"  # key of `init` for the whole model
-LOG_MEL = "src.transforms.features.log_mel.LogMel"  # the front end of a .nemo file
 ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
-SPEC_AUGMENT = "src.transforms.spectrogram.spec_augment.SpecAugment"
 REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
 
 
@@ -216,13 +216,13 @@ def read_saved_nemo(path: Path, part: str | None) -> Saved:
         if part != "encoder":
             raise ValueError(f"{path}: a pretrained model, of which only the encoder is adopted.")
         encoder, features = nemo.load_options(path)
-        return Saved(encoder, {TARGET: LOG_MEL, **features}, features["sample_rate"])
+        return Saved(encoder, {TARGET: dotted_name(LogMel), **features}, features["sample_rate"])
     own = read_recogniser(path)
     model = own.model if part is None else own.model.get(part)
     if not isinstance(model, dict):
         raise ValueError(f"{path}: a recogniser, which has no '{part}'.")
     options = nemo.apply_config(lambda _: read_spec_augment(own.spec_augment), {}, path)
-    spec_augment = None if options is None else {TARGET: SPEC_AUGMENT, **options}
+    spec_augment = None if options is None else {TARGET: dotted_name(SpecAugment), **options}
     return Saved(model, own.features, own.sample_rate, own.text_encoder, spec_augment)
 
 

@@ -171,17 +171,6 @@ def format_checksums(digests: dict[str, str]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors to a safetensors file; those that share memory become separate.
-
-    Raises:
-        OSError: it could not be written.
-    """
-    data = tensors_to_bytes(tensors)
-    with explain_disk_error(path, len(data)):
-        path.write_bytes(data)
-
-
 # Finding -----------------------------------------------------------------------------------
 
 

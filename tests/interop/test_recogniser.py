@@ -1,5 +1,6 @@
 """NVIDIA's recognisers: read, run, written back, refused."""
 
+import argparse
 import contextlib
 import copy
 import io
@@ -168,14 +169,19 @@ def test_load_run_takes_a_file(tmp_path):
     assert transcribe.sample_rate == 16000
 
 
-def finetune(corpus, folder, source, *options):
+def finetune(corpus, folder, source, *options, name="asr_finetune"):
     """Fine-tune a recogniser on the demo speech for a few steps."""
     own = [f"datasets.{name}.manifest={corpus / name}.jsonl" for name in ("train", "val", "test")]
     own += [f"+datasets.{name}.limit=6" for name in ("train", "val", "test")]
     own += [f"init.model.source={source}", "trainer.epochs=1", "trainer.log_every_steps=1"]
     own += ["dataloader.max_seconds=12", "scheduler=constant", "dataloader.num_workers=0"]
     own += [f"run_dir={folder}", "writer=nothing", "device=cpu"]
-    return train(composed("asr_finetune", *own, *options))
+    return train(composed(name, *own, *options))
+
+
+def write_nemo(run, out, checkpoint):
+    """Convert a checkpoint of a run, as scripts/convert.py does."""
+    convert.convert(argparse.Namespace(run=run, out=out, checkpoint=checkpoint))
 
 
 def losses(run):
@@ -189,9 +195,7 @@ def test_finetune_with_its_tokens_and_write_it(corpus, tmp_path):
     assert second.config.model.encoder.dropout == 0.0
     assert second.config.transforms.batch.train.spec_augment.n_time_masks == 10
     close(second.model.head.weight, first.weights["head.weight"], 1e-6)
-    arguments = type("", (), {"run": tmp_path / "r", "out": tmp_path / "a.nemo"})
-    arguments.checkpoint = "last"
-    convert.convert(arguments)
+    write_nemo(tmp_path / "r", tmp_path / "a.nemo", "last")
     written = read_recogniser(tmp_path / "a.nemo")
     last = read_tensors(tmp_path / "r" / "last" / "model.safetensors")
     assert all(torch.equal(last[key], value) for key, value in written.weights.items())
@@ -215,9 +219,7 @@ def test_curve_from_a_run_equals_that_from_its_file(corpus, tmp_path, tokens):
         (tmp_path / "s.model").write_bytes(proto)
         own += ["text_encoder=subwords", f"text_encoder.model={tmp_path / 's.model'}"]
     train(experiment("asr_conformer", corpus, tmp_path / "r", *own, *CONFORMER))
-    arguments = type("", (), {"run": tmp_path / "r", "out": tmp_path / "a.nemo"})
-    arguments.checkpoint = "best"
-    convert.convert(arguments)
+    write_nemo(tmp_path / "r", tmp_path / "a.nemo", "best")
     values = [
         finetune(corpus, tmp_path / name, source, "optimizer.lr=1e-3")
         for name, source in (("from_run", tmp_path / "r"), ("from_file", tmp_path / "a.nemo"))
@@ -506,19 +508,11 @@ def test_config_is_plain_yaml(tmp_path):
 # Adapters ----------------------------------------------------------------------------------
 
 
-def adapter_run(corpus, folder, source, *options):
-    """Train adapters for a few steps."""
-    own = [f"datasets.{name}.manifest={corpus / name}.jsonl" for name in ("train", "val", "test")]
-    own += [f"init.model.source={source}", "trainer.epochs=1", "trainer.log_every_steps=1"]
-    own += ["dataloader.max_seconds=12", "scheduler=constant", "dataloader.num_workers=0"]
-    own += [f"run_dir={folder}", "writer=nothing", "device=cpu", "trainer.steps_per_epoch=2"]
-    return train(composed("asr_adapter", *own, *options))
-
-
 def test_only_adapters_and_head_are_trained(corpus, tmp_path):
     own = ["trainer.epochs=1", "trainer.steps_per_epoch=2", "dataloader.max_seconds=12"]
     train(experiment("asr_conformer", corpus, tmp_path / "r", *own, *CONFORMER))
-    adapter_run(corpus, tmp_path / "a", tmp_path / "r", "model.encoder.adapters.default.dim=4")
+    small = "model.encoder.adapters.default.dim=4"
+    finetune(corpus, tmp_path / "a", tmp_path / "r", small, name="asr_adapter")
     before = read_tensors(tmp_path / "r" / "best" / "model.safetensors")
     after = read_tensors(tmp_path / "a" / "last" / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -527,10 +521,8 @@ def test_only_adapters_and_head_are_trained(corpus, tmp_path):
     assert {name.split(".")[1] for name in new} == {"adapters"} and len(new) == 8
     assert all(after[name].any() for name in new)
 
-    more = ["+model.encoder.adapters.second={dim: 2, enabled: false}"]
-    adapter_run(
-        corpus, tmp_path / "b", tmp_path / "a", "model.encoder.adapters.default.dim=4", *more
-    )
+    more = [small, "+model.encoder.adapters.second={dim: 2, enabled: false}"]
+    finetune(corpus, tmp_path / "b", tmp_path / "a", *more, name="asr_adapter")
     last = read_tensors(tmp_path / "b" / "last" / "model.safetensors")
     second = [name for name in last if ".second." in name]
     assert len(second) == 8 and not any(last[n].any() for n in second if ".up." in n)
