@@ -11,11 +11,11 @@ from accelerate.utils import set_seed
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from src.building import build_system
 from src.config import build, check_overrides, check_top_level
 from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.logger.text_log import setup_logging
 from src.run import Run, open_run, own_config
-from src.system import build_system
 from src.trainer.optimization import build_optimizations
 from src.trainer.setup import (
     build_accelerator,

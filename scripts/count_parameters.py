@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from torch import nn
 
+from src.building import build_model
 from src.config import build
-from src.system import build_model
 from src.utils.entry import run_command
 
 HEADER = ("module", "parameters", "trained", "fraction")

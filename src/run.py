@@ -18,10 +18,11 @@ from accelerate.utils import broadcast_object_list
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from src.building import build_system
 from src.config import inference_config, resume_config
 from src.interop.nemo_run import NemoRun
 from src.loaded_config import YAML_END, dotted, entries, read_config
-from src.system import System, build_system
+from src.system import System
 from src.text_encoder.base import TextEncoder, load_text_encoder
 from src.utils.checkpoint import (
     best_checkpoint,

@@ -10,13 +10,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src.config import build, require
 from src.datasets.collate import collate
+from src.stream import Stream, StreamingRecogniser, build_recogniser
 from src.tasks.base import Task
 from src.transforms.chain import Chain
 from src.utils.audio import Audio, Recording, given_audio
 from src.utils.batch import Batch, check_keys, report_skipped, required_keys, select, to_device
-from src.utils.nodes import check_node, plain
 from src.utils.self_test import comparable, compare, test_signal
 from src.utils.windows import Windows, frame_stride, outputs_of, recordings_of
 
@@ -63,6 +62,7 @@ class System(nn.Module):
         )
         self.text_encoder, self.sample_rate, self.config = text_encoder, sample_rate, config
         self.autocast: Callable[[], AbstractContextManager] = nullcontext
+        self.streaming: dict[Any, StreamingRecogniser] = {}  # by context and decoder
 
     @property
     def device(self) -> torch.device:
@@ -203,6 +203,31 @@ class System(nn.Module):
         batch = self.evaluation_step(collate([{"id": "audio", "path": "", "audio": samples}]))
         value, length = batch[self.task.output][0], batch.get(f"{self.task.output}_length")
         return value if length is None else value[..., : int(length[0])]
+
+    def stream(
+        self,
+        context: tuple[int, int] | None = None,
+        decoder: str | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> Stream:
+        """A new stream of a recogniser, to be given samples as they come.
+
+        Args:
+            context: left and right context of attention in frames, one that the model was trained
+                with; None: that of evaluation.
+            decoder: name of one of the task's decoders; None: the first.
+            state: of a stream that goes on, from `Stream.state()`; None: a new one.
+
+        Raises:
+            ValueError: a part of the system needs the whole utterance, or there is no such context
+                or decoder.
+        """
+        key = (context, decoder, self.device)
+        if key not in self.streaming:
+            self.streaming[key] = build_recogniser(
+                self.model, self.inference_transforms, self.task, self.sample_rate, *key[:2]
+            )
+        return Stream(self.streaming[key], state)
 
     @torch.no_grad()
     def transform_stages(self, batch: Batch) -> dict[str, list[tuple[str, Tensor]]]:
@@ -352,49 +377,3 @@ class WindowedModel:
             batch = self.model(**self.transforms(**to_device(collate(items), device)))
             parts += outputs_of(batch, self.key)
         return parts
-
-
-def build_system(config: DictConfig, text_encoder: Any = None) -> System:
-    """The system that a config describes, on the CPU.
-
-    Args:
-        config: of an experiment.
-        text_encoder: of a run that was saved; None builds that of the config, if it has one.
-
-    Raises:
-        ValueError: a part can't be built; names the config key.
-    """
-    require(config, "model", "task", "transforms")
-    if config.get("features") is not None:
-        check_node("features", plain(config.features))
-    if text_encoder is None:
-        text_encoder = build(config, "text_encoder")
-    with_text = {} if text_encoder is None else {"text_encoder": text_encoder}
-    return System(
-        build_model(config, text_encoder),
-        build(config, "task", **with_text),
-        sample_rate=config.sample_rate,
-        train_transforms=build_chain(config, "batch", "train"),
-        inference_transforms=build_chain(config, "batch", "inference"),
-        loss=build(config, "loss"),
-        text_encoder=text_encoder,
-        config=config,
-    )
-
-
-def build_model(config: DictConfig, text_encoder: Any) -> nn.Module:
-    """The model; with a text encoder, its argument `vocab_size` is the size of the vocabulary."""
-    sizes = {} if text_encoder is None else {"vocab_size": len(text_encoder)}
-    return build(config, "model", **sizes)
-
-
-def build_chain(config: DictConfig, kind: str, use: str) -> Chain:
-    """The transforms of `config.transforms.<kind>.<use>`, in the order of the config.
-
-    Args:
-        config: of an experiment.
-        kind: `batch` or `instance`.
-        use: `train` or `inference`.
-    """
-    require(config, f"transforms.{kind}")
-    return Chain(build(config.transforms[kind], use) or {})

@@ -24,8 +24,10 @@ LEVELS = {
     **dict.fromkeys(("models", "loss", "metrics", "transforms", "text_encoder"), 1),
     **dict.fromkeys(("config", "loaded_config"), 1),
     **dict.fromkeys(("datasets", "tasks", "logger", "interop"), 2),
-    "system": 3,
-    **dict.fromkeys(("trainer", "run"), 4),
+    "stream": 3,
+    "system": 4,
+    "building": 5,
+    **dict.fromkeys(("trainer", "run"), 6),
 }
 LOSS_CALLS = {"loss"}
 CHAIN_CALLS = {"train_transforms", "inference_transforms", "transforms"}
@@ -38,7 +40,7 @@ STARRED = {
     "datasets/loading.py": {"iterate"},
     "metrics/separation.py": {"update"},
     "metrics/tracker.py": {"update"},
-    "system.py": {"build"},
+    "building.py": {"build"},
     "tasks/base.py": {"model"},
     "tasks/recognition.py": {"model"},
     "tasks/separation.py": {"model"},

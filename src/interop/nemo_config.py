@@ -306,11 +306,13 @@ def write_features(features: LogMel) -> dict[str, Any]:
         features.symmetric_window,
         features.drop_last_frame,
         features.f_min,
+        features.fixed_mean,
+        features.fixed_std,
     )
-    if own != (0.97, True, True, 0.0):
+    if own != (0.97, True, True, 0.0, 0.0, 1.0):
         raise ValueError(
             "features: NeMo's front end has preemphasis=0.97, symmetric_window, "
-            "drop_last_frame and f_min=0."
+            "drop_last_frame, f_min=0, fixed_mean=0 and fixed_std=1."
         )
     power = features.power
     return {

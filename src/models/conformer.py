@@ -15,6 +15,7 @@ from src.models.layers.conformer.relative_attention import (
     make_attention_mask,
     relative_positions,
 )
+from src.models.layers.conformer.streaming import StreamingBlocks
 from src.models.layers.conformer.subsampling import Subsampling
 from src.models.ops.dropout import dropout
 from src.utils.annotations import fits
@@ -26,6 +27,7 @@ from src.utils.options import (
     check_whole,
     shown,
 )
+from src.utils.stages import Stage
 
 
 class ConformerEncoder(nn.Module):
@@ -237,6 +239,19 @@ class ConformerEncoder(nn.Module):
             drop_prob = self.drop_probs[number]
             x = stochastic_depth(x, y, drop_prob) if self.training and drop_prob else y
             yield x
+
+    def streaming_stages(self, context: tuple[int, int] | None = None) -> list[Stage]:
+        """The encoder for streams: [B, F, T] to [B, feat_out, T'].
+
+        Args:
+            context: one of `att_context_size`; None: the first.
+
+        Raises:
+            ValueError: the encoder or its attention needs the whole utterance, or it was trained
+                with other contexts.
+        """
+        blocks = StreamingBlocks(self, context or self.att_context_sizes[0])
+        return [self.subsampling.streaming_stage(), blocks.stage()]
 
     def draw_att_context(self) -> tuple[int, int]:
         """Left and right context of attention for a batch: a random pair in training."""

@@ -14,7 +14,8 @@ from src.models.layers.deepspeech.masked_conv import CLIP, MaskedConv
 from src.models.layers.deepspeech.recurrent import Recurrent
 from src.utils.annotations import check_arguments
 from src.utils.lengths import padding_mask
-from src.utils.options import check_drop_probabilities, check_sizes, check_whole
+from src.utils.options import check_drop_probabilities, check_sizes, check_whole, refuse
+from src.utils.stages import Cached, Sliding, Stage, State, convolutions
 
 # Two and three layers as in the paper; kernel sizes and strides are (frequency, time).
 TWO_CONVOLUTIONS = (
@@ -117,13 +118,26 @@ class DeepSpeech2(nn.Module):
         Returns:
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
         """
-        x, length = spectrogram.unsqueeze(1), spectrogram_length
-        for conv in self.convolutions:
-            x, length = conv(x, length)
-        x = x.flatten(1, 2).transpose(1, 2)  # [B, T', channels * bins]
+        x, length = self.convolve(spectrogram, spectrogram_length)
+        x = x.transpose(1, 2)
         padded = padding_mask(length, x.shape[1]).unsqueeze(2)
         x = self.apply_rnns(x, length, padded)
         return {"log_probs": self.apply_head(x, padded), "log_probs_length": length}
+
+    def convolve(self, spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the convolutions.
+
+        Args:
+            spectrogram: [B, F, T], zero beyond the end of each utterance.
+            length: [B], frames of each utterance without padding.
+
+        Returns:
+            [B, channels * bins, T'] and lengths [B] in output frames.
+        """
+        x = spectrogram.unsqueeze(1)
+        for conv in self.convolutions:
+            x, length = conv(x, length)
+        return x.flatten(1, 2), length
 
     def apply_rnns(self, x: Tensor, length: Tensor, padding_mask: Tensor) -> Tensor:
         """Apply the recurrent layers, all but the first after batch normalisation and dropout.
@@ -141,25 +155,82 @@ class DeepSpeech2(nn.Module):
                 x = normalize(self.rnn_norms[i - 1], x, padding_mask)
                 x = F.dropout(x, self.dropout, self.training)
             x = zero_padding(rnn(x, length).float(), padding_mask)
-        if self.lookahead is not None:
-            x = zero_padding(torch.clamp(self.lookahead(x), 0, CLIP).float(), padding_mask)
         return x
 
     def apply_head(self, x: Tensor, padding_mask: Tensor) -> Tensor:
-        """Apply the fully connected layers, each after batch normalisation.
+        """Apply the lookahead convolution of a unidirectional model, and the fully connected
+        layers, each after batch normalisation.
 
         Args:
-            x: [B, T', hidden_size].
+            x: [B, T', hidden_size], zero where padding_mask is True.
             padding_mask: [B, T', 1], True beyond the end.
 
         Returns:
             Log-probabilities [B, T', V] in float32.
         """
+        if self.lookahead is not None:
+            x = zero_padding(torch.clamp(self.lookahead(x), 0, CLIP).float(), padding_mask)
         for i, (norm, linear) in enumerate(zip(self.head_norms, self.head, strict=True)):
             if i > 0:
                 x = zero_padding(torch.clamp(x, 0, CLIP).float(), padding_mask)
             x = linear(normalize(norm, x, padding_mask))
         return F.log_softmax(x.float(), dim=-1)
+
+    # Streams --------------------------------------------------------------------------------
+
+    def streaming_stages(self, context: tuple[int, int] | None = None) -> list[Stage]:
+        """The model for streams: [B, F, T] to log-probabilities [B, V, T'].
+
+        Args:
+            context: None; the look-ahead is part of the model.
+
+        Raises:
+            ValueError: the model is bidirectional, or a context is given.
+        """
+        lookahead = self.lookahead
+        if lookahead is None:
+            raise ValueError("DeepSpeech2.bidirectional: True; a stream needs false.")
+        if context is not None:
+            refuse("stream, context", context, "none for DeepSpeech2, see lookahead_context")
+        kernels: list[Any] = [conv.conv for conv in self.convolutions]
+        layers = [(conv.kernel_size[1], conv.stride[1], conv.padding[1]) for conv in kernels]
+        like = next(self.parameters())
+        recurrent: list[Any] = list(self.rnns)
+        state = like.new_zeros(len(recurrent), *recurrent[0].state_size)
+        return [
+            Sliding(self.convolve, **convolutions(layers)),
+            Cached(self.recurrent_step, {"recurrent": state}),
+            Sliding(self.head_step, right=lookahead.context),
+        ]
+
+    def recurrent_step(self, x: Tensor, length: Tensor, caches: State) -> tuple[Tensor, State]:
+        """Apply the recurrent layers to the next frames of streams, in evaluation mode.
+
+        Args:
+            x: [B, channels * bins, T'].
+            length: [B], T' for each stream.
+            caches: `recurrent`, the states after the frames before.
+
+        Returns:
+            [B, hidden_size, T'] and the new states.
+        """
+        x, states = x.transpose(1, 2), []
+        padded = padding_mask(length, x.shape[1]).unsqueeze(2)
+        for i, rnn in enumerate(self.rnns):
+            x = x if i == 0 else normalize(self.rnn_norms[i - 1], x, padded)
+            x, state = rnn.step(x, caches["recurrent"][:, i])  # type: ignore[operator]
+            states.append(state)
+        return x.transpose(1, 2), {"recurrent": torch.stack(states, 1)}
+
+    def head_step(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """`apply_head` to a piece of a stream: [B, hidden_size, T'] to [B, V, T'].
+
+        Args:
+            x: zero beyond the end of each piece.
+            length: [B], frames of each piece.
+        """
+        padded = padding_mask(length, x.shape[2]).unsqueeze(2)
+        return self.apply_head(x.transpose(1, 2), padded).transpose(1, 2), length
 
 
 def normalize(norm: nn.Module, x: Tensor, padding_mask: Tensor) -> Tensor:

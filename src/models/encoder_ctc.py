@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from src.models.conformer import ConformerEncoder
 from src.models.jasper import ConvEncoder
 from src.utils.options import check_sizes
+from src.utils.stages import Stage, framewise
 
 
 class EncoderCTC(nn.Module):
@@ -45,9 +46,27 @@ class EncoderCTC(nn.Module):
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
         """
         outputs = self.encoder(spectrogram, spectrogram_length)
-        logits = self.head(outputs["encoded"].transpose(1, 2))
-        log_probs = F.log_softmax(logits.float(), dim=-1)
+        log_probs = self.apply_head(outputs["encoded"])
         return {"log_probs": log_probs, "log_probs_length": outputs["encoded_length"]}
+
+    def apply_head(self, encoded: Tensor) -> Tensor:
+        """Log-probabilities [B, T', V] in float32 of encoded frames [B, D, T']."""
+        return F.log_softmax(self.head(encoded.transpose(1, 2)).float(), dim=-1)
+
+    def streaming_stages(self, context: tuple[int, int] | None = None) -> list[Stage]:
+        """The model for streams: [B, F, T] to log-probabilities [B, V, T'].
+
+        Args:
+            context: left and right context of attention in frames, one that the encoder was
+                trained with; None: the first.
+
+        Raises:
+            ValueError: the encoder needs the whole utterance, or another context.
+        """
+        if not isinstance(self.encoder, ConformerEncoder):
+            raise ValueError(f"stream: {type(self.encoder).__name__} needs the whole utterance.")
+        head = framewise(lambda encoded: self.apply_head(encoded).transpose(1, 2))
+        return [*self.encoder.streaming_stages(context), head]
 
 
 class LayerProbe(nn.Module):

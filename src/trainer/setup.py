@@ -15,13 +15,13 @@ from accelerate.utils import DistributedDataParallelKwargs
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from src.building import build_chain
 from src.config import build, check_top_level, require
 from src.datasets.building import build_dataset
 from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
-from src.system import build_chain
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings, steps_in_epoch

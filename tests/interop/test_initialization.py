@@ -5,11 +5,11 @@ import logging
 import pytest
 import torch
 
+from src.building import build_system
 from src.interop.initialization import Source, adopt_configs, initialize, load_part
 from src.interop.nemo import load_nemo
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
-from src.system import build_system
 from src.utils.checkpoint import read_tensors
 from tests.demo import experiment
 from tests.golden import FIXTURES

@@ -73,6 +73,7 @@ def test_attention_equals_formula():
     length = torch.tensor([6, 4])
     output = layer(
         x,
+        x,
         relative_positions(size, d_model, x),
         make_attention_mask(length, size, (-1, -1), "regular"),
     )

@@ -94,9 +94,17 @@ class DepthwiseConv(nn.Module):
         conv = nn.Conv1d(channels, channels, kernel_size, groups=channels, bias=bias)
         self.weight, self.bias, self.context = conv.weight, conv.bias, context
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]."""
+    def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
+        """[B, T, D] to [B, T, D].
+
+        Args:
+            x: [B, T, D].
+            past: the frames before x, as many as the kernel covers, [B, context[0], D]; None:
+                zeros.
+        """
         before, _ = self.context
+        if past is not None:
+            return self.forward(torch.cat([past, x], 1))[:, before:]
         shift, frames = before - self.weight.shape[2] // 2, x.shape[1]
         if shift:  # the kernel's centre is not the present frame
             x = F.pad(x, (0, 0, max(shift, 0), max(-shift, 0)))

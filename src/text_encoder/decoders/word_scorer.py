@@ -1,5 +1,7 @@
 """Word-level language model scores in a prefix beam search."""
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +55,21 @@ class WordScorer:
         start = WordState(model.start, "", 0.0)
         self.states = [start] * trie.n_roots  # by trie node
 
+    def set_root(self, words: Sequence[str]) -> None:
+        """Let the empty prefix follow these words, of which the last one is not scored yet."""
+        if not words:
+            return
+        context = self.model.start
+        for word in words[-self.model.order : -1]:
+            context = self.model.extend(context, word)
+        self.states[0] = self.state_of(context, words[-1])
+
+    def on_trie(self, trie: PrefixTrie, nodes: np.ndarray) -> "WordScorer":
+        """This scorer for another trie, each of whose nodes [N] has a number in the present one."""
+        other = copy(self)
+        other.trie, other.states = trie, [self.states[node] for node in nodes]
+        return other
+
     def bonus_of(self, nodes: np.ndarray) -> np.ndarray:
         """Score [N] of the last word of each prefix if it is complete there; nodes [N]."""
         while len(self.states) < len(self.trie):
@@ -65,6 +82,10 @@ class WordScorer:
         context, letters = state.context, state.letters + text
         if text.startswith(" "):
             context, letters = self.after_word(state), text[1:]
+        return self.state_of(context, letters)
+
+    def state_of(self, context: tuple[str, ...], letters: str) -> WordState:
+        """The state of a prefix with this last word."""
         bonus = 0.0
         if letters:
             bonus = self.alpha * self.model.log_prob(letters, context) + self.beta

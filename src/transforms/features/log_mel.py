@@ -1,13 +1,16 @@
 """Log-mel spectrograms."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from src.transforms.features.normalize import NORMALIZATIONS, normalize
+from src.transforms.features.normalize import NORMALIZATIONS, check_streaming, normalize
 from src.transforms.features.stft import PowerSpectrogram
 from src.utils.lengths import padding_mask
 from src.utils.options import check_choice, check_number, check_whole
+from src.utils.stages import Sliding
 
 LOG_OFFSET = 2.0**-24  # added to the energies before the logarithm
 
@@ -28,6 +31,8 @@ class LogMel(nn.Module):
         f_max: upper edge of the last filter in Hz; None: sample_rate / 2.
         normalization: zero mean and unit deviation over each utterance: `per_feature` (each bin
             separately), `all_features` (all bins together) or `none`.
+        fixed_mean, fixed_std: subtracted from all logarithms, and what they are divided by, before
+            the normalisation; for streams, where there is none.
         preemphasis: coefficient of the filter x[t] - preemphasis * x[t - 1]; 0 disables it.
         symmetric_window: use a symmetric Hann window instead of a periodic one.
         drop_last_frame: T // hop_length frames instead of T // hop_length + 1.
@@ -50,6 +55,8 @@ class LogMel(nn.Module):
         f_min: float = 0.0,
         f_max: float | None = None,
         normalization: str = "per_feature",
+        fixed_mean: float = 0.0,
+        fixed_std: float = 1.0,
         preemphasis: float = 0.0,
         symmetric_window: bool = False,
         drop_last_frame: bool = False,
@@ -62,6 +69,8 @@ class LogMel(nn.Module):
         f_top = f_max or sample_rate / 2
         check_number("features, f_min", f_min, 0, f_top, inclusive=True)
         check_choice("features, normalization", normalization, NORMALIZATIONS)
+        check_number("features, fixed_mean", fixed_mean, -math.inf)
+        check_number("features, fixed_std", fixed_std)
         check_number("features, preemphasis", preemphasis, 0, 1, inclusive=True)
         check_whole("features, pad_to", pad_to, low=0)
         self.power = PowerSpectrogram(n_fft, win_length, hop_length, symmetric_window)
@@ -73,10 +82,20 @@ class LogMel(nn.Module):
         self.f_min, self.f_max = f_min, f_max
         self.symmetric_window, self.drop_last_frame = symmetric_window, drop_last_frame
         self.preemphasis, self.pad_to = preemphasis, pad_to
+        self.fixed_mean, self.fixed_std = fixed_mean, fixed_std
 
     def output_length(self, samples):
         """Number of frames for a number of samples (int, array or tensor)."""
         return self.power.output_length(samples) - int(self.drop_last_frame)
+
+    def streaming_stage(self) -> Sliding:
+        """Log-mel spectrograms of a stream: [B, T] to [B, n_mels, frames].
+
+        Raises:
+            ValueError: the normalisation needs the whole utterance.
+        """
+        check_streaming(self.normalization)
+        return self.power.streaming_stage(self.log_mel)
 
     @torch.no_grad()
     def forward(
@@ -111,6 +130,7 @@ class LogMel(nn.Module):
             audio = self.preemphasise(audio.float(), audio_length)
             power, length = self.power(audio, audio_length)
             mel = torch.log(self.filterbank @ power + LOG_OFFSET)
+            mel = (mel - self.fixed_mean) / self.fixed_std
             length = length - int(self.drop_last_frame)
             mask = ~padding_mask(length, mel.shape[-1]).unsqueeze(1)
             mel = normalize(mel, mask, self.normalization) * mask

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
 from src.transforms.features.log_mel import LogMel
-from src.transforms.features.normalize import NORMALIZATIONS, normalize
+from src.transforms.features.normalize import NORMALIZATIONS, check_streaming, normalize
 from src.utils.lengths import padding_mask
 from src.utils.options import check_choice, check_whole
+from src.utils.stages import Sliding
 
 
 class MFCC(nn.Module):
@@ -39,13 +40,30 @@ class MFCC(nn.Module):
         """Number of frames for a number of samples (int, array or tensor)."""
         return self.log_mel.output_length(samples)
 
+    def streaming_stage(self) -> Sliding:
+        """Coefficients of a stream: [B, T] to [B, n_mfcc, frames].
+
+        Raises:
+            ValueError: the normalisation needs the whole utterance.
+        """
+        check_streaming(self.normalization)
+        return self.log_mel.power.streaming_stage(self.mfcc)
+
     @torch.no_grad()
     def forward(
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:
         """`spectrogram` [B, n_mfcc, frames], zero beyond `spectrogram_length` [B]."""
-        mel = self.log_mel(audio=audio, audio_length=audio_length)
-        length = mel["spectrogram_length"]
-        mask = ~padding_mask(length, mel["spectrogram"].shape[-1]).unsqueeze(1)
-        mfcc = normalize(self.dct @ mel["spectrogram"], mask, self.normalization)
-        return {"spectrogram": mfcc * mask, "spectrogram_length": length}
+        mfcc, length = self.mfcc(audio, audio_length)
+        return {"spectrogram": mfcc, "spectrogram_length": length}
+
+    def mfcc(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients [B, n_mfcc, frames] and their lengths [B] in frames.
+
+        Args:
+            audio: [B, T].
+            audio_length: [B], in samples.
+        """
+        mel, length = self.log_mel.log_mel(audio, audio_length)
+        mask = ~padding_mask(length, mel.shape[-1]).unsqueeze(1)
+        return normalize(self.dct @ mel, mask, self.normalization) * mask, length

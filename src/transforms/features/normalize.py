@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from src.utils.options import refuse
+
 EPSILON = 1e-5
 NORMALIZATIONS = ("per_feature", "all_features", "none")
 
@@ -26,3 +28,13 @@ def normalize(spectrogram: Tensor, mask: Tensor, kind: str) -> Tensor:
     centred = (spectrogram - mean) * mask
     variance = centred.square().sum(axes, keepdim=True) / (count - 1).clamp(min=1)
     return centred / (variance.sqrt() + EPSILON)
+
+
+def check_streaming(kind: str) -> None:
+    """Check that frames of a stream can be normalised before its end is known.
+
+    Raises:
+        ValueError: they can't.
+    """
+    if kind != "none":
+        refuse("features, normalization", kind, "none, for a stream whose statistics aren't known")

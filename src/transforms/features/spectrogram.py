@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.transforms.features.normalize import NORMALIZATIONS, normalize
+from src.transforms.features.normalize import NORMALIZATIONS, check_streaming, normalize
 from src.transforms.features.stft import PowerSpectrogram
 from src.utils.lengths import padding_mask
 from src.utils.options import check_choice
+from src.utils.stages import Sliding
 
 
 class LogSpectrogram(nn.Module):
@@ -40,13 +41,32 @@ class LogSpectrogram(nn.Module):
         """Number of frames for a number of samples (int, array or tensor)."""
         return self.power.output_length(samples)
 
+    def streaming_stage(self) -> Sliding:
+        """Spectrograms of a stream: [B, T] to [B, n_fft // 2 + 1, frames].
+
+        Raises:
+            ValueError: the normalisation needs the whole utterance.
+        """
+        check_streaming(self.normalization)
+        return self.power.streaming_stage(self.log_spectrogram)
+
     @torch.no_grad()
     def forward(
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:
         """`spectrogram` [B, n_fft // 2 + 1, frames], zero beyond `spectrogram_length` [B]."""
+        spectrogram, length = self.log_spectrogram(audio, audio_length)
+        return {"spectrogram": spectrogram, "spectrogram_length": length}
+
+    def log_spectrogram(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Log spectrogram [B, n_fft // 2 + 1, frames] and its lengths [B] in frames.
+
+        Args:
+            audio: [B, T].
+            audio_length: [B], in samples.
+        """
         with torch.autocast(audio.device.type, enabled=False):
             power, length = self.power(audio.float(), audio_length)
             mask = ~padding_mask(length, power.shape[-1]).unsqueeze(1)
             spectrogram = normalize(torch.log1p(power.sqrt()), mask, self.normalization)
-        return {"spectrogram": spectrogram * mask, "spectrogram_length": length}
+        return spectrogram * mask, length

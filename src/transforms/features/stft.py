@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from src.utils.lengths import padding_mask
 from src.utils.options import check_whole
+from src.utils.stages import Sliding, Transform
 
 
 class PowerSpectrogram(nn.Module):
@@ -37,6 +38,17 @@ class PowerSpectrogram(nn.Module):
     def output_length(self, samples):
         """Number of frames for a number of samples (int, array or tensor)."""
         return samples // self.hop_length + 1
+
+    def streaming_stage(self, function: Transform) -> Sliding:
+        """The stage of a function of these spectrograms, frame by frame, in a stream.
+
+        Args:
+            function: (audio [B, T], lengths [B]) -> (features [B, F, frames], lengths [B]).
+        """
+        reach = -(-self.win_length // 2)  # samples before and after the middle of a frame
+        left = -(-(reach + 1) // self.hop_length)  # pre-emphasis needs one more sample
+        # A frame for each whole hop: the last one may be left out, see `drop_last_frame`.
+        return Sliding(function, self.hop_length, left, max(reach, self.hop_length))
 
     def forward(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
         """Power spectrogram of each utterance.

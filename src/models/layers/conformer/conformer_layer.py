@@ -124,9 +124,26 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x: Tensor, padding_mask: Tensor) -> Tensor:
         """Map [B, T, D] to [B, T, D]; padding_mask [B, T, 1] is True beyond the end."""
-        x = F.glu(self.pointwise_conv1(x), dim=-1).masked_fill(padding_mask, 0.0)
-        x = self.norm(self.depthwise_conv(x), padding_mask)
-        return silu_linear(x, self.pointwise_conv2, 0.0, self.training)
+        return self.convolve(self.gate(x, padding_mask), padding_mask)
+
+    def gate(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Pointwise convolution and GLU, zero where padding_mask [B, T, 1] is True: [B, T, D]."""
+        return F.glu(self.pointwise_conv1(x), dim=-1).masked_fill(padding_mask, 0.0)
+
+    def convolve(self, x: Tensor, padding_mask: Tensor, past: Tensor | None = None) -> Tensor:
+        """The rest of the module.
+
+        Args:
+            x: from `gate`, [B, T, D].
+            padding_mask: True beyond the end, [B, T, 1].
+            past: what `gate` gave for the kernel_size - 1 frames before, [B, K - 1, D], for a
+                causal convolution; None: x is the beginning.
+
+        Returns:
+            [B, T, D].
+        """
+        x = self.depthwise_conv(x, past)
+        return silu_linear(self.norm(x, padding_mask), self.pointwise_conv2, 0.0, self.training)
 
 
 class ConformerLayer(nn.Module):
@@ -185,10 +202,45 @@ class ConformerLayer(nn.Module):
             [B, T, D].
         """
         x = x + 0.5 * self.drop(self.feed_forward1(self.norm_feed_forward1(x)))
-        x = x + self.drop(self.self_attn(self.norm_self_att(x), pos_emb, attention_mask))
+        y = self.norm_self_att(x)
+        x = x + self.drop(self.self_attn(y, y, pos_emb, attention_mask))
         x = x + self.drop(self.conv(self.norm_conv(x), padding_mask))
         x = x + 0.5 * self.drop(self.feed_forward2(self.norm_feed_forward2(x)))
         return self.norm_out(x)
+
+    def step(
+        self,
+        x: Tensor,
+        pos_emb: Tensor,
+        attention_mask: Tensor,
+        padding_mask: Tensor,
+        attention_past: Tensor,
+        conv_past: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply the block to the next frames of a stream, in evaluation mode.
+
+        Args:
+            x: [B, T, D].
+            pos_emb: relative positional encoding, [P + 2T - 1, D].
+            attention_mask: True where frame i may not attend to frame j, [B, 1, T, P + T].
+            padding_mask: True beyond the end, [B, T, 1].
+            attention_past: inputs of the attention for the P frames before, [B, P, D].
+            conv_past: inputs of the depthwise convolution for the K - 1 frames before,
+                [B, K - 1, D].
+
+        Returns:
+            The output [B, T, D], and attention_past and conv_past for the next frames, where x has
+            no padding.
+        """
+        x = x + 0.5 * self.feed_forward1(self.norm_feed_forward1(x))
+        y = self.norm_self_att(x)
+        attended = torch.cat([attention_past, y], 1)
+        x = x + self.self_attn(y, attended, pos_emb, attention_mask)
+        gated = self.conv.gate(self.norm_conv(x), padding_mask)
+        x = x + self.conv.convolve(gated, padding_mask, conv_past)
+        x = x + 0.5 * self.feed_forward2(self.norm_feed_forward2(x))
+        gated = torch.cat([conv_past, gated], 1)
+        return self.norm_out(x), attended[:, x.shape[1] :], gated[:, x.shape[1] :]
 
     def drop(self, x: Tensor) -> Tensor:
         """Apply dropout in training."""

@@ -13,8 +13,8 @@ MASKED = -1e4  # finite in float16, and its softmax is zero
 ATT_CONTEXT_STYLES = ("regular", "chunked_limited")
 
 
-def relative_positions(size: int, d_model: int, like: Tensor) -> Tensor:
-    """Sinusoidal encoding of the relative positions size - 1, ..., 0, ..., -(size - 1).
+def relative_positions(size: int, d_model: int, like: Tensor, past: int = 0) -> Tensor:
+    """Sinusoidal encoding of the relative positions past + size - 1, ..., 0, ..., -(size - 1).
 
     Column 2i is sin(p w_i) and column 2i + 1 is cos(p w_i), where w_i = 10000^(-2i / d_model).
 
@@ -22,11 +22,12 @@ def relative_positions(size: int, d_model: int, like: Tensor) -> Tensor:
         size: T, frames of the sequence.
         d_model: D, even.
         like: tensor whose device and dtype are used.
+        past: P, frames before the sequence that are attended to as well.
 
     Returns:
-        [2T - 1, D].
+        [P + 2T - 1, D].
     """
-    offsets = torch.arange(size - 1, -size, -1, device=like.device, dtype=torch.float32)
+    offsets = torch.arange(past + size - 1, -size, -1, device=like.device, dtype=torch.float32)
     columns = torch.arange(0, d_model, 2, device=like.device, dtype=torch.float32)
     angles = offsets[:, None] * torch.exp(columns * (-math.log(10000.0) / d_model))
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).to(like.dtype)
@@ -112,18 +113,22 @@ class RelPositionMultiHeadAttention(nn.Module):
         self.pos_bias_u = nn.Parameter(torch.zeros(num_heads, d_model // num_heads))
         self.pos_bias_v = nn.Parameter(torch.zeros(num_heads, d_model // num_heads))
 
-    def forward(self, x: Tensor, pos_emb: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, attended: Tensor, pos_emb: Tensor, attention_mask: Tensor
+    ) -> Tensor:
         """Attend.
 
         Args:
             x: [B, T, D].
-            pos_emb: [2T - 1, D], from `relative_positions`.
-            attention_mask: True where frame i may not attend to frame j, [B, 1, 1 or T, T].
+            attended: frames that x attends to: P earlier ones and x itself, [B, P + T, D].
+            pos_emb: [P + 2T - 1, D], from `relative_positions`.
+            attention_mask: True where frame i may not attend to frame j, [B, 1, 1 or T, P + T].
 
         Returns:
             [B, T, D].
         """
-        q, k, v = (self.split_heads(f(x)) for f in (self.linear_q, self.linear_k, self.linear_v))
+        q = self.split_heads(self.linear_q(x))
+        k, v = (self.split_heads(linear(attended)) for linear in (self.linear_k, self.linear_v))
         scores = self.position_scores(q, pos_emb).masked_fill(attention_mask, MASKED)
         values = F.scaled_dot_product_attention(
             q + self.pos_bias_u[:, None].to(q.dtype),
@@ -139,10 +144,10 @@ class RelPositionMultiHeadAttention(nn.Module):
 
         Args:
             q: [B, H, T, d_k].
-            pos_emb: [2T - 1, D].
+            pos_emb: [P + 2T - 1, D].
 
         Returns:
-            [B, H, T, T].
+            [B, H, T, P + T].
         """
         batch, heads, size, d_k = q.shape
         r = self.linear_pos(pos_emb).unflatten(1, (heads, d_k)).permute(1, 2, 0)
@@ -163,11 +168,11 @@ def rel_shift(scores: Tensor) -> Tensor:
     every row shifts each row by one more when the same memory is read with T columns.
 
     Args:
-        scores: [B, H, T, 2T - 1]; column c belongs to the relative position T - 1 - c.
+        scores: [B, H, T, P + 2T - 1]; column c belongs to the relative position P + T - 1 - c.
 
     Returns:
-        [B, H, T, T]; column j of row i belongs to the relative position i - j.
+        [B, H, T, P + T]; column j of row i belongs to the relative position P + i - j.
     """
     *batch, size, columns = scores.shape
     shifted = F.pad(scores, (1, 0)).reshape(*batch, columns + 1, size)[..., 1:, :]
-    return shifted.reshape(*batch, size, columns)[..., :size]
+    return shifted.reshape(*batch, size, columns)[..., : columns - size + 1]

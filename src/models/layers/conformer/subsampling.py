@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from src.utils.lengths import padding_mask
+from src.utils.stages import Sliding, convolutions
 
 KERNEL_SIZE, STRIDE = 3, 2
 
@@ -78,6 +79,17 @@ class Subsampling(nn.Module):
         for _ in range(self.factor.bit_length() - 1):
             frames = self.next_length(frames)
         return frames
+
+    def streaming_stage(self) -> Sliding:
+        """The subsampling of a stream: [B, F, T] to [B, D, T']."""
+        before, _ = self.padding
+        layers = [(KERNEL_SIZE, STRIDE, before)] * (self.factor.bit_length() - 1)
+
+        def subsample(spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+            x, length = self(spectrogram, length)
+            return x.transpose(1, 2), length
+
+        return Sliding(subsample, **convolutions(layers))
 
     def forward(self, spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Subsample a batch.

@@ -1,5 +1,7 @@
 """Recurrent layers for padded batches."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,16 +26,21 @@ def flip(x: Tensor, length: Tensor) -> Tensor:
     return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
-def rnn_states(rnn: nn.RNNBase, x: Tensor) -> Tensor:
-    """States [B, T, hidden_size] of an RNN for x [B, T, D].
+def rnn_states(rnn: nn.RNNBase, x: Tensor, start: Any = None) -> tuple[Tensor, Any]:
+    """States [B, T, hidden_size] of an RNN for x [B, T, D], and torch's state after the last frame.
 
     On a CPU they are computed in the dtype of the weights, as torch has no LSTM in half precision
     on most of them and raises an error.
+
+    Args:
+        rnn: the RNN.
+        x: its input.
+        start: torch's state before the first frame; None: zeros.
     """
     if x.device.type != "cpu":
-        return rnn(x)[0]
+        return rnn(x, start)
     with torch.autocast("cpu", enabled=False):
-        return rnn(x.to(next(rnn.parameters()).dtype))[0]
+        return rnn(x.to(next(rnn.parameters()).dtype), start)
 
 
 class Recurrent(nn.Module):
@@ -57,6 +64,7 @@ class Recurrent(nn.Module):
         check_choice("DeepSpeech2.rnn_type", rnn_type, tuple(RNN_TYPES))
         rnn = RNN_TYPES[rnn_type]
         options = {"nonlinearity": "relu"} if rnn_type == "rnn" else {}
+        self.rnn_type = rnn_type
         self.forward_rnn = rnn(input_size, hidden_size, batch_first=True, **options)
         self.backward_rnn = None
         if bidirectional:
@@ -72,7 +80,27 @@ class Recurrent(nn.Module):
         Returns:
             [B, T, hidden_size]; values beyond the end of an utterance are undefined.
         """
-        states = rnn_states(self.forward_rnn, x)
+        states = rnn_states(self.forward_rnn, x)[0]
         if self.backward_rnn is not None:
-            states = states + flip(rnn_states(self.backward_rnn, flip(x, length)), length)
+            states = states + flip(rnn_states(self.backward_rnn, flip(x, length))[0], length)
         return states
+
+    @property
+    def state_size(self) -> tuple[int, int]:
+        """Shape of the state of one stream: an LSTM has a cell beside its hidden state."""
+        return (2 if self.rnn_type == "lstm" else 1, self.forward_rnn.hidden_size)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """States for the next frames of a stream.
+
+        Args:
+            x: [B, T, input_size].
+            state: after the frames before, [B, *state_size].
+
+        Returns:
+            [B, T, hidden_size], and the state after x.
+        """
+        parts = tuple(part[None].contiguous() for part in state.unbind(1))
+        states, last = rnn_states(self.forward_rnn, x, parts if len(parts) > 1 else parts[0])
+        last = last if isinstance(last, tuple) else (last,)
+        return states, torch.stack([part[0] for part in last], 1)

@@ -1,0 +1,191 @@
+"""The beam of a CTC prefix beam search, vectorised over all utterances and prefixes.
+
+The recursion over prefixes is that of Hannun et al., "First-Pass Large Vocabulary Continuous
+Speech Recognition using Bi-Directional Recurrent DNNs" (arXiv 1408.2873), after Graves's thesis.
+
+Shapes: N prefixes of all utterances together, C tokens considered in a frame.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from src.text_encoder.decoders.base import BLANK
+from src.text_encoder.decoders.prefix_trie import PrefixTrie
+from src.text_encoder.decoders.word_scorer import WordScorer
+
+LOG_ZERO = -np.inf
+
+Hypothesis = tuple[float, list[int]]  # score, token ids
+
+
+@dataclass
+class Beam:
+    """The prefixes of all utterances, sorted by utterance; each array is [N].
+
+    The alignments of a prefix end in a blank or in its last token. The two cases have separate
+    scores, because they extend differently in the next frame. Scores are natural logarithms.
+    """
+
+    item: np.ndarray  # index of the utterance
+    node: np.ndarray  # trie node of the prefix
+    parent: np.ndarray  # trie node of the prefix without its last token; -1 for the empty prefix
+    last: np.ndarray  # last token; the blank for the empty prefix
+    blank: np.ndarray  # log-probability of all alignments that end in a blank
+    token: np.ndarray  # log-probability of all alignments that end in the last token
+    bonus: np.ndarray  # score of the complete words
+    word: np.ndarray  # score of the last word if it is complete here
+
+    @classmethod
+    def start(cls, size: int) -> "Beam":
+        """One empty prefix for each utterance."""
+        roots, zeros = np.arange(size), np.zeros(size)
+        nothing = np.full(size, LOG_ZERO)
+        no_parent, no_token = np.full(size, -1), np.full(size, BLANK)
+        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros)
+
+    def __getitem__(self, rows: np.ndarray) -> "Beam":
+        """The prefixes of these rows."""
+        return Beam(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def total(self) -> np.ndarray:
+        """Log-probability [N] of each prefix."""
+        return np.logaddexp(self.blank, self.token)
+
+
+def choose_tokens(
+    frame: np.ndarray, threshold: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tokens considered in a frame.
+
+    Args:
+        frame: [B, V], log-probabilities.
+        threshold: minimum log-probability of a token; None: all tokens are considered.
+
+    Returns:
+        The tokens [C], the blank first; the column [V] of each token, which is C for tokens that
+        are not considered; and log-probabilities [B, C + 1], minus infinity in column C and for
+        tokens that only other utterances consider.
+    """
+    tokens = np.arange(frame.shape[1])
+    impossible = np.full((len(frame), 1), LOG_ZERO)
+    if threshold is None:
+        return tokens, tokens, np.concatenate([frame, impossible], axis=1)
+    tries = frame >= threshold
+    tries[:, BLANK] = True
+    tokens = np.flatnonzero(tries.any(axis=0))
+    columns = np.full(frame.shape[1], len(tokens))
+    columns[tokens] = np.arange(len(tokens))
+    tried = np.where(tries, frame, LOG_ZERO)[:, tokens]
+    return tokens, columns, np.concatenate([tried, impossible], axis=1)
+
+
+def extend(beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray) -> np.ndarray:
+    """Log-probabilities of all continuations of each prefix in a frame.
+
+    Args:
+        beam: before the frame.
+        frame: [B, V], log-probabilities.
+        columns: [V], the column of each token, C for tokens not considered.
+        tried: [B, C + 1], log-probabilities of the tokens considered.
+
+    Returns:
+        [N, C + 1]: column 0 is the unchanged prefix ending in a blank, column C the unchanged
+        prefix ending in its last token, the columns between are the prefix and one more token.
+    """
+    total, column = beam.total, columns[beam.last]
+    scores = total[:, None] + tried[beam.item]
+    # Repeating the last token requires a blank in between; without one it is the same token.
+    rows = np.arange(len(total))
+    scores[rows, column] = beam.blank + tried[beam.item, column]
+    unchanged = beam.token + frame[beam.item, beam.last]
+    # A prefix that is also an extension of another one in the beam is scored once, in its own row.
+    child, parent = families(beam)
+    extension = scores[parent, column[child]]
+    unchanged[child] = np.logaddexp(unchanged[child], extension)
+    scores[parent, column[child]] = LOG_ZERO
+    scores[:, 0] = total + frame[beam.item, BLANK]
+    scores[:, -1] = unchanged
+    return scores
+
+
+def families(beam: Beam) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the prefixes whose parents are in the beam as well, and the rows of the parents."""
+    order = np.argsort(beam.node)
+    position = np.searchsorted(beam.node, beam.parent, sorter=order)
+    row = order[np.minimum(position, len(order) - 1)]
+    child = np.flatnonzero(beam.node[row] == beam.parent)
+    return child, row[child]
+
+
+def best_of_each(scores: np.ndarray, item: np.ndarray, size: int) -> np.ndarray:
+    """Mask [N, C + 1] of the best `size` scores of each utterance; scores [N, C + 1], item [N]."""
+    limits = np.flatnonzero(np.diff(item, prepend=-1, append=-1))
+    parts = [best(scores[i:j], size) for i, j in zip(limits, limits[1:], strict=False)]
+    return np.concatenate(parts)
+
+
+def best(scores: np.ndarray, size: int) -> np.ndarray:
+    """Mask of the best `size` scores of an array; of equal scores, the first ones."""
+    if scores.size <= size:
+        return scores > LOG_ZERO
+    lowest = np.partition(scores, scores.size - size, axis=None)[scores.size - size]
+    chosen = scores > lowest
+    if lowest > LOG_ZERO:
+        equals = np.flatnonzero(scores == lowest)
+        chosen.flat[equals[: size - chosen.sum()]] = True
+    return chosen
+
+
+def grow(
+    beam: Beam,
+    scores: np.ndarray,
+    chosen: np.ndarray,
+    tokens: np.ndarray,
+    trie: PrefixTrie,
+    scorer: WordScorer | None,
+) -> Beam:
+    """The new beam: the selected prefixes, unchanged or extended by a token.
+
+    Args:
+        beam: before the frame.
+        scores: [N, C + 1], log-probabilities of all continuations.
+        chosen: [N, C + 1], True for the selected continuations.
+        tokens: [C], the tokens considered.
+        trie: of the prefixes.
+        scorer: of complete words, or None without a language model.
+    """
+    ending = np.where(chosen[:, [0, -1]], scores[:, [0, -1]], LOG_ZERO)
+    stay = np.flatnonzero(chosen[:, 0] | chosen[:, -1])
+    source, column = np.nonzero(chosen[:, 1:-1])
+    last = tokens[column + 1]
+    nodes = trie.extend(beam.node[source], last)
+    kept = beam[stay]
+    kept.blank, kept.token = ending[stay, 0], ending[stay, 1]
+    longer = beam[source]
+    longer.parent, longer.node, longer.last = longer.node, nodes, last
+    longer.blank, longer.token = np.full(len(nodes), LOG_ZERO), scores[source, column + 1]
+    if scorer is not None:
+        longer.bonus = longer.bonus + np.where(scorer.starts_word[last], longer.word, 0.0)
+        longer.word = scorer.bonus_of(nodes)
+    parts = zip(*([getattr(b, f.name) for f in fields(Beam)] for b in (kept, longer)), strict=True)
+    both = Beam(*(np.concatenate(part) for part in parts))
+    return both[np.argsort(both.item, kind="stable")]
+
+
+def collect_hypotheses(
+    beam: Beam,
+    trie: PrefixTrie,
+    scorer: WordScorer | None,
+    n: int,
+    hypotheses: list[list[Hypothesis]],
+) -> None:
+    """Append the n best hypotheses of each utterance in the beam to its list in `hypotheses`."""
+    score = beam.total + beam.bonus
+    if scorer is not None:
+        score = score + beam.word + scorer.end_bonus_of(beam.node)
+    for row in np.argsort(-score, kind="stable"):
+        own = hypotheses[beam.item[row]]
+        if len(own) < n:
+            own.append((float(score[row]), trie.tokens(int(beam.node[row]))))
