@@ -142,7 +142,7 @@ class DeepSpeech2(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
             x = zero_padding(rnn(x, length).float(), padding_mask)
         if self.lookahead is not None:
-            x = zero_padding(torch.clamp(self.lookahead(x), 0, CLIP).float(), padding_mask)
+            x = zero_padding(torch.clamp(self.lookahead(x), 0.0, CLIP).float(), padding_mask)
         return x
 
     def apply_head(self, x: Tensor, padding_mask: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class DeepSpeech2(nn.Module):
         """
         for i, (norm, linear) in enumerate(zip(self.head_norms, self.head, strict=True)):
             if i > 0:
-                x = zero_padding(torch.clamp(x, 0, CLIP).float(), padding_mask)
+                x = zero_padding(torch.clamp(x, 0.0, CLIP).float(), padding_mask)
             x = linear(normalize(norm, x, padding_mask))
         return F.log_softmax(x.float(), dim=-1)
 
