@@ -169,10 +169,10 @@ class DeepSpeech2(nn.Module):
             Log-probabilities [B, T', V] in float32.
         """
         if self.lookahead is not None:
-            x = zero_padding(torch.clamp(self.lookahead(x), 0, CLIP).float(), padding_mask)
+            x = zero_padding(torch.clamp(self.lookahead(x), 0.0, CLIP).float(), padding_mask)
         for i, (norm, linear) in enumerate(zip(self.head_norms, self.head, strict=True)):
             if i > 0:
-                x = zero_padding(torch.clamp(x, 0, CLIP).float(), padding_mask)
+                x = zero_padding(torch.clamp(x, 0.0, CLIP).float(), padding_mask)
             x = linear(normalize(norm, x, padding_mask))
         return F.log_softmax(x.float(), dim=-1)
 

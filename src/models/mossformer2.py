@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.models.layers.mossformer.mask_net import MaskNet
+from src.models.ops.dispatch import known_values
 from src.models.ops.masking import mask_padding
 from src.utils.lengths import padding_mask
 
@@ -87,12 +88,13 @@ class MossFormer2(nn.Module):
         Raises:
             ValueError: a mixture is shorter than the kernel; names it by `id`.
         """
-        samples = audio_length.tolist()
-        self.check_length(samples, id)
+        samples = known_values(audio_length)
+        if samples is not None:
+            self.check_length(samples, id)
         encoded = F.relu(self.encoder(audio.unsqueeze(1))).transpose(1, 2)  # [B, N, D]
         masks_length = self.num_frames(audio_length)
         padding = None  # spares equally long mixtures the masking
-        if min(samples) < audio.shape[1]:
+        if samples is None or min(samples) < audio.shape[1]:
             padding = padding_mask(masks_length, encoded.shape[1]).unsqueeze(2)  # [B, N, 1]
         masks = self.mask_net(encoded, padding)  # [B, N, S, D]
         masked = masks * mask_padding(encoded, padding).unsqueeze(2)

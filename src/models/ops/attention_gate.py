@@ -1,7 +1,8 @@
 """The gate after the attention of MossFormer (arXiv 2302.11824): `att_u * v * sigmoid(att_v * u)`.
 
 `plain_attention_gate` leaves the backward pass to autograd, which saves every product between.
-`attention_gate` saves only its two inputs, and is used everywhere.
+`attention_gate` saves only its two inputs, and is used everywhere; without gradients both are the
+same.
 """
 
 from typing import Any
@@ -27,6 +28,8 @@ def attention_gate(attended: Tensor, hidden: Tensor) -> Tensor:
     Returns:
         [B, T, E / 2].
     """
+    if not torch.is_grad_enabled():
+        return plain_attention_gate(attended, hidden)
     return AttentionGate.apply(attended, hidden)
 
 

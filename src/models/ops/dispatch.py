@@ -1,13 +1,23 @@
-"""The condition under which operations take their CPU implementations."""
+"""The conditions under which operations take their CPU implementations."""
 
 import torch
 from torch import Tensor
 
 
-def use_cpu_path(x: Tensor) -> bool:
-    """True if `x` is on a CPU and is not being traced by torch.compile.
+def is_traced() -> bool:
+    """True while torch.compile, torch.export or torch.jit.trace records operations."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
-    GPU kernels and the compiler fuse the plain implementations better than they can be fused by
+
+def use_cpu_path(x: Tensor) -> bool:
+    """True if `x` is on a CPU and is not being traced.
+
+    GPU kernels and compilers fuse the plain implementations better than they can be fused by
     hand, so the CPU implementations would only be slower there.
     """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not is_traced()
+
+
+def known_values(x: Tensor) -> list[int] | None:
+    """The elements of `x` [N], or None while it is traced, when only its shape is known."""
+    return None if is_traced() else x.tolist()

@@ -168,7 +168,8 @@ def masked_relu(x: Tensor, mask: Tensor) -> Tensor:
     The product is hidden from autograd, which saves its memory: ReLU has no gradient where its
     result is zero, so neither have the masked elements.
     """
-    x.detach().mul_(mask)
+    kept = x.detach() if torch.is_grad_enabled() else x
+    kept.mul_(mask)
     return x.relu_()
 
 

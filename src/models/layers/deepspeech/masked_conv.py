@@ -72,4 +72,4 @@ class MaskedConv(nn.Module):
         y = self.conv(x)
         padded = padding_mask(length, y.shape[-1])[:, None, None]
         y = self.norm(zero_padding(y, padded), padded)
-        return zero_padding(torch.clamp(y, 0, CLIP), padded), length
+        return zero_padding(torch.clamp(y, 0.0, CLIP), padded), length

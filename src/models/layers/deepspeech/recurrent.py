@@ -10,19 +10,23 @@ from src.utils.options import check_choice
 RNN_TYPES = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
-def flip(x: Tensor, length: Tensor) -> Tensor:
-    """Reverse the frames of each utterance; padding stays at the end.
+def reversed_frames(length: Tensor, size: int) -> Tensor:
+    """Indices that reverse the frames of each utterance; padding stays at the end.
 
     Args:
-        x: [B, T, D].
         length: [B], frames of each utterance without padding.
+        size: T, frames with padding.
 
     Returns:
-        [B, T, D].
+        [B, T], int64.
     """
-    frames = torch.arange(x.shape[1], device=x.device)
+    frames = torch.arange(size, device=length.device)
     index = length.unsqueeze(1) - 1 - frames
-    index = torch.where(index >= 0, index, frames)
+    return torch.where(index >= 0, index, frames)
+
+
+def take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """The frames of x [B, T, D] at indices [B, T]: [B, T, D]."""
     return x.gather(1, index.unsqueeze(2).expand(-1, -1, x.shape[2]))
 
 
@@ -82,7 +86,9 @@ class Recurrent(nn.Module):
         """
         states = rnn_states(self.forward_rnn, x)[0]
         if self.backward_rnn is not None:
-            states = states + flip(rnn_states(self.backward_rnn, flip(x, length))[0], length)
+            index = reversed_frames(length, x.shape[1])
+            backward = rnn_states(self.backward_rnn, take_frames(x, index))[0]
+            states = states + take_frames(backward, index)
         return states
 
     @property

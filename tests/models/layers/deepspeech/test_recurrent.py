@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.models.layers.deepspeech.recurrent import Recurrent, flip
+from src.models.layers.deepspeech.recurrent import Recurrent, reversed_frames, take_frames
 from src.utils.lengths import padding_mask
 
 TORCH = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -48,14 +48,13 @@ def test_unidirectional_is_causal():
     assert not torch.allclose(whole[:, 4:], part[:, 4:])
 
 
-def test_flip_leaves_padding_at_the_end():
-    x = torch.arange(5.0).reshape(1, 5, 1)
-    assert flip(x, torch.tensor([3]))[0, :, 0].tolist() == [2, 1, 0, 3, 4]
+def test_reversal_leaves_padding_at_the_end():
+    assert reversed_frames(torch.tensor([3]), 5).tolist() == [[2, 1, 0, 3, 4]]
 
 
-def test_flip_twice_changes_nothing():
-    x, length = torch.randn(3, 6, 2), torch.tensor([6, 3, 1])
-    assert torch.equal(flip(flip(x, length), length), x)
+def test_reversal_twice_changes_nothing():
+    x, index = torch.randn(3, 6, 2), reversed_frames(torch.tensor([6, 3, 1]), 6)
+    assert torch.equal(take_frames(take_frames(x, index), index), x)
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
