@@ -25,6 +25,7 @@ NARROW = {
     "asr_streaming": ENCODER,
     "asr_quartznet": ["model.encoder.block_defaults.out_channels=16"],
     "asr_finetune": [f"init.model.source={RECOGNISER}"],
+    "asr_finetune_streaming": [f"init.model.source={RECOGNISER}"],
     "asr_adapter": [f"init.model.source={RECOGNISER}"],
     "asr_nest": [],
     "asr_nest_probe": [],

@@ -153,10 +153,15 @@ def adopt_configs(config: DictConfig) -> None:
 
 
 def adopt_model(config: DictConfig, saved: Saved) -> None:
-    """Put a network, its front end and its SpecAugment into the config of an experiment."""
+    """Put a network, its front end and its SpecAugment into the config of an experiment.
+
+    Single values of the network and the front end that the config sets are kept.
+    """
     with open_dict(config):
         config.model = OmegaConf.merge(saved.model, config.model)
-        config.features = saved.features
+        whole = config.features is not None and TARGET in config.features
+        own = {} if config.features is None or whole else config.features
+        config.features = OmegaConf.merge(saved.features, own)
         if saved.spec_augment is not None:
             config.transforms.batch.train.spec_augment = saved.spec_augment
     config.sample_rate = saved.sample_rate

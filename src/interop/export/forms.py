@@ -137,7 +137,9 @@ def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, 
         with torch.no_grad():
             (one, _), (two, _) = (graph(*graph.example([seconds])) for seconds in (1, 2))
     except KeyError as error:
-        raise ValueError(f"transforms.batch.inference: give no {error}, which is exported.") from None
+        raise ValueError(
+            f"transforms.batch.inference: give no {error}, which is exported."
+        ) from None
     return graph.eval(), one.shape[1], float(two.shape[2] - one.shape[2])
 
 
