@@ -262,6 +262,7 @@ class System(nn.Module):
             "sample_rate": self.sample_rate,
             "text_encoder": self.text_encoder,
             "count_frames": self.frame_counter() if train else None,
+            "window_seconds": None if train or self.stride is None else self.task.window_seconds,
         }
 
     def frame_counter(self) -> Callable[[Any], Any] | None:

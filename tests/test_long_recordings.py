@@ -10,8 +10,10 @@ import torch
 from omegaconf import OmegaConf
 
 from src.datasets.collate import collate
+from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
-from src.utils.audio import read_audio
+from src.utils.audio import Recording, read_audio
+from src.utils.files import append_jsonl
 from tests.demo import SMALL, experiment, inference
 from train import train
 
@@ -114,6 +116,7 @@ def test_inference_writes_words_of_long_and_short_recordings(run, corpus, tmp_pa
 MEMORY = """
 import resource, sys, torch
 from omegaconf import OmegaConf
+from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
 torch.set_num_threads(1)
 task = {"window_seconds": 10.0, "overlap_seconds": 2.0, "silence_dbfs": None}
@@ -135,3 +138,32 @@ def test_memory_does_not_grow_with_the_recording(run, tmp_path):
         assert not done.returncode, done.stderr
         peaks.append(float(done.stdout.split()[-1]))
     assert peaks[1] < 1.15 * peaks[0]
+
+
+def test_datasets_read_long_recordings_in_parts(corpus, tmp_path):
+    audio = speech(corpus, 9.0)
+    for name, samples in (("long", audio), ("short", audio[:20000])):
+        soundfile.write(tmp_path / f"{name}.wav", samples.numpy(), RATE)
+    row = {"audio_filepath": "long.wav", "duration": 6.0, "offset": 2.0}
+    manifest = tmp_path / "m.jsonl"
+    append_jsonl(manifest, row)
+    append_jsonl(manifest, {"audio_filepath": "short.wav", "duration": 1.25})
+    dataset = ManifestDataset(str(manifest), window_seconds=5.0, sample_rate=RATE)
+    long, short = dataset[0]["audio"], dataset[1]["audio"]
+    assert isinstance(long, Recording)
+    assert len(long) == 6 * RATE
+    stored = read_audio(tmp_path / "long.wav", RATE)
+    assert torch.equal(long[1000:2000], stored[2 * RATE + 1000 : 2 * RATE + 2000])
+    assert len(short) == 20000
+    batch = collate([dataset[0], dataset[1]])
+    assert isinstance(batch["audio"], list)
+    assert "audio_length" not in batch
+    for options in ({"on_error": "skip"}, {"window_seconds": None}):
+        read = ManifestDataset(str(manifest), **{"window_seconds": 5.0} | options)[0]["audio"]
+        assert torch.equal(read, long[: len(long)])
+    append_jsonl(manifest, row | {"duration": 8.0})
+    dataset = ManifestDataset(str(manifest), window_seconds=5.0, sample_rate=RATE)
+    with pytest.raises(
+        ValueError, match="m.jsonl.*long.wav: 7.00 s from second 2"
+    ):
+        dataset[2]

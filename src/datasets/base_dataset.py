@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from src.datasets.filters import Rule, duration_rules, keep_rows, rows_of
@@ -110,7 +109,7 @@ class BaseDataset(Dataset):
             item["speaker"] = row.speaker
         return item
 
-    def read(self, row: Row) -> torch.Tensor:
+    def read(self, row: Row) -> Any:
         """The row's audio [T] at the dataset's sample rate."""
         return read_audio(row.audio_filepath, self.sample_rate, row.offset, row.duration)
 

@@ -11,8 +11,9 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Collate items to a batch.
 
     Tensors are zero-padded on their last axis and stacked, and their lengths are added as
-    `<key>_length` (int64 [B]). Ints become int64 [B]; other values become lists. Keys that not all
-    items have are dropped. Items {"error": message}, of files that couldn't be read, are skipped.
+    `<key>_length` (int64 [B]). Ints become int64 [B]; other values, and tensors beside such, become
+    lists. Keys that not all items have are dropped. Items {"error": message}, of files that
+    couldn't be read, are skipped.
 
     Args:
         items: of a dataset.
@@ -26,7 +27,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     batch: dict[str, Any] = {"id": [], "skipped": len(errors), "errors": errors}
     for key in common_keys(items):
         values = [item[key] for item in items]
-        if isinstance(values[0], Tensor):
+        if all(isinstance(value, Tensor) for value in values):
             lengths = [value.shape[-1] for value in values]
             longest = max(lengths)
             alone = len(values) == 1  # an hour of audio isn't copied

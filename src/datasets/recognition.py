@@ -12,6 +12,7 @@ from src.datasets.filters import (
 )
 from src.datasets.manifest import Manifest, Row
 from src.text_encoder.base import TextEncoder
+from src.utils.audio import Recording
 from src.utils.options import check_whole
 
 
@@ -28,6 +29,9 @@ class RecognitionDataset(BaseDataset):
             the manifest; a row without text has 0. None: no bound.
         count_frames: samples -> output frames of the model; rows whose text CTC can't align to
             them are dropped. None: no rows are dropped.
+        window_seconds: recordings longer than this are not read, but given as a `Recording`, of
+            which the model's windows are read one by one; not of MP3s, whose length may not be
+            known. None: all are read.
         options: of `BaseDataset`.
 
     Attributes:
@@ -46,12 +50,14 @@ class RecognitionDataset(BaseDataset):
         min_text_length: int | None = None,
         max_text_length: int | None = None,
         count_frames: CountFrames | None = None,
+        window_seconds: float | None = None,
         **options,
     ):
         check_whole("min_text_length", min_text_length, low=0, optional=True)
         check_whole("max_text_length", max_text_length, low=0, optional=True)
         self.text_encoder, self.count_frames = text_encoder, count_frames
         self.text_length = (min_text_length, max_text_length)
+        self.window_seconds = window_seconds
         super().__init__(manifest, **options)
         if text_encoder is not None:
             self.has_targets = check_all_or_none(self.manifest, self.manifest.has_text, "text")
@@ -64,6 +70,17 @@ class RecognitionDataset(BaseDataset):
                 manifest, self.text_encoder, self.count_frames, self.sample_rate
             )
         return rules
+
+    def read(self, row: Row) -> torch.Tensor | Recording:
+        """The row's audio [T], or a long recording that is read in parts.
+
+        It is read where a transform needs all of it, or where a damaged file is to be skipped.
+        """
+        path, longest = row.audio_filepath, self.window_seconds
+        long = longest is not None and row.duration > longest and path.suffix.lower() != ".mp3"
+        if long and not self.instance_transforms and self.on_error == "raise":
+            return Recording(path, self.sample_rate, row.offset, row.duration)
+        return super().read(row)
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """The item of a row before the transforms."""

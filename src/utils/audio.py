@@ -162,14 +162,30 @@ def read_audio(
         raise ValueError(f"{path}: no samples from second {offset:g} on.")
     seconds = count / file_rate
     # The header of an MP3 may only have an estimate of the length, so a shorter file is no error.
-    if duration is not None and seconds < duration - SHORTFALL and kind != "MP3":
-        raise ValueError(
-            f"{path}: {seconds:.2f} s from second {offset:g} on, wanted {duration:.2f}."
-        )
+    if duration is not None and kind != "MP3":
+        check_duration(path, seconds, offset, duration)
     values = audio.numpy()  # of which NumPy finds the extremes without a copy or threads
     if not np.isfinite([values.min(), values.max()]).all():
         raise ValueError(f"{path}: has samples that are not finite numbers.")
     return audio
+
+
+def check_duration(path: Path, seconds: float, offset: float, duration: float) -> None:
+    """Check that a file doesn't end before what is asked of it.
+
+    Args:
+        path: of the file.
+        seconds: that it has from `offset` on.
+        offset: where to start, in seconds.
+        duration: wanted, in seconds.
+
+    Raises:
+        ValueError: it does.
+    """
+    if seconds < duration - SHORTFALL:
+        raise ValueError(
+            f"{path}: {seconds:.2f} s from second {offset:g} on, wanted {duration:.2f}."
+        )
 
 
 def read_long(
@@ -215,16 +231,24 @@ class Recording:
     Args:
         path: of the file.
         sample_rate: of the parts, in Hz.
+        offset: where in the file it starts, in seconds.
+        duration: in seconds; None: to the end of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio.
+        ValueError: it isn't readable as audio, or ends before what is asked of it.
     """
 
-    def __init__(self, path: Path, sample_rate: int):
+    def __init__(
+        self, path: Path, sample_rate: int, offset: float = 0.0, duration: float | None = None
+    ):
         info = audio_info(path)
-        self.path, self.sample_rate = path, sample_rate
-        self.size = -(-info.frames * sample_rate // info.sample_rate)
+        frames = info.frames - round(offset * info.sample_rate)
+        if duration is not None:
+            check_duration(path, frames / info.sample_rate, offset, duration)
+            frames = min(frames, round(duration * info.sample_rate))
+        self.path, self.sample_rate, self.offset = path, sample_rate, offset
+        self.size = -(-frames * sample_rate // info.sample_rate)
 
     def __len__(self) -> int:
         return self.size
@@ -232,7 +256,7 @@ class Recording:
     def __getitem__(self, part: slice) -> Tensor:
         start, end, _ = part.indices(self.size)
         rate = self.sample_rate
-        audio = read_audio(self.path, rate, start / rate, (end - start) / rate)
+        audio = read_audio(self.path, rate, self.offset + start / rate, (end - start) / rate)
         return audio[: end - start]
 
 
