@@ -22,9 +22,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
-from src.datasets.building import build_dataset
 from src.datasets.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
 from src.interop.export.compare import DURATIONS, largest_difference
@@ -45,9 +45,10 @@ from src.metrics.wer import WER
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.run import load_run
-from src.system import System, build_chain
+from src.system import System
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.decoders.greedy import GreedyDecoder
+from src.trainer.setup import open_dataset
 from src.transforms.chain import Chain
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable, write_beside
@@ -120,7 +121,8 @@ def make_form(system: System, run: Path, for_clients: bool) -> Form:
         ValueError: it has none.
     """
     model: Any = system.model
-    features = plain(system.config.features) if system.config.features else {}
+    config: Any = system.config
+    features = plain(config.features) if config.features else {}
     features = {key: value for key, value in features.items() if not key.startswith("_")}
     transforms, rate = system.inference_transforms, system.sample_rate
     if isinstance(model, NEST):
@@ -226,11 +228,11 @@ def read_items(system: System, arguments: argparse.Namespace) -> list[dict[str, 
     if arguments.manifest:
         target = "src.datasets.manifest_dataset.ManifestDataset"
         config.datasets.test = {"_target_": target, "manifest": str(arguments.manifest)}
+    elif OmegaConf.is_missing(config.datasets.test, "manifest"):
+        raise ValueError(f"{arguments.run}: has no test set; --manifest FILE, or --check outputs.")
     if arguments.limit:
         config.datasets.test.limit = arguments.limit
-    instance = build_chain(config, "instance", "inference")
-    parts = {"seed": config.seed, "instance_transforms": instance}
-    dataset = build_dataset(config, "test", **parts, **system.dataset_arguments(train=False))
+    dataset = open_dataset(config, "test", system, train=False)
     if not getattr(dataset, "has_targets", True):
         raise ValueError("datasets.test: no targets to score against; --check outputs.")
     return [dataset[0, i] for i in tqdm(range(len(dataset)), "reading", leave=False)]
@@ -271,7 +273,7 @@ def check(rows: list[Row]) -> list[str]:
 def report(rows: list[Row], failures: list[str], form: Form, folder: Path) -> None:
     """Print the table, and write it to report.json."""
     name = (metric_of(form) or ("score",))[0]
-    lines = [("", "file", "size", "difference", name, "real-time factor")]
+    lines: list[tuple[str, ...]] = [("", "file", "size", "difference", name, "real-time factor")]
     for row in rows:
         numbers = [(row.difference, ".1e"), (row.score, ".2f"), (row.real_time_factor, ".4f")]
         shown = ("" if value is None else format(value, spec) for value, spec in numbers)

@@ -163,7 +163,5 @@ def test_datasets_read_long_recordings_in_parts(corpus, tmp_path):
         assert torch.equal(read, long[: len(long)])
     append_jsonl(manifest, row | {"duration": 8.0})
     dataset = ManifestDataset(str(manifest), window_seconds=5.0, sample_rate=RATE)
-    with pytest.raises(
-        ValueError, match="m.jsonl.*long.wav: 7.00 s from second 2"
-    ):
+    with pytest.raises(ValueError, match="m.jsonl.*long.wav: 7.00 s from second 2"):
         dataset[2]

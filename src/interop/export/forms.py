@@ -135,12 +135,12 @@ def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, 
     graph = FrontendGraph(transforms, sample_rate)
     try:
         with torch.no_grad():
-            (one, _), (two, _) = (graph(*graph.example([seconds])) for seconds in (1, 2))
+            (one, less), (_, more) = (graph(*graph.example([seconds])) for seconds in (1, 2))
     except KeyError as error:
         raise ValueError(
             f"transforms.batch.inference: give no {error}, which is exported."
         ) from None
-    return graph.eval(), one.shape[1], float(two.shape[2] - one.shape[2])
+    return graph.eval(), one.shape[1], float(more - less)
 
 
 def write_form(form: Form, folder: Path, kind: str, int8: bool = False) -> None:

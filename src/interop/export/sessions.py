@@ -1,4 +1,4 @@
-"""Exported files in onnxruntime: as functions of tensors, and as modules in place of the plain ones."""
+"""Exported files as functions of tensors, and as modules in place of a model or front end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
