@@ -5,6 +5,7 @@ recording. Prints a table; exits with 1 where a transcript differs.
 """
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 from tqdm.auto import tqdm
@@ -77,6 +79,28 @@ def offline(
     return texts
 
 
+def measure_long(recogniser: System, recordings: list[torch.Tensor], arguments: Any) -> None:
+    """Print time and memory of each sixth of one long stream, greedy."""
+    stream = recogniser.stream()
+    size = round(arguments.packet * recogniser.sample_rate)
+    audio = torch.cat(recordings)
+    times = []
+    for number in tqdm(range(round(60 * arguments.minutes / arguments.packet)), leave=False):
+        start = number * size % (len(audio) - size)
+        begin = time.monotonic()
+        stream.accept(audio[start : start + size], recogniser.sample_rate)
+        times.append(time.monotonic() - begin)
+        if len(times) % (round(60 * arguments.minutes / arguments.packet) // 6) == 0:
+            state = sum(value.numel() * value.element_size() for value in stream.state().values())
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(
+                f"{stream.seconds / 60:4.0f} minutes: {1000 * np.median(times):.2f} ms a packet of "
+                f"{arguments.packet:g} s (median), state {state / 1024:.0f} KiB, peak memory "
+                f"{memory:.0f} MiB"
+            )
+            times.clear()
+
+
 def measure(arguments: argparse.Namespace) -> int:
     """Measure and print everything; the number of transcripts that differ."""
     changes = OmegaConf.create({"task": {"decoders": {"beam": BEAM}}} if arguments.beam else {})
@@ -85,6 +109,9 @@ def measure(arguments: argparse.Namespace) -> int:
     rows = read_jsonl(arguments.manifest)[: arguments.limit]
     encoder = recogniser.text_encoder
     references = [encoder.normalize(row["text"]) for row in rows]
+    if arguments.minutes:
+        measure_long(recogniser, recordings, arguments)
+        return 0
     contexts = getattr(getattr(recogniser.model, "encoder", None), "att_context_sizes", [None])
     seconds = sum(map(len, recordings)) / recogniser.sample_rate
     print("| look-ahead | latency | decoder | WER | WER of recordings | real-time factor |")
@@ -123,6 +150,9 @@ def main() -> None:
     parser.add_argument("--packet", type=float, default=0.5, help="seconds (default: 0.5)")
     parser.add_argument("--at-once", type=int, default=16, help="streams in a batch (default: 16)")
     parser.add_argument("--beam", action="store_true", help="beam search, too")
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="instead, time and memory of one stream so long"
+    )
     parser.add_argument(
         "--beside", nargs="*", default=[], help="other runs, which transcribe the recordings"
     )

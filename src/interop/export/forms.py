@@ -19,6 +19,8 @@ from src.interop.export.graphs import (
 )
 from src.interop.export.programs import write_program
 from src.interop.export.quantize import write_int8
+from src.interop.export.streaming_graph import StreamingGraph
+from src.models.encoder_ctc import EncoderCTC
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.text_encoder.base import TextEncoder
@@ -38,13 +40,16 @@ class Form:
         graphs: the network first.
         config: content of config.json.
         texts: further files by name.
-        metadata: of the network's ONNX file.
     """
 
     graphs: list[Graph]
     config: dict[str, Any]
     texts: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def streaming(self) -> StreamingGraph | None:
+        """The graph for streams, if the network can be applied to them."""
+        return next((one for one in self.graphs if isinstance(one, StreamingGraph)), None)
 
 
 def recogniser_form(
@@ -54,6 +59,7 @@ def recogniser_form(
     sample_rate: int,
     features: Mapping[str, Any],
     for_clients: bool = True,
+    context: tuple[int, int] | None = None,
 ) -> Form:
     """A CTC recogniser and its front end, as sherpa-onnx and onnx-asr load them.
 
@@ -64,21 +70,49 @@ def recogniser_form(
         sample_rate: in Hz.
         features: arguments of the front end, for information.
         for_clients: whether spectrograms of clients are taken, too.
+        context: of attention in frames, for streams; None: the network's first, if there is one.
 
     Raises:
         ValueError: the front end is random or makes no spectrograms, the model has no constant
-            subsampling factor, or a token can't be written.
+            subsampling factor or no such context, or a token can't be written.
     """
-    front, bins, rate = front_end(transforms, sample_rate)
+    scale = recogniser.fixed_scale(transforms)
+    front, bins, rate = front_end(transforms, sample_rate, scale)
     names, factor = recogniser.symbols(text_encoder), recogniser.subsampling_factor(network)
     tokens = recogniser.tokens_text(names)
     adapted = factor if for_clients and recogniser.normalises_bins(transforms) else 0
+    graph = RecogniserGraph(network, bins, rate, adapted, scale).eval()
+    graph.metadata = recogniser.metadata(names, factor)
+    streaming = streaming_graph(network, transforms, rate, scale, context)
+    graphs = [graph, front] if streaming is None else [graph, front, streaming]
     return Form(
-        graphs=[RecogniserGraph(network, bins, rate, adapted).eval(), front],
+        graphs=graphs,
         config=recogniser.describe(names, factor, bins, sample_rate, features),
         texts={"tokens.txt": tokens, "vocab.txt": tokens},
-        metadata=recogniser.metadata(names, factor),
     )
+
+
+def streaming_graph(
+    network: Any,
+    transforms: Chain,
+    rate: float,
+    scale: tuple[float, float] | None,
+    context: tuple[int, int] | None,
+) -> StreamingGraph | None:
+    """The graph for streams; None for a network or front end that needs whole utterances.
+
+    Raises:
+        ValueError: a context is given that the network doesn't have.
+    """
+    try:
+        if not isinstance(network, EncoderCTC) or recogniser.normalises(transforms):
+            raise ValueError("stream: this recogniser needs the whole utterance.")
+        contexts = getattr(network.encoder, "att_context_sizes", [(-1, -1)])
+        return StreamingGraph(network, context or contexts[0], rate, scale).eval()
+    except ValueError:
+        if context is None:
+            return None
+        raise
 
 
 def encoder_form(
@@ -123,8 +157,15 @@ def separator_form(network: MossFormer2, sample_rate: int) -> Form:
     return Form(graphs=[SeparatorGraph(network, sample_rate).eval()], config=config)
 
 
-def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, float]:
+def front_end(
+    transforms: Chain, sample_rate: int, scale: tuple[float, float] | None = None
+) -> tuple[FrontendGraph, int, float]:
     """The graph of the transforms of inference, the bins of its spectrograms and their rate in Hz.
+
+    Args:
+        transforms: of inference.
+        sample_rate: in Hz.
+        scale: see `FrontendGraph`.
 
     Raises:
         ValueError: a transform is random, or there are no spectrograms.
@@ -132,7 +173,7 @@ def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, 
     for name, transform in transforms.items():
         if isinstance(transform, RandomTransform):
             raise ValueError(f"transforms.batch.inference.{name}: random; an export needs null.")
-    graph = FrontendGraph(transforms, sample_rate)
+    graph = FrontendGraph(transforms, sample_rate, scale)
     try:
         with torch.no_grad():
             (one, less), (_, more) = (graph(*graph.example([seconds])) for seconds in (1, 2))
@@ -155,10 +196,10 @@ def write_form(form: Form, folder: Path, kind: str, int8: bool = False) -> None:
     Raises:
         ValueError: a package is missing, or the format can't hold a graph.
     """
-    for number, graph in enumerate(form.graphs):
-        path = write_program(graph, folder, kind, {} if number else form.metadata)
-        if int8 and not number:
-            write_int8(path, folder / INT8)
+    for graph in form.graphs:
+        path = write_program(graph, folder, kind, graph.metadata)
+        if int8 and not isinstance(graph, FrontendGraph):
+            write_int8(path, path.with_suffix(".int8.onnx"))
     config = form.config | {
         "files": {
             graph.name: {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}

@@ -4,7 +4,8 @@ Every graph takes a signal [B, ..., T] and its lengths [B], for any B and T, and
 signal holds beyond the end of an item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class Graph(nn.Module):
         outputs: names of the outputs, first the main one.
         bins: size of the signal's second axis [B, bins, T]; None for samples [B, T].
         rate: elements of the signal in a second.
+        metadata: of its ONNX file.
     """
 
     name = "model"
@@ -37,6 +39,7 @@ class Graph(nn.Module):
     outputs: tuple[str, ...]
     bins: int | None = None
     rate: float
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     def example(self, seconds: Sequence[float], seed: int = 0) -> tuple[Tensor, Tensor]:
         """Random inputs, also beyond the end of items.
@@ -56,6 +59,12 @@ class Graph(nn.Module):
         scale = 0.1 if self.bins is None else 1.0
         return scale * torch.randn(shape, generator=generator), length
 
+    def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
+        """Which axes of the inputs vary, for torch.export."""
+        dynamic = torch.export.Dim.DYNAMIC
+        time = 1 if self.bins is None else 2
+        return {0: dynamic, time: dynamic}, {0: dynamic}
+
 
 class FrontendGraph(Graph):
     """Audio to spectrograms, by the transforms of inference.
@@ -63,20 +72,27 @@ class FrontendGraph(Graph):
     Args:
         transforms: of inference.
         sample_rate: in Hz.
+        scale: fixed mean and deviation by which the transforms normalise log energies, which is
+            undone: the network does it, for clients that compute log energies.
     """
 
     name = "frontend"
     inputs = ("audio", "audio_length")
     outputs = ("audio_signal", "length")
 
-    def __init__(self, transforms: Chain, sample_rate: int):
+    def __init__(
+        self, transforms: Chain, sample_rate: int, scale: tuple[float, float] | None = None
+    ):
         super().__init__()
-        self.transforms, self.rate = transforms, sample_rate
+        self.transforms, self.rate, self.scale = transforms, sample_rate, scale
 
     def forward(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T] and [B] in samples to [B, F, T'] and [B] in frames."""
         batch = self.transforms(audio=audio, audio_length=audio_length)
-        return batch["spectrogram"], batch["spectrogram_length"]
+        x, length = batch["spectrogram"], batch["spectrogram_length"]
+        if self.scale is not None:
+            x = zeros_beyond(x * self.scale[1] + self.scale[0], length)
+        return x, length
 
 
 class RecogniserGraph(Graph):
@@ -88,18 +104,31 @@ class RecogniserGraph(Graph):
         rate: frames of the spectrogram in a second.
         factor: input frames for one output frame, as clients take it; 0 for no clients that
             compute log-mel spectrograms of their own, see `log_mel_input`.
+        scale: fixed mean and deviation by which log energies are normalised; None: the input is
+            normalised.
     """
 
     inputs = ("audio_signal", "length")
     outputs = ("logprobs", "logprobs_length")
 
-    def __init__(self, network: nn.Module, bins: int, rate: float, factor: int = 0):
+    def __init__(
+        self,
+        network: nn.Module,
+        bins: int,
+        rate: float,
+        factor: int = 0,
+        scale: tuple[float, float] | None = None,
+    ):
         super().__init__()
         self.network, self.bins, self.rate, self.factor = network, bins, rate, factor
+        self.scale = scale
 
     def forward(self, audio_signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """[B, F, T] and [B] in frames to [B, T', V] and [B] in output frames."""
-        x = zeros_beyond(audio_signal, length)
+        x = audio_signal
+        if self.scale is not None:
+            x = (x - self.scale[0]) / self.scale[1]
+        x = zeros_beyond(x, length)
         if not self.factor:
             outputs = self.network(spectrogram=x, spectrogram_length=length)
             return outputs["log_probs"], outputs["log_probs_length"]
@@ -158,10 +187,3 @@ def zeros_beyond(signal: Tensor, length: Tensor) -> Tensor:
     """A signal [B, F, T] with zeros beyond the end of each item."""
     mask = padding_mask(length, signal.shape[2]).unsqueeze(2)
     return mask_padding(signal.transpose(1, 2), mask).transpose(1, 2)
-
-
-def dynamic_shapes(graph: Graph) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Which axes of the inputs of a graph vary, for torch.export."""
-    dynamic = torch.export.Dim.DYNAMIC
-    time = 1 if graph.bins is None else 2
-    return {0: dynamic, time: dynamic}, {0: dynamic}

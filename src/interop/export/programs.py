@@ -15,7 +15,7 @@ from torch.export._patches import (
     register_lstm_while_loop_decomposition,
 )
 
-from src.interop.export.graphs import TRACED_SECONDS, Graph, dynamic_shapes
+from src.interop.export.graphs import TRACED_SECONDS, Graph
 from src.interop.export.packages import required
 from src.interop.export.substitutes import OPSET, substituted
 
@@ -59,7 +59,7 @@ def exported(graph: Graph) -> torch.export.ExportedProgram:
         raise ValueError("torch_export: rnn_type rnn has no export; lstm or gru.")
     with register_lstm_while_loop_decomposition(), register_gru_while_loop_decomposition():
         program = torch.export.export(
-            graph, graph.example(TRACED_SECONDS), dynamic_shapes=dynamic_shapes(graph)
+            graph, graph.example(TRACED_SECONDS), dynamic_shapes=graph.dynamic_shapes()
         )
     # Sizes that the traced example had by chance, e.g. more than one group of frames; the outputs
     # at other sizes are compared.
@@ -82,7 +82,7 @@ def write_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
         graph.example(TRACED_SECONDS),
         input_names=graph.inputs,
         output_names=graph.outputs,
-        dynamic_shapes=dynamic_shapes(graph),
+        dynamic_shapes=graph.dynamic_shapes(),
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

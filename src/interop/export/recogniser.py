@@ -81,6 +81,24 @@ def normalises_bins(transforms: Chain) -> bool:
     )
 
 
+def normalises(transforms: Chain) -> bool:
+    """Whether transforms normalise by statistics of the utterance, or aren't known to be without."""
+    return not all(
+        isinstance(one, LogMel) and one.normalization == "none" for one in transforms.values()
+    )
+
+
+def fixed_scale(transforms: Chain) -> tuple[float, float] | None:
+    """Fixed mean and deviation of log energies, which clients that compute these don't know.
+
+    None where an utterance's own statistics are used, or the front end has no log-mel energies.
+    """
+    front = list(transforms.values())
+    if len(front) != 1 or normalises(transforms):
+        return None
+    return front[0].fixed_mean, front[0].fixed_std  # type: ignore[return-value]
+
+
 def metadata(names: list[str], factor: int) -> dict[str, str]:
     """Metadata of model.onnx, which sherpa-onnx reads.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from src.interop.export.packages import required
 from src.utils.files import check_regular
@@ -88,3 +89,31 @@ class OnnxModule(nn.Module):
         outputs = self.file(*(batch[key] for key in self.reads))
         copied = {key: batch[other] for key, other in self.copies.items()}
         return dict(zip(self.writes, outputs, strict=True)) | copied
+
+
+class OnnxStreamingModule(nn.Module):
+    """The streaming form of a recogniser in place of its model: chunk by chunk, one utterance.
+
+    Args:
+        file: streaming.onnx or its version of eight bits.
+        size: frames of the spectrogram in a chunk.
+        caches: those of a new stream.
+    """
+
+    def __init__(self, file: OnnxFile, size: int, caches: Sequence[Tensor]):
+        super().__init__()
+        self.file, self.size, self.caches = file, size, list(caches)
+
+    def forward(self, spectrogram: Tensor, spectrogram_length: Tensor, **_) -> dict[str, Any]:
+        """`log_probs` [1, T', V] of log energies [1, F, T] with their lengths [1].
+
+        An even number of input frames has one more output frame in PyTorch, of zeros.
+        """
+        caches, parts = self.caches, []
+        for chunk in spectrogram[..., : int(spectrogram_length[0])].split(self.size, 2):
+            length = torch.tensor([chunk.shape[2]])
+            chunk = pad(chunk, (0, self.size - chunk.shape[2]))
+            log_probs, count, *caches = self.file(chunk, length, *caches)
+            parts.append(log_probs[:, : int(count[0])])
+        joined = torch.cat(parts, 1)
+        return {"log_probs": joined, "log_probs_length": torch.tensor([joined.shape[1]])}
