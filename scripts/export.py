@@ -57,6 +57,7 @@ from src.utils.nodes import plain
 MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
 MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
+CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 AUDIO = ("audio", "audio_length")
 SPECTROGRAM = ("spectrogram", "spectrogram_length")
 
@@ -182,14 +183,15 @@ def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
         file: of the model; None for the system's own.
     """
     task, model, transforms = system.task, system.model, system.inference_transforms
+    open_file = partial(OnnxFile, threads=torch.get_num_threads())
     if isinstance(task, RecognitionTask):  # clients decode greedily
         task = RecognitionTask(system.text_encoder, {"greedy": GreedyDecoder()})
     if file is not None and form.config["task"] == "recognition":
-        front = OnnxModule(OnnxFile(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
+        front = OnnxModule(open_file(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
         transforms = Chain({"frontend": front})
-        model = OnnxModule(OnnxFile(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
+        model = OnnxModule(open_file(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
     elif file is not None:
-        model = OnnxModule(OnnxFile(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
+        model = OnnxModule(open_file(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
     own = System(
         model,
         task,
@@ -202,7 +204,7 @@ def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
 
 def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate]:
     """Evaluates items by each client that can run a recogniser, by name."""
-    if form.config["task"] != "recognition":
+    if not form.config.get("takes_client_features"):
         return {}
     size, rate = form.config["features_size"], form.config["sample_rate"]
 
@@ -293,6 +295,8 @@ def obstacles(form: Form) -> list[str]:
     """A sentence for each client that can't run the export."""
     if form.config["task"] != "recognition":
         return []
+    if not form.config["takes_client_features"]:
+        return [f"{', '.join(CLIENTS)}: not run; they compute {CLIENT_FEATURES}."]
     found = {name: one.obstacle(form.config["features_size"]) for name, one in CLIENTS.items()}
     return [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
 
