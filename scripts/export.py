@@ -3,7 +3,8 @@
 OUT is a new folder. Of a recogniser it holds model.onnx, tokens.txt, vocab.txt and config.json, as
 sherpa-onnx and onnx-asr load them, and frontend.onnx, from samples to the model's input; of NEST
 model.onnx and frontend.onnx, from samples to vectors; of MossFormer2 model.onnx, from samples to
-the speakers. The check compares outputs at other lengths than the traced ones, and then scores the
+the speakers. Of a streaming recogniser also streaming.onnx, which takes chunks of log-mel energies
+as sherpa-onnx's OnlineRecognizer does. The check compares outputs at other lengths than the traced ones, and then scores the
 run's test set by PyTorch, onnxruntime and every installed client; report.json holds the table. It
 exits with 1 where float32 differs by more than 1e-4, the WER of a client by more than 0.1 points,
 or SI-SDRi by more than 0.05 dB.
@@ -38,7 +39,7 @@ from src.interop.export.forms import (
 )
 from src.interop.export.packages import required
 from src.interop.export.programs import SUFFIXES
-from src.interop.export.sessions import OnnxFile, OnnxModule, load_program
+from src.interop.export.sessions import OnnxFile, OnnxModule, OnnxStreamingModule, load_program
 from src.metrics.base import Metric
 from src.metrics.separation import SiSdrImprovement
 from src.metrics.wer import WER
@@ -57,6 +58,8 @@ from src.utils.nodes import plain
 MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
 MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
+STREAMING, STREAMING_INT8 = "streaming.onnx", "streaming.int8.onnx"
+CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 AUDIO = ("audio", "audio_length")
 SPECTROGRAM = ("spectrogram", "spectrogram_length")
 
@@ -100,7 +103,8 @@ def export(arguments: argparse.Namespace) -> None:
         required("onnx", "onnxscript", "onnxruntime")
     with create_beside(arguments.out) as folder:
         system = load_run(arguments.run, arguments.checkpoint, device="cpu")
-        form = make_form(system, arguments.run, arguments.format == "onnx")
+        context = tuple(arguments.context) if arguments.context else None
+        form = make_form(system, arguments.run, arguments.format == "onnx", context)
         write_form(form, folder, arguments.format, arguments.int8)
     print(f"{arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
     if arguments.check == "none":
@@ -114,7 +118,9 @@ def export(arguments: argparse.Namespace) -> None:
         raise ValueError(" ".join(failures))
 
 
-def make_form(system: System, run: Path, for_clients: bool) -> Form:
+def make_form(
+    system: System, run: Path, for_clients: bool, context: tuple[int, int] | None = None
+) -> Form:
     """The form in which the model of a run is exported.
 
     Raises:
@@ -131,7 +137,7 @@ def make_form(system: System, run: Path, for_clients: bool) -> Form:
         return separator_form(model, rate)
     if isinstance(system.task, RecognitionTask):
         encoder = system.text_encoder
-        return recogniser_form(model, transforms, encoder, rate, features, for_clients)
+        return recogniser_form(model, transforms, encoder, rate, features, for_clients, context)
     raise ValueError(f"{run}: a {type(model).__name__} can't be exported.")
 
 
@@ -170,26 +176,58 @@ def score_all(system: System, form: Form, arguments: argparse.Namespace) -> list
         rows.append(score(Row("onnxruntime", file, size), step, items, form))
         for name, step in client_evaluators(form, arguments.out, file).items():
             rows.append(score(Row(name, file, size), step, items, form))
+    return rows + (score_streams(system, form, arguments, items) if form.streaming else [])
+
+
+def score_streams(
+    system: System, form: Form, arguments: argparse.Namespace, items: list[dict[str, Any]]
+) -> list[Row]:
+    """Rows with the scores of streams: of PyTorch, onnxruntime and the installed clients."""
+    streaming: Any = form.streaming
+
+    def stream(item: dict[str, Any]) -> dict[str, Any]:
+        one = system.stream(streaming.context)
+        one.accept(item["audio"], system.sample_rate)
+        return {"text": [item["text"]], "prediction": [one.finish()]}
+
+    weights = sum(p.numel() * p.element_size() for p in streaming.network.parameters())
+    rows = [score(Row("torch, stream", "", weights), stream, items, form)]
+    for file in (STREAMING, STREAMING_INT8)[: 1 + arguments.int8]:
+        path = arguments.out / file
+        chunks = OnnxStreamingModule(
+            OnnxFile(path, torch.get_num_threads()), streaming.size, streaming.caches(1)
+        )
+        steps = {"onnxruntime, stream": evaluator(system, form, path, chunks)}
+        steps |= client_evaluators(form, arguments.out, file)
+        rows += [
+            score(Row(name, file, path.stat().st_size), step, items, form)
+            for name, step in steps.items()
+        ]
     return rows
 
 
-def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
+def evaluator(system: System, form: Form, file: Path | None, model: Any = None) -> Evaluate:
     """Evaluates items by a system; by exported files in place of its model and front end.
 
     Args:
         system: of the run.
         form: what was exported.
         file: of the model; None for the system's own.
+        model: in place of the file.
     """
-    task, model, transforms = system.task, system.model, system.inference_transforms
+    task, transforms = system.task, system.inference_transforms
+    own_model = model is None
+    model = system.model if own_model else model
+    open_file = partial(OnnxFile, threads=torch.get_num_threads())
     if isinstance(task, RecognitionTask):  # clients decode greedily
         task = RecognitionTask(system.text_encoder, {"greedy": GreedyDecoder()})
     if file is not None and form.config["task"] == "recognition":
-        front = OnnxModule(OnnxFile(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
+        front = OnnxModule(open_file(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
         transforms = Chain({"frontend": front})
-        model = OnnxModule(OnnxFile(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
+        if own_model:
+            model = OnnxModule(open_file(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
     elif file is not None:
-        model = OnnxModule(OnnxFile(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
+        model = OnnxModule(open_file(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
     own = System(
         model,
         task,
@@ -201,8 +239,9 @@ def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
 
 
 def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate]:
-    """Evaluates items by each client that can run a recogniser, by name."""
-    if form.config["task"] != "recognition":
+    """Evaluates items by each client that can run a recogniser's file, by name."""
+    streams = file in (STREAMING, STREAMING_INT8)
+    if not streams and not form.config.get("takes_client_features"):
         return {}
     size, rate = form.config["features_size"], form.config["sample_rate"]
 
@@ -214,7 +253,7 @@ def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate
     return {
         name: partial(evaluate, client.make(folder, file, size, rate, threads))
         for name, client in CLIENTS.items()
-        if client.obstacle(size) is None
+        if client.streaming == streams and client.obstacle(size) is None
     }
 
 
@@ -262,7 +301,12 @@ def check(rows: list[Row]) -> list[str]:
         place = f"{row.name}, {row.file}"
         if row.difference is not None and not row.difference <= MOST_DIFFERENCE:
             failures.append(f"{place}: outputs differ by {row.difference:.1e}.")
-        if plain is None or row.file == INT8 or row.score is None or plain.score is None:
+        if (
+            plain is None
+            or row.file in (INT8, STREAMING_INT8)
+            or row.score is None
+            or plain.score is None
+        ):
             continue
         apart = abs(row.score - plain.score)
         if not apart <= MOST_APART[row.metric]:
@@ -293,8 +337,15 @@ def obstacles(form: Form) -> list[str]:
     """A sentence for each client that can't run the export."""
     if form.config["task"] != "recognition":
         return []
-    found = {name: one.obstacle(form.config["features_size"]) for name, one in CLIENTS.items()}
-    return [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
+    of_streams = {name: one for name, one in CLIENTS.items() if one.streaming}
+    others = {name: one for name, one in CLIENTS.items() if not one.streaming}
+    notes, run = [], of_streams if form.streaming else {}
+    if form.config["takes_client_features"]:
+        run = others | run
+    else:
+        notes = [f"{', '.join(others)}: not run; they compute {CLIENT_FEATURES}."]
+    found = {name: one.obstacle(form.config["features_size"]) for name, one in run.items()}
+    return notes + [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
 
 
 def main() -> None:
@@ -313,6 +364,13 @@ def main() -> None:
         default="all",
         choices=("none", "outputs", "all"),
         help="compare outputs only, or also score the test set; default: all",
+    )
+    parser.add_argument(
+        "--context",
+        type=int,
+        nargs=2,
+        metavar=("LEFT", "RIGHT"),
+        help="of attention in streams, in frames; default: the first of the model",
     )
     parser.add_argument("--limit", type=int, help="utterances of the test set; default: all")
     parser.add_argument("--manifest", type=Path, help="instead of the run's test set")

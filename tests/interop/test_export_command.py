@@ -51,13 +51,12 @@ def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
 
 def test_separator(separator, tmp_path):
     out = tmp_path / "out"
-    export.export(arguments(separator, out, int8=True, check="all"))
+    export.export(arguments(separator, out, check="all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     plain, exported = (row["score"] for row in rows[1:3])
     assert abs(plain - exported) < 1e-3
     assert {path.name for path in out.iterdir()} == {
         "model.onnx",
-        "model.int8.onnx",
         "config.json",
         "report.json",
     }
@@ -71,8 +70,8 @@ def test_torchscript_of_a_run(recogniser, tmp_path):
 
 def test_differences_fail(recogniser, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.5)
-    with pytest.raises(ValueError, match=r"onnx, model.onnx: outputs differ by 5.0e-01"):
-        export.export(arguments(recogniser, tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"torchscript, model.ts: outputs differ by 5.0"):
+        export.export(arguments(recogniser, tmp_path / "out", format="torchscript"))
     assert json.loads((tmp_path / "out" / "report.json").read_text())["failures"]
 
 
@@ -89,6 +88,15 @@ def test_scores_that_differ_fail():
 def test_clients_that_cannot_run():
     assert clients.CLIENTS["onnx-asr"].obstacle(64) == "computes 80 or 128 bins, the model has 64"
     assert clients.Client("no_such", clients.onnx_asr).obstacle(80) == "not installed"
+
+
+def test_other_features_are_for_no_client(corpus, tmp_path, capsys):
+    features = ("features=log_spectrogram", "model.feat_in=161")
+    train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, *features, "debug=smoke"))
+    export.export(arguments(tmp_path / "r", tmp_path / "out", check="all"))
+    assert "sherpa-onnx, onnx-asr: not run; they compute log-mel" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == {"onnx", "torch", "onnxruntime"}
 
 
 def test_errors(recogniser, tmp_path):

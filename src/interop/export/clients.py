@@ -125,14 +125,12 @@ class Client:
         make: a function of folder, file, bins, sample rate and threads that transcribes.
         bins: sizes of spectrograms that it can compute; None: any.
         streaming: whether it runs the streaming form.
-        normalises: whether it only computes spectrograms that are normalised over an utterance.
     """
 
     package: str
     make: Callable[..., Transcribe]
     bins: tuple[int, ...] | None = None
     streaming: bool = False
-    normalises: bool = False
 
     def obstacle(self, bins: int) -> str | None:
         """Why it can't be run on spectrograms of a size, or None if it can."""
@@ -146,5 +144,5 @@ class Client:
 CLIENTS = {
     "sherpa-onnx": Client("sherpa_onnx", sherpa_onnx),
     "sherpa-onnx, stream": Client("sherpa_onnx", sherpa_onnx_streaming, streaming=True),
-    "onnx-asr": Client("onnx_asr", onnx_asr, bins=(80, 128), normalises=True),
+    "onnx-asr": Client("onnx_asr", onnx_asr, bins=(80, 128)),
 }

@@ -69,7 +69,7 @@ def recogniser_form(
         text_encoder: its tokens.
         sample_rate: in Hz.
         features: arguments of the front end, for information.
-        for_clients: whether spectrograms of clients are taken, too.
+        for_clients: whether it takes spectrograms of clients, if its front end is like theirs.
         context: of attention in frames, for streams; None: the network's first, if there is one.
 
     Raises:
@@ -80,14 +80,14 @@ def recogniser_form(
     front, bins, rate = front_end(transforms, sample_rate, scale)
     names, factor = recogniser.symbols(text_encoder), recogniser.subsampling_factor(network)
     tokens = recogniser.tokens_text(names)
-    adapted = factor if for_clients and recogniser.normalises_bins(transforms) else 0
-    graph = RecogniserGraph(network, bins, rate, adapted, scale).eval()
+    for_clients = for_clients and recogniser.suits_clients(transforms, sample_rate)
+    graph = RecogniserGraph(network, bins, rate, factor if for_clients else 0, scale).eval()
     graph.metadata = recogniser.metadata(names, factor)
     streaming = streaming_graph(network, transforms, rate, scale, context)
     graphs = [graph, front] if streaming is None else [graph, front, streaming]
     return Form(
         graphs=graphs,
-        config=recogniser.describe(names, factor, bins, sample_rate, features),
+        config=recogniser.describe(names, factor, bins, sample_rate, features, for_clients),
         texts={"tokens.txt": tokens, "vocab.txt": tokens},
     )
 

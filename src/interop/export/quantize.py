@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from src.interop.export.packages import required
 
@@ -19,7 +20,8 @@ def write_int8(source: Path, path: Path) -> None:
     Raises:
         ValueError: a package is missing.
     """
-    required("onnx", "onnxruntime")
+    onnx = required("onnx")
+    required("onnxruntime")
     quantization = required("onnxruntime.quantization")
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / source.name
@@ -28,6 +30,17 @@ def write_int8(source: Path, path: Path) -> None:
             prepared,
             path,
             op_types_to_quantize=OPERATORS,
+            nodes_to_exclude=batches_of_matrices(onnx.load(prepared)),
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
         )
+
+
+def batches_of_matrices(model: Any) -> list[str]:
+    """Names of the products with a constant that isn't one matrix.
+
+    onnxruntime can't run them with a scale for each column; positions of attention are such.
+    """
+    ranks = {constant.name: len(constant.dims) for constant in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "MatMul"]
+    return [node.name for node in nodes if any(ranks.get(name, 2) != 2 for name in node.input)]
