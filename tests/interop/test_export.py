@@ -13,7 +13,8 @@ from src.interop.export.log_mel_input import centred_and_normalised, half_hop_ea
 from src.interop.export.packages import required
 from src.interop.export.programs import write_program
 from src.interop.export.recogniser import symbols
-from src.interop.export.sessions import OnnxFile, load_program
+from src.interop.export.sessions import OnnxFile, OnnxStreamingModule, load_program
+from src.interop.export.streaming_graph import StreamingGraph
 from src.interop.export.substitutes import MatrixSpectrogram
 from src.models.baseline import Baseline
 from src.models.conformer import ConformerEncoder
@@ -58,6 +59,12 @@ def recogniser(network, factor=0):
 
 CAUSAL = {"causal_downsampling": True, "conv_context_size": "causal"}
 CHUNKED = {"att_context_size": (4, 1), "att_context_style": "chunked_limited"}
+
+
+def streaming_network(**options):
+    return EncoderCTC(conformer(**CAUSAL | CHUNKED | {"conv_norm_type": "layer_norm"} | options), 7)
+
+
 GRAPHS = {
     "deepspeech2": lambda: recogniser(deepspeech2(), factor=4),
     "deepspeech2_gru": lambda: recogniser(deepspeech2("gru", bidirectional=False)),
@@ -68,6 +75,10 @@ GRAPHS = {
     ),
     "jasper": lambda: recogniser(EncoderCTC(ConvEncoder(20, BLOCKS), 7)),
     "baseline": lambda: recogniser(Baseline(20, 7, 8)),
+    "chunks": lambda: StreamingGraph(streaming_network(), (4, 1), 100, scale=(-10.0, 4.0)),
+    "chunks, symmetric subsampling": lambda: StreamingGraph(
+        streaming_network(causal_downsampling=False), (4, 1), 100
+    ),
     "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
     "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
 }
@@ -83,7 +94,7 @@ def test_onnx_at_other_lengths(name, tmp_path):
     graph = graph_of(name)
     path = write_program(graph, tmp_path, "onnx", {"a": "b"})
     assert largest_difference(graph, load_program(path), SECONDS) < 1e-5
-    assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
+    assert [one.name for one in tmp_path.iterdir()] == [f"{graph.name}.onnx"]
     file = OnnxFile(path)
     assert file.session.get_modelmeta().custom_metadata_map == {"a": "b"}
     assert str(tmp_path.parents[2]) not in path.read_bytes().decode("latin1")
@@ -222,3 +233,24 @@ def test_a_frame_less_has_the_same_text():
     assert decode(less, length - 1) == decode(log_probs, length)
     assert decode(less, length) == decode(log_probs, length)
     assert not np.array_equal(less, log_probs)
+
+
+@pytest.mark.parametrize("name", ["chunks", "chunks, symmetric subsampling"])
+@torch.no_grad()
+def test_exported_chunks_equal_the_whole_utterance(name, tmp_path):
+    graph = graph_of(name)
+    path = write_program(graph, tmp_path, "onnx", graph.metadata)
+    chunks = OnnxStreamingModule(OnnxFile(path), graph.size, graph.caches(1))
+    for frames in (161, 16, 7, 83):
+        energies, length = 4 * torch.randn(1, 20, frames) - 10, torch.tensor([frames])
+        given = chunks(energies, length)["log_probs"]
+        scaled = (energies - graph.scale[0]) / graph.scale[1]
+        wanted = graph.network(spectrogram=scaled, spectrogram_length=length)["log_probs"]
+        count = given.shape[1]
+        assert wanted.shape[1] - count in (0, 1)  # the last frame may have no input of its own
+        torch.testing.assert_close(given, wanted[:, :count], rtol=0, atol=1e-4)
+
+
+def test_streams_of_offline_models_are_refused():
+    with pytest.raises(ValueError, match=r"att_context_size: \[-1, -1\]"):
+        StreamingGraph(EncoderCTC(conformer(), 7), (-1, -1), 100)

@@ -17,6 +17,7 @@ NEMO = "features=log_mel_80_nemo"
 
 def arguments(run, out, **changed):
     values = {"int8": False, "format": "onnx", "check": "outputs", "limit": 3, "manifest": None}
+    values |= {"context": None}
     return argparse.Namespace(run=run, out=out, **(values | {"checkpoint": "best"} | changed))
 
 
@@ -66,6 +67,29 @@ def test_torchscript_of_a_run(recogniser, tmp_path):
     out = tmp_path / "out"
     export.export(arguments(recogniser, out, format="torchscript"))
     assert {"model.ts", "frontend.ts"} < {path.name for path in out.iterdir()}
+
+
+def test_streaming_recogniser(corpus, tmp_path):
+    small = ("model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2")
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(experiment("asr_streaming", corpus, run, *small, "debug=smoke"))
+    export.export(arguments(run, out, int8=True, check="all", context=[56, 1]))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    streams = [row for row in rows if "stream" in row["name"]]
+    assert {(row["name"], row["file"]) for row in streams} == {
+        ("torch, stream", ""),
+        *(
+            (f"{name}, stream", file)
+            for name in ("onnxruntime", "sherpa-onnx")
+            for file in ("streaming.onnx", "streaming.int8.onnx")
+        ),
+    }
+    assert len({row["score"] for row in streams if "int8" not in row["file"]}) == 1
+    stream_file = load_program(out / "streaming.onnx")
+    assert stream_file.session.get_modelmeta().custom_metadata_map["window_size"] == "8"
+    with pytest.raises(ValueError, match=r"\[70, 13\]; the model was trained with"):
+        export.export(arguments(run, tmp_path / "b", context=[70, 13]))
+    assert not (tmp_path / "b").exists()
 
 
 def test_differences_fail(recogniser, tmp_path, monkeypatch):
