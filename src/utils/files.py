@@ -37,6 +37,30 @@ def write_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def create_beside(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, which becomes `folder` if the block succeeds.
+
+    Args:
+        folder: to create; its parent is created if needed.
+
+    Raises:
+        FileExistsError: there is something already.
+        OSError: the disk is full; names the folder and the free space.
+    """
+    if os.path.lexists(folder):
+        raise FileExistsError(f"{folder}: exists already; name another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        with explain_disk_error(folder):
+            temporary.mkdir()
+            yield temporary
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_temporary_files(folder: Path) -> None:
     """Remove from a folder what processes that were killed in `write_beside` left there."""
     for path in folder.glob(".*.tmp"):

@@ -34,7 +34,7 @@ def chunked_over_time(
         [B, T, D'].
     """
     frames = x.shape[1]
-    if frames <= CHUNK_SIZE or torch.is_grad_enabled() or not use_cpu_path(x):
+    if not use_cpu_path(x) or torch.is_grad_enabled() or frames <= CHUNK_SIZE:
         return function(x, padding_mask)
     y = torch.empty(0)
     for start in range(0, frames, CHUNK_SIZE):

@@ -41,13 +41,13 @@ def depthwise_conv1d(
         [B, T', D] with T' = (T - 1) // stride + 1.
     """
     frames = (x.shape[1] - 1) // stride + 1
-    rows = -(-x.shape[1] // dilation)
+    rows = (x.shape[1] + dilation - 1) // dilation
     if dilation > 1:
         x = F.pad(x, (0, 0, 0, rows * dilation - x.shape[1]))
     image = x.contiguous().unflatten(1, (rows, dilation)).permute(0, 3, 1, 2)  # [B, D, T / d, d]
     padding = (weight.shape[2] // 2, 0)
     image = F.conv2d(image, weight.unsqueeze(3), bias, (stride, 1), padding, groups=len(weight))
-    return image.permute(0, 2, 3, 1).flatten(1, 2)[:, :frames]
+    return image.permute(0, 2, 3, 1).flatten(1, 2).narrow(1, 0, frames)
 
 
 def depthwise_conv1d_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

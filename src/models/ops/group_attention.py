@@ -28,7 +28,7 @@ def attention_weights(quad_q: Tensor, quad_k: Tensor, group_size: int) -> Tensor
 
 def to_groups(x: Tensor, group_size: int) -> Tensor:
     """Split frames into groups: [B, T, D] to [B * groups, group_size, D], with zeros at the end."""
-    groups = -(-x.shape[1] // group_size)
+    groups = (x.shape[1] + group_size - 1) // group_size
     x = F.pad(x, (0, 0, 0, groups * group_size - x.shape[1]))
     return x.reshape(x.shape[0] * groups, group_size, x.shape[2])
 
@@ -73,7 +73,7 @@ def plain_group_attention(
     """Attend within groups and to all frames, all groups at once."""
     v_u, q, k, linear = (to_groups(t, group_size) for t in (hidden, quad_q, quad_k, lin_q @ lin_kv))
     y = attend_within_groups(v_u, q, k, linear, group_size, probability, training)
-    return y.view(hidden.shape[0], -1, y.shape[2])[:, : hidden.shape[1]]
+    return y.view(hidden.shape[0], -1, y.shape[2]).narrow(1, 0, hidden.shape[1])
 
 
 def group_attention(

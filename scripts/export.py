@@ -1,0 +1,325 @@
+"""Export the model of a run to ONNX, and check it: python scripts/export.py RUN OUT [--int8].
+
+OUT is a new folder. Of a recogniser it holds model.onnx, tokens.txt, vocab.txt and config.json, as
+sherpa-onnx and onnx-asr load them, and frontend.onnx, from samples to the model's input; of NEST
+model.onnx and frontend.onnx, from samples to vectors; of MossFormer2 model.onnx, from samples to
+the speakers. The check compares outputs at other lengths than the traced ones, and then scores the
+run's test set by PyTorch, onnxruntime and every installed client; report.json holds the table. It
+exits with 1 where float32 differs by more than 1e-4, the WER of a client by more than 0.1 points,
+or SI-SDRi by more than 0.05 dB.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from tqdm.auto import tqdm
+
+from src.datasets.building import build_dataset
+from src.datasets.collate import collate
+from src.interop.export.clients import CLIENTS, Transcribe
+from src.interop.export.compare import DURATIONS, largest_difference
+from src.interop.export.forms import (
+    INT8,
+    Form,
+    encoder_form,
+    recogniser_form,
+    separator_form,
+    write_form,
+)
+from src.interop.export.packages import required
+from src.interop.export.programs import SUFFIXES
+from src.interop.export.sessions import OnnxFile, OnnxModule, load_program
+from src.metrics.base import Metric
+from src.metrics.separation import SiSdrImprovement
+from src.metrics.wer import WER
+from src.models.mossformer2 import MossFormer2
+from src.models.nest import NEST
+from src.run import load_run
+from src.system import System, build_chain
+from src.tasks.recognition import RecognitionTask
+from src.text_encoder.decoders.greedy import GreedyDecoder
+from src.transforms.chain import Chain
+from src.utils.entry import run_command
+from src.utils.files import create_beside, readable, write_beside
+from src.utils.nodes import plain
+
+MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
+MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
+MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
+AUDIO = ("audio", "audio_length")
+SPECTROGRAM = ("spectrogram", "spectrogram_length")
+
+
+@dataclass
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: what computed the outputs.
+        file: in the folder; empty for PyTorch.
+        size: of the file or of the weights, in bytes.
+        difference: the largest from PyTorch's outputs; None if it wasn't measured.
+        metric: name of the score.
+        score: WER in percent or SI-SDRi in dB; None if it wasn't measured.
+        real_time_factor: time by duration of the audio; None if it wasn't measured.
+    """
+
+    name: str
+    file: str
+    size: int
+    difference: float | None = None
+    metric: str = ""
+    score: float | None = None
+    real_time_factor: float | None = None
+
+
+Evaluate = Callable[[dict[str, Any]], dict[str, Any]]  # from an item to what the metric reads
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the folder, check it, and print the table.
+
+    Raises:
+        FileExistsError: the folder exists.
+        ValueError: a package is missing, the model has no form, or the export differs from it.
+    """
+    if arguments.int8 and arguments.format != "onnx":
+        raise ValueError(f"--int8: not with --format {arguments.format}, only with onnx.")
+    if arguments.format == "onnx":
+        required("onnx", "onnxscript", "onnxruntime")
+    with create_beside(arguments.out) as folder:
+        system = load_run(arguments.run, arguments.checkpoint, device="cpu")
+        form = make_form(system, arguments.run, arguments.format == "onnx")
+        write_form(form, folder, arguments.format, arguments.int8)
+    print(f"{arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
+    if arguments.check == "none":
+        return
+    rows = compare_outputs(form, arguments)
+    if arguments.check == "all" and arguments.format == "onnx" and metric_of(form):
+        rows += score_all(system, form, arguments)
+    failures = check(rows)
+    report(rows, failures, form, arguments.out)
+    if failures:
+        raise ValueError(" ".join(failures))
+
+
+def make_form(system: System, run: Path, for_clients: bool) -> Form:
+    """The form in which the model of a run is exported.
+
+    Raises:
+        ValueError: it has none.
+    """
+    model: Any = system.model
+    features = plain(system.config.features) if system.config.features else {}
+    features = {key: value for key, value in features.items() if not key.startswith("_")}
+    transforms, rate = system.inference_transforms, system.sample_rate
+    if isinstance(model, NEST):
+        return encoder_form(model, transforms, rate, features)
+    if isinstance(model, MossFormer2):
+        return separator_form(model, rate)
+    if isinstance(system.task, RecognitionTask):
+        encoder = system.text_encoder
+        return recogniser_form(model, transforms, encoder, rate, features, for_clients)
+    raise ValueError(f"{run}: a {type(model).__name__} can't be exported.")
+
+
+def compare_outputs(form: Form, arguments: argparse.Namespace) -> list[Row]:
+    """Rows with the differences of all exported programs from PyTorch."""
+    rows = []
+    for graph in form.graphs:
+        name = graph.name + SUFFIXES[arguments.format]
+        path = arguments.out / name
+        apart = largest_difference(graph, load_program(path), DURATIONS)
+        rows.append(Row(arguments.format, name, path.stat().st_size, apart))
+    return rows
+
+
+def metric_of(form: Form) -> tuple[str, type[Metric], float] | None:
+    """Name, class and factor of the metric of a task; None for features, which have none."""
+    metrics: dict[str, tuple[str, type[Metric], float]] = {
+        "recognition": ("WER", WER, 100.0),
+        "separation": ("SI-SDRi", SiSdrImprovement, 1.0),
+    }
+    return metrics.get(form.config["task"])
+
+
+def score_all(system: System, form: Form, arguments: argparse.Namespace) -> list[Row]:
+    """Rows with the scores of PyTorch, onnxruntime and the installed clients on a dataset.
+
+    Raises:
+        ValueError: the dataset can't be read.
+    """
+    items = read_items(system, arguments)
+    weights = sum(p.numel() * p.element_size() for p in form.graphs[0].parameters())
+    rows = [score(Row("torch", "", weights), evaluator(system, form, None), items, form)]
+    for file in (MODEL, INT8)[: 1 + arguments.int8]:
+        size = (arguments.out / file).stat().st_size
+        step = evaluator(system, form, arguments.out / file)
+        rows.append(score(Row("onnxruntime", file, size), step, items, form))
+        for name, step in client_evaluators(form, arguments.out, file).items():
+            rows.append(score(Row(name, file, size), step, items, form))
+    return rows
+
+
+def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
+    """Evaluates items by a system; by exported files in place of its model and front end.
+
+    Args:
+        system: of the run.
+        form: what was exported.
+        file: of the model; None for the system's own.
+    """
+    task, model, transforms = system.task, system.model, system.inference_transforms
+    if isinstance(task, RecognitionTask):  # clients decode greedily
+        task = RecognitionTask(system.text_encoder, {"greedy": GreedyDecoder()})
+    if file is not None and form.config["task"] == "recognition":
+        front = OnnxModule(OnnxFile(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
+        transforms = Chain({"frontend": front})
+        model = OnnxModule(OnnxFile(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
+    elif file is not None:
+        model = OnnxModule(OnnxFile(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
+    own = System(
+        model,
+        task,
+        sample_rate=system.sample_rate,
+        inference_transforms=transforms,
+        text_encoder=system.text_encoder,
+    ).eval()
+    return lambda item: own.evaluation_step(collate([item]))
+
+
+def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate]:
+    """Evaluates items by each client that can run a recogniser, by name."""
+    if form.config["task"] != "recognition":
+        return {}
+    size, rate = form.config["features_size"], form.config["sample_rate"]
+
+    def evaluate(transcribe: Transcribe, item: dict[str, Any]) -> dict[str, Any]:
+        text = " ".join(transcribe(item["audio"]).split())
+        return {"text": [item["text"]], "prediction": [text]}
+
+    threads = torch.get_num_threads()
+    return {
+        name: partial(evaluate, client.make(folder, file, size, rate, threads))
+        for name, client in CLIENTS.items()
+        if client.obstacle(size) is None
+    }
+
+
+def read_items(system: System, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The items of the run's test set, or of a manifest.
+
+    Raises:
+        ValueError: the dataset can't be built, or has no targets.
+    """
+    config: Any = system.config
+    if arguments.manifest:
+        target = "src.datasets.manifest_dataset.ManifestDataset"
+        config.datasets.test = {"_target_": target, "manifest": str(arguments.manifest)}
+    if arguments.limit:
+        config.datasets.test.limit = arguments.limit
+    instance = build_chain(config, "instance", "inference")
+    parts = {"seed": config.seed, "instance_transforms": instance}
+    dataset = build_dataset(config, "test", **parts, **system.dataset_arguments(train=False))
+    if not getattr(dataset, "has_targets", True):
+        raise ValueError("datasets.test: no targets to score against; --check outputs.")
+    return [dataset[0, i] for i in tqdm(range(len(dataset)), "reading", leave=False)]
+
+
+def score(row: Row, step: Evaluate, items: list[dict[str, Any]], form: Form) -> Row:
+    """The row with the score and the real-time factor on a dataset, after one warm-up item."""
+    name, kind, factor = metric_of(form)  # type: ignore[misc]
+    metric, seconds = kind(), 0.0
+    step(items[0])
+    for item in tqdm(items, f"{row.name} {row.file}", leave=False):
+        start = time.perf_counter()
+        batch = step(item)
+        seconds += time.perf_counter() - start
+        metric.update(**batch)
+    duration = sum(len(item["audio"]) for item in items) / form.config["sample_rate"]
+    row.metric, row.score = name, factor * metric.compute()[""]
+    row.real_time_factor = seconds / duration
+    return row
+
+
+def check(rows: list[Row]) -> list[str]:
+    """A sentence for each row of float32 beyond a limit."""
+    failures = []
+    plain = next((row for row in rows if row.name == "torch"), None)
+    for row in rows:
+        place = f"{row.name}, {row.file}"
+        if row.difference is not None and not row.difference <= MOST_DIFFERENCE:
+            failures.append(f"{place}: outputs differ by {row.difference:.1e}.")
+        if plain is None or row.file == INT8 or row.score is None or plain.score is None:
+            continue
+        apart = abs(row.score - plain.score)
+        if not apart <= MOST_APART[row.metric]:
+            failures.append(f"{place}: {row.metric} differs by {apart:.2f} from PyTorch's.")
+    return failures
+
+
+def report(rows: list[Row], failures: list[str], form: Form, folder: Path) -> None:
+    """Print the table, and write it to report.json."""
+    name = (metric_of(form) or ("score",))[0]
+    lines = [("", "file", "size", "difference", name, "real-time factor")]
+    for row in rows:
+        numbers = [(row.difference, ".1e"), (row.score, ".2f"), (row.real_time_factor, ".4f")]
+        shown = ("" if value is None else format(value, spec) for value, spec in numbers)
+        lines.append((row.name, row.file, readable(row.size), *shown))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())
+    notes = obstacles(form)
+    for note in notes:
+        print(note)
+    content = {"rows": [asdict(row) for row in rows], "notes": notes, "failures": failures}
+    with write_beside(folder / REPORT) as path:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def obstacles(form: Form) -> list[str]:
+    """A sentence for each client that can't run the export."""
+    if form.config["task"] != "recognition":
+        return []
+    found = {name: one.obstacle(form.config["features_size"]) for name, one in CLIENTS.items()}
+    return [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of the run, or a .nemo file")
+    parser.add_argument("out", type=Path, help="folder to create")
+    parser.add_argument(
+        "--int8", action="store_true", help="also model.int8.onnx, with weights of eight bits"
+    )
+    parser.add_argument("--format", default="onnx", choices=tuple(SUFFIXES), help="default: onnx")
+    parser.add_argument(
+        "--check",
+        default="all",
+        choices=("none", "outputs", "all"),
+        help="compare outputs only, or also score the test set; default: all",
+    )
+    parser.add_argument("--limit", type=int, help="utterances of the test set; default: all")
+    parser.add_argument("--manifest", type=Path, help="instead of the run's test set")
+    parser.add_argument(
+        "--checkpoint", default="best", choices=("best", "last"), help="default: best"
+    )
+    arguments = parser.parse_args()
+    run_command(lambda: export(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The forms in which models are exported: graphs, and the files beside them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.interop.export import recogniser
+from src.interop.export.graphs import (
+    EncoderGraph,
+    FrontendGraph,
+    Graph,
+    RecogniserGraph,
+    SeparatorGraph,
+)
+from src.interop.export.programs import write_program
+from src.interop.export.quantize import write_int8
+from src.models.mossformer2 import MossFormer2
+from src.models.nest import NEST
+from src.text_encoder.base import TextEncoder
+from src.transforms.base import RandomTransform
+from src.transforms.chain import Chain
+from src.utils.files import write_beside
+
+CONFIG = "config.json"
+INT8 = "model.int8.onnx"
+
+
+@dataclass(frozen=True)
+class Form:
+    """All that is written to the folder of an export.
+
+    Attributes:
+        graphs: the network first.
+        config: content of config.json.
+        texts: further files by name.
+        metadata: of the network's ONNX file.
+    """
+
+    graphs: list[Graph]
+    config: dict[str, Any]
+    texts: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def recogniser_form(
+    network: nn.Module,
+    transforms: Chain,
+    text_encoder: TextEncoder,
+    sample_rate: int,
+    features: Mapping[str, Any],
+    for_clients: bool = True,
+) -> Form:
+    """A CTC recogniser and its front end, as sherpa-onnx and onnx-asr load them.
+
+    Args:
+        network: returns `log_probs` of spectrograms.
+        transforms: of inference, to spectrograms.
+        text_encoder: its tokens.
+        sample_rate: in Hz.
+        features: arguments of the front end, for information.
+        for_clients: whether spectrograms of clients are taken, too.
+
+    Raises:
+        ValueError: the front end is random or makes no spectrograms, the model has no constant
+            subsampling factor, or a token can't be written.
+    """
+    front, bins, rate = front_end(transforms, sample_rate)
+    names, factor = recogniser.symbols(text_encoder), recogniser.subsampling_factor(network)
+    tokens = recogniser.tokens_text(names)
+    adapted = factor if for_clients and recogniser.normalises_bins(transforms) else 0
+    return Form(
+        graphs=[RecogniserGraph(network, bins, rate, adapted).eval(), front],
+        config=recogniser.describe(names, factor, bins, sample_rate, features),
+        texts={"tokens.txt": tokens, "vocab.txt": tokens},
+        metadata=recogniser.metadata(names, factor),
+    )
+
+
+def encoder_form(
+    network: NEST, transforms: Chain, sample_rate: int, features: Mapping[str, Any]
+) -> Form:
+    """The encoder of NEST and its front end, from audio to vectors.
+
+    Args:
+        network: the pretrained model, of which only the encoder is exported.
+        transforms: of inference, to spectrograms.
+        sample_rate: in Hz.
+        features: arguments of the front end, for information.
+
+    Raises:
+        ValueError: the front end is random or makes no spectrograms.
+    """
+    front, bins, rate = front_end(transforms, sample_rate)
+    config = {
+        "task": "pretraining",
+        "sample_rate": sample_rate,
+        "features": dict(features),
+        "features_size": bins,
+        "subsampling_factor": network.encoder.subsampling.factor,
+        "encoded_size": network.encoder.feat_out,
+    }
+    return Form(graphs=[EncoderGraph(network.encoder, rate).eval(), front], config=config)
+
+
+def separator_form(network: MossFormer2, sample_rate: int) -> Form:
+    """A separator, from samples to the signals of the speakers.
+
+    Args:
+        network: the model.
+        sample_rate: in Hz.
+    """
+    config = {
+        "task": "separation",
+        "sample_rate": sample_rate,
+        "num_speakers": network.num_speakers,
+        "kernel_size": network.kernel_size,
+    }
+    return Form(graphs=[SeparatorGraph(network, sample_rate).eval()], config=config)
+
+
+def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, float]:
+    """The graph of the transforms of inference, the bins of its spectrograms and their rate in Hz.
+
+    Raises:
+        ValueError: a transform is random, or there are no spectrograms.
+    """
+    for name, transform in transforms.items():
+        if isinstance(transform, RandomTransform):
+            raise ValueError(f"transforms.batch.inference.{name}: random; an export needs null.")
+    graph = FrontendGraph(transforms, sample_rate)
+    try:
+        with torch.no_grad():
+            (one, _), (two, _) = (graph(*graph.example([seconds])) for seconds in (1, 2))
+    except KeyError as error:
+        raise ValueError(f"transforms.batch.inference: give no {error}, which is exported.") from None
+    return graph.eval(), one.shape[1], float(two.shape[2] - one.shape[2])
+
+
+def write_form(form: Form, folder: Path, kind: str, int8: bool = False) -> None:
+    """Write all files of an export.
+
+    Args:
+        form: what to write.
+        folder: exists.
+        kind: of the graphs: `onnx`, `torchscript` or `torch_export`.
+        int8: also write the network of ONNX with weights of eight bits.
+
+    Raises:
+        ValueError: a package is missing, or the format can't hold a graph.
+    """
+    for number, graph in enumerate(form.graphs):
+        path = write_program(graph, folder, kind, {} if number else form.metadata)
+        if int8 and not number:
+            write_int8(path, folder / INT8)
+    config = form.config | {
+        "files": {
+            graph.name: {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}
+            for graph in form.graphs
+        }
+    }
+    texts = {CONFIG: json.dumps(config, ensure_ascii=False, indent=2) + "\n", **form.texts}
+    for name, text in texts.items():
+        with write_beside(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
