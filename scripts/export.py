@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from tqdm.auto import tqdm
 
+from src.building import build_chain
 from src.datasets.building import build_dataset
 from src.datasets.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
@@ -45,7 +46,7 @@ from src.metrics.wer import WER
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.run import load_run
-from src.system import System, build_chain
+from src.system import System
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.transforms.chain import Chain
