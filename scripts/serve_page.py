@@ -1,7 +1,7 @@
 """Serve the page that runs exported models in a browser: python scripts/serve_page.py FOLDER ...
 
-FOLDER is what scripts/export.py has written, of a recogniser, a separator, or both. The page and its
-parts come from docs/browser, onnxruntime-web from docs/browser/runtime, where
+FOLDER is a recogniser or a separator as scripts/export.py writes it; give one or both. The page
+comes from docs/browser, and onnxruntime-web from docs/browser/runtime, where
 scripts/get_browser_runtime.py puts it. Only this computer can open the page.
 """
 
@@ -104,7 +104,9 @@ def read_task(folder: Path) -> str:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ValueError(f"{folder}: no exported model, {CONFIG} is missing; see scripts/export.py.")
+        raise ValueError(
+            f"{folder}: no exported model, {CONFIG} is missing; see scripts/export.py."
+        )
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -136,8 +138,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         """Send a file, or an error if there is none."""
-        path = urlsplit(self.path).path
-        content = self.contents.get(path)
+        content = self.contents.get(urlsplit(self.path).path)
         if not self.is_local():  # another site, whose name was made to point to this computer
             self.send_error(HTTPStatus.FORBIDDEN)
             return

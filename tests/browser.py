@@ -70,7 +70,10 @@ class Browser:
         command += [*FLAGS, f"--user-data-dir={profile}", *flags, "about:blank"]
         environment = dict(os.environ)
         if executable.is_relative_to(CHROMIUM):
-            environment |= {"LD_LIBRARY_PATH": f"{CHROMIUM / 'lib'}", "FONTCONFIG_PATH": f"{CHROMIUM}"}
+            environment |= {
+                "LD_LIBRARY_PATH": f"{CHROMIUM / 'lib'}",
+                "FONTCONFIG_PATH": f"{CHROMIUM}",
+            }
         with (profile.parent / "browser.log").open("wb") as log:
             self.process = subprocess.Popen(
                 command, pass_fds=high, env=environment, stdout=log, stderr=log
@@ -78,9 +81,7 @@ class Browser:
         for fd in high:
             os.close(fd)
         (target,) = (
-            one
-            for one in self.call("Target.getTargets")["targetInfos"]
-            if one["type"] == "page"
+            one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"
         )
         self.session = self.call(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True

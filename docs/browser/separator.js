@@ -46,7 +46,10 @@ export class Separator {
       const estimates = await this.separateWindow(samples.slice(start, end));
       if (start) crossFade(voices, estimates, start, common);
       else estimates.forEach((estimate, k) => voices[k].set(estimate));
-      if (end === samples.length) limitPeak(voices);
+      if (end === samples.length) {
+        if (start) matchMixture(voices, samples);
+        limitPeak(voices);
+      }
       yield { voices, done: end / samples.length };
     }
   }
