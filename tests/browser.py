@@ -39,8 +39,9 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def find_browser() -> Path | None:
-    """A Chromium of the system, or the one that get_browser_runtime.py has put in place."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    """$CHROMIUM, one of the system, or the one that get_browser_runtime.py has put in place."""
+    names = (os.environ.get("CHROMIUM", ""), *BROWSERS)
+    found = next(filter(None, map(shutil.which, names)), None)
     if found:
         return Path(found)
     own = CHROMIUM / "chromium"

@@ -4,7 +4,7 @@ import { decode, record } from "./audio.js";
 import { Recogniser } from "./recogniser.js";
 import { fetchJson, loadRuntime } from "./runtime.js";
 import { Separator } from "./separator.js";
-import { releaseSignal, showSignal } from "./signal.js";
+import { largest, releaseSignal, showSignal } from "./signal.js";
 
 const RECOGNISER = "models/recogniser";
 const SEPARATOR = "models/separator";
@@ -141,9 +141,11 @@ async function separate(isCurrent) {
     whole = voices;
     showProgress(done);
   }
+  const peak = largest(samples); // so that the voices are drawn as high as in the mixture
   whole.forEach((voice, k) => {
     place.append(element("voice").content.cloneNode(true));
-    showSignal(place.lastElementChild, `Voice ${k + 1}`, voice, separator.sampleRate);
+    const title = `Voice ${k + 1}`;
+    showSignal(place.lastElementChild, title, voice, separator.sampleRate, null, peak);
   });
   element("separation-time").textContent = timing(begin, samples.length / separator.sampleRate);
   element("separation").hidden = false;
@@ -163,7 +165,7 @@ async function toggleRecording() {
     if (state.stopRecording) {
       const blob = await state.stopRecording();
       state.stopRecording = null;
-      take(blob, "Recording");
+      take(blob, `recording.${blob.type.match(/\/(\w+)/)?.[1] ?? "webm"}`);
     } else {
       state.stopRecording = await record();
       say("Recording ...");

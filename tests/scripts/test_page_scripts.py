@@ -119,7 +119,7 @@ def test_bad_folders_are_named(tmp_path, runtime):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "config.json").write_text("{")
     for folders, message in (
-        ([tmp_path], "no config.json; not a folder of scripts/export.py"),
+        ([tmp_path], "no exported model, config.json is missing; see scripts/export.py"),
         ([one, two], "two: for separation, as .*one; give one folder a task"),
         ([lacking], r"lacking/frontend.onnx: no such file"),
         ([other], "config.json, task: 'pretraining'; the page has recognition and separation"),
@@ -141,7 +141,7 @@ def test_bad_port_is_named(connect):
 def test_serve_page_ends_with_a_sentence(tmp_path):
     done = run_script("serve_page", tmp_path / "none", code=1)
     assert re.fullmatch(r"error: .*\n", done.stderr)
-    assert "runtime" in done.stderr or "no config.json" in done.stderr
+    assert "runtime" in done.stderr or "config.json is missing" in done.stderr
 
 
 def write_package(path, **members):
