@@ -222,7 +222,10 @@ def test_bad_files_are_named(page, tmp_path):
     assert page.text("#error") == "note.txt: not audio that this browser can decode."
     assert page.evaluate("document.getElementById('transcribe').disabled")
     page.choose("#file", tmp_path / "short.wav")
-    page.wait(lambda: page.text("#error").startswith("short.wav") or page.text("#text"), 20)
+    page.wait(lambda: page.text("#status") in ("Transcribed.", "No words."))
+    page.click("#separate")
+    page.wait(lambda: page.text("#error"))
+    assert page.text("#error") == "short.wav: 40 samples; separation needs at least 64."
 
 
 def test_only_one_model(runs, exports, corpus, tmp_path):

@@ -28,6 +28,11 @@ function fail(error) {
   element("error").hidden = false;
 }
 
+function clearError() {
+  element("error").textContent = "";
+  element("error").hidden = true;
+}
+
 /** Show a fraction that is done; null hides it. */
 function showProgress(fraction) {
   element("progress").hidden = fraction === null;
@@ -84,7 +89,7 @@ function start(job) {
   const isCurrent = () => number === state.current;
   state.job = state.job.then(async () => {
     if (!isCurrent()) return;
-    element("error").hidden = true;
+    clearError();
     element("stop").hidden = false;
     try {
       await job(isCurrent);
@@ -136,7 +141,7 @@ async function separate(isCurrent) {
   const samples = await decode(blob, name, separator.sampleRate);
   const begin = performance.now();
   let whole;
-  for await (const { voices, done } of separator.separate(samples)) {
+  for await (const { voices, done } of separator.separate(samples, name)) {
     if (!isCurrent()) return say("Stopped.");
     whole = voices;
     showProgress(done);
@@ -160,7 +165,7 @@ function timing(begin, seconds) {
 async function toggleRecording() {
   const button = element("record");
   button.disabled = true; // until the microphone has started or stopped
-  element("error").hidden = true;
+  clearError();
   try {
     if (state.stopRecording) {
       const blob = await state.stopRecording();

@@ -101,7 +101,11 @@ export async function openModel(url, report) {
     const feeds = { [signal]: new ort.Tensor("float32", data, dims) };
     const frames = BigInt64Array.of(BigInt(dims.at(-1)));
     if (length) feeds[length] = new ort.Tensor("int64", frames, [1]);
-    const outputs = await session.run(feeds);
-    return session.outputNames.map((name) => outputs[name]);
+    try {
+      const outputs = await session.run(feeds);
+      return session.outputNames.map((name) => outputs[name]);
+    } catch (error) {
+      throw new Error(`${url}: it can't be run on ${dims.at(-1)} values (${error.message}).`);
+    }
   };
 }

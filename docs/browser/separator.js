@@ -29,13 +29,14 @@ export class Separator {
    * Each voice is as loud as in the mixture, and clips nowhere. As in src/tasks/windows.py, each
    * window's voices are put in the order of the previous window's and cross-faded.
    * @param {Float32Array} samples
+   * @param {string} name for the error
    * @yields {{voices: Float32Array[], done: number}} the voices so far, whole with the last, and the
    *     fraction of samples that is done
    */
-  async *separate(samples) {
+  async *separate(samples, name) {
     const { kernel_size: least = 1, num_speakers: count } = this.config;
     if (samples.length < least) {
-      throw new Error(`${samples.length} samples: too short to separate, at least ${least}.`);
+      throw new Error(`${name}: ${samples.length} samples; separation needs at least ${least}.`);
     }
     const window = WINDOW * this.sampleRate;
     const hop = (WINDOW - OVERLAP) * this.sampleRate;
