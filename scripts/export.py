@@ -22,10 +22,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
-from src.building import build_chain
-from src.datasets.building import build_dataset
 from src.datasets.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
 from src.interop.export.compare import DURATIONS, largest_difference
@@ -49,6 +48,7 @@ from src.run import load_run
 from src.system import System
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.decoders.greedy import GreedyDecoder
+from src.trainer.setup import open_dataset
 from src.transforms.chain import Chain
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable, write_beside
@@ -57,6 +57,7 @@ from src.utils.nodes import plain
 MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
 MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
+CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 AUDIO = ("audio", "audio_length")
 SPECTROGRAM = ("spectrogram", "spectrogram_length")
 
@@ -121,7 +122,8 @@ def make_form(system: System, run: Path, for_clients: bool) -> Form:
         ValueError: it has none.
     """
     model: Any = system.model
-    features = plain(system.config.features) if system.config.features else {}
+    config: Any = system.config
+    features = plain(config.features) if config.features else {}
     features = {key: value for key, value in features.items() if not key.startswith("_")}
     transforms, rate = system.inference_transforms, system.sample_rate
     if isinstance(model, NEST):
@@ -181,14 +183,15 @@ def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
         file: of the model; None for the system's own.
     """
     task, model, transforms = system.task, system.model, system.inference_transforms
+    open_file = partial(OnnxFile, threads=torch.get_num_threads())
     if isinstance(task, RecognitionTask):  # clients decode greedily
         task = RecognitionTask(system.text_encoder, {"greedy": GreedyDecoder()})
     if file is not None and form.config["task"] == "recognition":
-        front = OnnxModule(OnnxFile(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
+        front = OnnxModule(open_file(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
         transforms = Chain({"frontend": front})
-        model = OnnxModule(OnnxFile(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
+        model = OnnxModule(open_file(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
     elif file is not None:
-        model = OnnxModule(OnnxFile(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
+        model = OnnxModule(open_file(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
     own = System(
         model,
         task,
@@ -201,7 +204,7 @@ def evaluator(system: System, form: Form, file: Path | None) -> Evaluate:
 
 def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate]:
     """Evaluates items by each client that can run a recogniser, by name."""
-    if form.config["task"] != "recognition":
+    if not form.config.get("takes_client_features"):
         return {}
     size, rate = form.config["features_size"], form.config["sample_rate"]
 
@@ -227,11 +230,11 @@ def read_items(system: System, arguments: argparse.Namespace) -> list[dict[str, 
     if arguments.manifest:
         target = "src.datasets.manifest_dataset.ManifestDataset"
         config.datasets.test = {"_target_": target, "manifest": str(arguments.manifest)}
+    elif OmegaConf.is_missing(config.datasets.test, "manifest"):
+        raise ValueError(f"{arguments.run}: has no test set; --manifest FILE, or --check outputs.")
     if arguments.limit:
         config.datasets.test.limit = arguments.limit
-    instance = build_chain(config, "instance", "inference")
-    parts = {"seed": config.seed, "instance_transforms": instance}
-    dataset = build_dataset(config, "test", **parts, **system.dataset_arguments(train=False))
+    dataset = open_dataset(config, "test", system, train=False)
     if not getattr(dataset, "has_targets", True):
         raise ValueError("datasets.test: no targets to score against; --check outputs.")
     return [dataset[0, i] for i in tqdm(range(len(dataset)), "reading", leave=False)]
@@ -272,7 +275,7 @@ def check(rows: list[Row]) -> list[str]:
 def report(rows: list[Row], failures: list[str], form: Form, folder: Path) -> None:
     """Print the table, and write it to report.json."""
     name = (metric_of(form) or ("score",))[0]
-    lines = [("", "file", "size", "difference", name, "real-time factor")]
+    lines: list[tuple[str, ...]] = [("", "file", "size", "difference", name, "real-time factor")]
     for row in rows:
         numbers = [(row.difference, ".1e"), (row.score, ".2f"), (row.real_time_factor, ".4f")]
         shown = ("" if value is None else format(value, spec) for value, spec in numbers)
@@ -292,6 +295,8 @@ def obstacles(form: Form) -> list[str]:
     """A sentence for each client that can't run the export."""
     if form.config["task"] != "recognition":
         return []
+    if not form.config["takes_client_features"]:
+        return [f"{', '.join(CLIENTS)}: not run; they compute {CLIENT_FEATURES}."]
     found = {name: one.obstacle(form.config["features_size"]) for name, one in CLIENTS.items()}
     return [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
 

@@ -31,7 +31,13 @@ LEVELS = {
 }
 LOSS_CALLS = {"loss"}
 CHAIN_CALLS = {"train_transforms", "inference_transforms", "transforms"}
-RUNS_BATCHES = ("system.py", "transforms/chain.py", "loss/weighted_sum.py")
+RUNS_BATCHES = (
+    "system.py",
+    "transforms/chain.py",
+    "loss/weighted_sum.py",
+    "interop/export/graphs.py",  # what torch traces for an export
+)
+NO_BATCHES = ("subprocess", "session")  # whose `run` is another one; session: of onnxruntime
 # Besides constructors, what else may be called with `**`: the callee's last name in each file.
 STARRED = {
     "config.py": {"instantiate"},  # its result is: a class with its arguments
@@ -50,6 +56,7 @@ STARRED = {
     "trainer/evaluation.py": {"update"},
     "trainer/inferencer.py": {"save"},
     "trainer/setup.py": {"build_dataset"},
+    "scripts/export.py": {"update"},
 }
 NODE_READERS = (
     "config.py",
@@ -135,7 +142,7 @@ def batches_run(tree: ast.Module, place: str) -> list[tuple[str, int]]:
         if (
             (name in names and not isinstance(call.func, ast.Call))
             or (name in ("forward", "__call__") and not inherited)
-            or (name == "run" and owner is not None and last_name(owner) != "subprocess")
+            or (name == "run" and owner is not None and last_name(owner) not in NO_BATCHES)
             or (starred and not allowed)
         ):
             run.append((name, call.lineno))

@@ -63,7 +63,7 @@ def recogniser_form(
         text_encoder: its tokens.
         sample_rate: in Hz.
         features: arguments of the front end, for information.
-        for_clients: whether spectrograms of clients are taken, too.
+        for_clients: whether it takes spectrograms of clients, if its front end is like theirs.
 
     Raises:
         ValueError: the front end is random or makes no spectrograms, the model has no constant
@@ -72,10 +72,10 @@ def recogniser_form(
     front, bins, rate = front_end(transforms, sample_rate)
     names, factor = recogniser.symbols(text_encoder), recogniser.subsampling_factor(network)
     tokens = recogniser.tokens_text(names)
-    adapted = factor if for_clients and recogniser.normalises_bins(transforms) else 0
+    for_clients = for_clients and recogniser.suits_clients(transforms, sample_rate)
     return Form(
-        graphs=[RecogniserGraph(network, bins, rate, adapted).eval(), front],
-        config=recogniser.describe(names, factor, bins, sample_rate, features),
+        graphs=[RecogniserGraph(network, bins, rate, factor if for_clients else 0).eval(), front],
+        config=recogniser.describe(names, factor, bins, sample_rate, features, for_clients),
         texts={"tokens.txt": tokens, "vocab.txt": tokens},
         metadata=recogniser.metadata(names, factor),
     )
@@ -135,10 +135,12 @@ def front_end(transforms: Chain, sample_rate: int) -> tuple[FrontendGraph, int, 
     graph = FrontendGraph(transforms, sample_rate)
     try:
         with torch.no_grad():
-            (one, _), (two, _) = (graph(*graph.example([seconds])) for seconds in (1, 2))
+            (one, less), (_, more) = (graph(*graph.example([seconds])) for seconds in (1, 2))
     except KeyError as error:
-        raise ValueError(f"transforms.batch.inference: give no {error}, which is exported.") from None
-    return graph.eval(), one.shape[1], float(two.shape[2] - one.shape[2])
+        raise ValueError(
+            f"transforms.batch.inference: give no {error}, which is exported."
+        ) from None
+    return graph.eval(), one.shape[1], float(more - less)
 
 
 def write_form(form: Form, folder: Path, kind: str, int8: bool = False) -> None:

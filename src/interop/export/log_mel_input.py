@@ -1,10 +1,8 @@
-"""Log-mel spectrograms as sherpa-onnx computes them, made to those that a model was trained on.
+"""Conversion of the log-mel spectrograms of sherpa-onnx to those of a model's own front end.
 
-sherpa-onnx has Kaldi's frames, which lie half a hop later than centred ones, reads floor(T / factor)
-of the ceil(T / factor) output frames, and normalises like NeMo only if metadata ask for it. Models
-with `normalize_type` empty get its spectrograms as they are, which is how an exported model tells
-them from normalised ones: the mean of each bin is far from 0. (With 10 ms between frames, half a hop
-alone raised the demo recogniser's WER by 0.9 points, and the missing output frame by 0.5.)
+sherpa-onnx has Kaldi's frames, half a hop later than centred ones, and reads floor(T / factor) of
+ceil(T / factor) output frames. With the metadata `normalize_type` empty it does not normalise,
+which distinguishes its spectrograms from those of other front ends.
 """
 
 import torch
@@ -26,7 +24,7 @@ def centred_and_normalised(spectrogram: Tensor, length: Tensor) -> tuple[Tensor,
         length: [B], frames of each utterance without padding.
 
     Returns:
-        [B, F, T], where those that are normalised are unchanged, and a mask [B, 1, 1] of the others.
+        [B, F, T], unchanged where they are normalised, and a mask [B, 1, 1] of the others.
     """
     mask = ~padding_mask(length, spectrogram.shape[2]).unsqueeze(1)
     count = length.clamp(min=1)[:, None, None]

@@ -5,8 +5,10 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import config
 from torch import nn
 from torch.export._patches import (
     register_gru_while_loop_decomposition,
@@ -37,7 +39,7 @@ def write_program(graph: Graph, folder: Path, kind: str, metadata: Mapping[str, 
         ValueError: a package is missing, or the format can't hold the graph.
     """
     path = folder / f"{graph.name}{SUFFIXES[kind]}"
-    with torch.no_grad(), quiet():
+    with torch.no_grad(), tracing():
         if kind == "onnx":
             write_onnx(graph, path, metadata)
         elif kind == "torchscript":
@@ -56,9 +58,13 @@ def exported(graph: Graph) -> torch.export.ExportedProgram:
     if any(isinstance(part, nn.RNN) for part in graph.modules()):
         raise ValueError("torch_export: rnn_type rnn has no export; lstm or gru.")
     with register_lstm_while_loop_decomposition(), register_gru_while_loop_decomposition():
-        return torch.export.export(
+        program = torch.export.export(
             graph, graph.example(TRACED_SECONDS), dynamic_shapes=dynamic_shapes(graph)
         )
+    # Sizes that the traced example had by chance, e.g. more than one group of frames; the outputs
+    # at other sizes are compared.
+    program._guards_code.clear()
+    return program
 
 
 def write_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
@@ -71,7 +77,7 @@ def write_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
     size = sum(p.numel() * p.element_size() for p in graph.state_dict().values())
     if size > LARGEST:
         raise ValueError(f"{path.name}: {size:,} bytes of weights; at most {LARGEST:,} in a file.")
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         substituted(graph),
         graph.example(TRACED_SECONDS),
         input_names=graph.inputs,
@@ -89,14 +95,17 @@ def write_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings of the exporters in the block."""
-    logger = logging.getLogger("torch.onnx")
+def tracing() -> Iterator[None]:
+    """No warnings of the exporters, and no run-time checks of annotations, to which the symbolic
+    sizes of traced tensors are no ints."""
+    logger, checked = logging.getLogger("torch.onnx"), not config.jaxtyping_disable
     level = logger.level
     logger.setLevel(logging.ERROR)
+    config.update("jaxtyping_disable", True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        config.update("jaxtyping_disable", not checked)

@@ -50,7 +50,12 @@ def subsampling_factor(network: Any) -> int:
 
 
 def describe(
-    names: list[str], factor: int, bins: int, sample_rate: int, features: Mapping[str, Any]
+    names: list[str],
+    factor: int,
+    bins: int,
+    sample_rate: int,
+    features: Mapping[str, Any],
+    for_clients: bool,
 ) -> dict[str, Any]:
     """The content of config.json, of which onnx-asr reads the first three keys.
 
@@ -60,6 +65,7 @@ def describe(
         bins: of the spectrogram.
         sample_rate: in Hz.
         features: arguments of the front end, for information.
+        for_clients: whether the model takes spectrograms of clients.
     """
     return {
         "model_type": "nemo-conformer-ctc",  # any CTC model on NeMo's features
@@ -70,13 +76,17 @@ def describe(
         "features": dict(features),
         "vocabulary": names,
         "blank_id": BLANK_ID,
+        "takes_client_features": for_clients,
     }
 
 
-def normalises_bins(transforms: Chain) -> bool:
-    """Whether transforms compute log-mel spectrograms whose bins are normalised one by one."""
+def suits_clients(transforms: Chain, sample_rate: int) -> bool:
+    """Whether the front end is like the one that clients have: log-mel spectrograms every 10 ms at
+    16 kHz, with bins that are normalised one by one."""
     return any(
-        isinstance(one, LogMel) and one.normalization == "per_feature"
+        isinstance(one, LogMel)
+        and one.normalization == "per_feature"
+        and (sample_rate, one.power.hop_length) == (16000, 160)
         for one in transforms.values()
     )
 

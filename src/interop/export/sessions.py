@@ -1,5 +1,6 @@
-"""Exported files in onnxruntime: as functions of tensors, and as modules in place of the plain ones."""
+"""Exported files as functions of tensors, and as modules in place of a model or front end."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def load_program(path: Path) -> Callable[..., Sequence[Tensor]]:
         return OnnxFile(path)
     if path.suffix == ".ts":
         return torch.jit.load(path)
-    return torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights are read from memory that can't be written
+        return torch.export.load(path).module()
 
 
 class OnnxModule(nn.Module):

@@ -1,4 +1,4 @@
-"""Modules in terms of the operators of ONNX, in place of those that can't be exported as they are."""
+"""Modules made of ONNX's operators, in place of those that can't be exported as they are."""
 
 import copy
 from collections.abc import Callable, Mapping

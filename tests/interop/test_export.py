@@ -1,0 +1,224 @@
+"""Exported models: every family at other lengths than the traced ones, in every format."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from src.interop.export.compare import difference, largest_difference
+from src.interop.export.forms import front_end, recogniser_form, write_form
+from src.interop.export.graphs import EncoderGraph, RecogniserGraph, SeparatorGraph
+from src.interop.export.log_mel_input import centred_and_normalised, half_hop_earlier, shortened
+from src.interop.export.packages import required
+from src.interop.export.programs import write_program
+from src.interop.export.recogniser import symbols
+from src.interop.export.sessions import OnnxFile, load_program
+from src.interop.export.substitutes import MatrixSpectrogram
+from src.models.baseline import Baseline
+from src.models.conformer import ConformerEncoder
+from src.models.deepspeech2 import DeepSpeech2
+from src.models.encoder_ctc import EncoderCTC
+from src.models.jasper import ConvEncoder
+from src.models.mossformer2 import MossFormer2
+from src.text_encoder.characters import CharacterEncoder
+from src.text_encoder.decoders.greedy import GreedyDecoder
+from src.transforms.chain import Chain
+from src.transforms.features.log_mel import LogMel
+from src.transforms.features.spectrogram import LogSpectrogram
+from src.transforms.features.stft import PowerSpectrogram
+from src.transforms.wave.gain import Gain
+
+CONVOLUTIONS = (
+    {"out_channels": 4, "kernel_size": (5, 5), "stride": (2, 2)},
+    {"out_channels": 4, "kernel_size": (5, 5), "stride": (2, 2)},
+)
+SMALL = {"d_model": 16, "num_layers": 1, "num_heads": 2, "subsampling_conv_channels": 8}
+DENSE = {"residual": True, "residual_dense": True, "groups": 2}
+BLOCKS = [
+    {"out_channels": 8, "kernel_size": 5, "stride": 2},
+    {"out_channels": 8, "kernel_size": 5, "separable": True, "residual": True, "se": True},
+    {"out_channels": 8, "kernel_size": 3, **DENSE},
+]
+SECONDS = [(0.3,), (0.97,), (1.9,), (2.6,), (4.2,), (1.43, 0.7)]
+
+
+def deepspeech2(rnn_type="lstm", bidirectional=True):
+    sizes = {"hidden_size": 8, "num_layers": 2, "lookahead_context": 3}
+    return DeepSpeech2(20, 7, CONVOLUTIONS, rnn_type, bidirectional=bidirectional, **sizes)
+
+
+def conformer(**options):
+    return ConformerEncoder(20, **SMALL, **options)
+
+
+def recogniser(network, factor=0):
+    return RecogniserGraph(network, 20, 100, factor)
+
+
+CAUSAL = {"causal_downsampling": True, "conv_context_size": "causal"}
+CHUNKED = {"att_context_size": (4, 1), "att_context_style": "chunked_limited"}
+GRAPHS = {
+    "deepspeech2": lambda: recogniser(deepspeech2(), factor=4),
+    "deepspeech2_gru": lambda: recogniser(deepspeech2("gru", bidirectional=False)),
+    "deepspeech2_rnn": lambda: recogniser(deepspeech2("rnn")),
+    "conformer": lambda: recogniser(EncoderCTC(conformer(), 7)),
+    "conformer_streaming": lambda: recogniser(
+        EncoderCTC(conformer(**CAUSAL, **CHUNKED, conv_norm_type="group_norm2"), 7)
+    ),
+    "jasper": lambda: recogniser(EncoderCTC(ConvEncoder(20, BLOCKS), 7)),
+    "baseline": lambda: recogniser(Baseline(20, 7, 8)),
+    "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
+    "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
+}
+
+
+def graph_of(name):
+    torch.manual_seed(0)
+    return GRAPHS[name]().eval()
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_onnx_at_other_lengths(name, tmp_path):
+    graph = graph_of(name)
+    path = write_program(graph, tmp_path, "onnx", {"a": "b"})
+    assert largest_difference(graph, load_program(path), SECONDS) < 1e-5
+    assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
+    file = OnnxFile(path)
+    assert file.session.get_modelmeta().custom_metadata_map == {"a": "b"}
+    assert str(tmp_path.parents[2]) not in path.read_bytes().decode("latin1")
+
+
+@pytest.mark.parametrize("name", ["deepspeech2", "conformer", "jasper", "mossformer2"])
+@pytest.mark.parametrize("kind", ["torchscript", "torch_export"])
+def test_torch_programs_at_other_lengths(name, kind, tmp_path):
+    graph = graph_of(name)
+    path = write_program(graph, tmp_path, kind, {})
+    assert largest_difference(graph, load_program(path), SECONDS) < 1e-5
+
+
+def test_plain_rnns_have_no_program_of_torch_export(tmp_path):
+    with pytest.raises(ValueError, match="rnn_type rnn has no export; lstm or gru"):
+        write_program(graph_of("deepspeech2_rnn"), tmp_path, "torch_export", {})
+
+
+@pytest.mark.parametrize("name", ["deepspeech2", "conformer", "mossformer2"])
+def test_padding_is_ignored(name):
+    graph = graph_of(name)
+    signal, length = graph.example((1.5, 0.8))
+    both = graph(signal, length)[0]
+    size = int(length[1])
+    alone = graph(signal[1:, ..., :size], length[1:])[0]
+    axis = 2 if name == "mossformer2" else 1
+    kept = both[1:].narrow(axis, 0, alone.shape[axis])
+    torch.testing.assert_close(kept, alone, atol=1e-5, rtol=1e-5)
+
+
+NEMO = {"preemphasis": 0.97, "symmetric_window": True, "drop_last_frame": True, "pad_to": 16}
+
+
+@pytest.mark.parametrize(
+    "features",
+    [LogMel(n_mels=20, **NEMO), LogSpectrogram(n_fft=320, win_length=300)],
+    ids=["log_mel", "log_spectrogram"],
+)
+def test_front_end(features, tmp_path):
+    graph, bins, rate = front_end(Chain({"features": features}), 16000)
+    assert (bins, rate) == (20 if isinstance(features, LogMel) else 161, 100)
+    path = write_program(graph, tmp_path, "onnx", {})
+    assert path.name == "frontend.onnx"
+    assert largest_difference(graph, load_program(path), SECONDS) < 1e-4
+    nodes = required("onnx").load(path).graph.node
+    assert {node.domain for node in nodes} == {""}
+    assert not {"STFT", "DFT", "Loop", "Scan"} & {node.op_type for node in nodes}
+
+
+@pytest.mark.parametrize(
+    "sizes", [(512, 400, 160), (512, 320, 160), (320, 320, 160), (401, 77, 50)]
+)
+def test_matrix_spectrogram_equals_stft(sizes):
+    plain = PowerSpectrogram(*sizes)
+    audio, length = torch.randn(2, 3001), torch.tensor([3001, 1234])
+    power, frames = MatrixSpectrogram(plain)(audio, length)
+    wanted, wanted_frames = plain(audio, length)
+    torch.testing.assert_close(power, wanted, atol=1e-4, rtol=1e-4)
+    assert torch.equal(frames, wanted_frames)
+
+
+def test_random_transforms_are_named():
+    chain = Chain({"gain": Gain(), "features": LogMel()})
+    with pytest.raises(ValueError, match="transforms.batch.inference.gain: random"):
+        front_end(chain, 16000)
+    with pytest.raises(ValueError, match="give no 'spectrogram'"):
+        front_end(Chain({}), 16000)
+
+
+def test_tokens_are_symbols_without_white_space():
+    assert symbols(CharacterEncoder(alphabet="ab ")) == ["<blk>", "a", "b", "\u2581"]
+    with pytest.raises(ValueError, match=r"the token '\\t' can't stand in tokens.txt"):
+        symbols(CharacterEncoder(alphabet="a\t"))
+    with pytest.raises(ValueError, match="can't stand in tokens.txt"):
+        symbols(CharacterEncoder(alphabet=" \u2581"))
+
+
+def test_missing_package_is_named():
+    with pytest.raises(ValueError, match="package no_such: pip install -r requirements-export.txt"):
+        required("onnx", "no_such")
+
+
+def test_folder_of_a_recogniser_with_int8(tmp_path):
+    torch.manual_seed(0)
+    chain = Chain({"features": LogMel(n_mels=20)})
+    tokens = CharacterEncoder(alphabet=" abcde")
+    network = DeepSpeech2(20, 7, CONVOLUTIONS, hidden_size=64, num_layers=2)
+    form = recogniser_form(network, chain, tokens, 16000, {"n_mels": 20})
+    write_form(form, tmp_path, "onnx", int8=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["features_size"] == 20 and config["subsampling_factor"] == 4
+    assert config["vocabulary"] == ["<blk>", "\u2581", "a", "b", "c", "d", "e"]
+    assert config["files"]["model"]["outputs"][0] == "logprobs"
+    assert (tmp_path / "tokens.txt").read_text().splitlines()[0] == "<blk> 0"
+    plain, small = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    assert small.stat().st_size < 0.6 * plain.stat().st_size
+    metadata = OnnxFile(small).session.get_modelmeta().custom_metadata_map
+    assert metadata["vocab_size"] == "7" and metadata["subsampling_factor"] == "4"
+    inputs = form.graphs[0].example([2.0])
+    wanted, given = form.graphs[0](*inputs)[0], OnnxFile(small)(*inputs)[0]
+    assert difference(given, wanted) < 0.05
+
+
+def kaldi(audio, frames_before):
+    """Log-mel spectrogram [F, T] with frames that start `frames_before` of a hop later."""
+    features = LogMel(n_mels=20, normalization="none", preemphasis=0.97)
+    shifted = audio[:, round(160 * frames_before) :]
+    return features(shifted, torch.tensor([shifted.shape[1]]))["spectrogram"]
+
+
+def chirp(seconds=2.0):
+    time = torch.arange(round(seconds * 16000)) / 16000
+    envelope = 0.55 + 0.45 * torch.sin(2 * torch.pi * 4 * time)
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(1))
+    return (envelope * (torch.sin(300 * time * (1 + time)) + 0.1 * noise))[None]
+
+
+def test_spectrograms_of_clients_become_those_of_the_model():
+    centred, later = kaldi(chirp(), 0.0), kaldi(chirp(), 0.5)
+    size = later.shape[2]
+    length = torch.tensor([size])
+    apart = (half_hop_earlier(later, length) - centred[..., :size])[..., 2:-2].abs().mean()
+    assert apart < 0.6 * (later - centred[..., :size])[..., 2:-2].abs().mean()
+    normalised, plain = centred_and_normalised(later, length)
+    assert plain.all() and normalised.mean(2).abs().max() < 1e-4
+    again, plain = centred_and_normalised(normalised, length)
+    assert not plain.any() and torch.equal(again, normalised)
+
+
+def test_a_frame_less_has_the_same_text():
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.randn(8, 3, 4, generator=generator).repeat_interleave(3, 1)  # [8, 9, 4]
+    length = torch.tensor([9, 9, 9, 8, 7, 9, 9, 3])
+    less = shortened(log_probs, length)
+    decode = GreedyDecoder()
+    assert decode(less, length - 1) == decode(log_probs, length)
+    assert decode(less, length) == decode(log_probs, length)
+    assert not np.array_equal(less, log_probs)

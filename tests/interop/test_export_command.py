@@ -1,0 +1,122 @@
+"""scripts/export.py on small runs: clients, tables, exit codes."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts import export
+from src.interop.export import clients
+from src.interop.export.sessions import load_program
+from tests.demo import SMALL, experiment, run_script
+from train import train
+
+NEMO = "features=log_mel_80_nemo"
+
+
+def arguments(run, out, **changed):
+    values = {"int8": False, "format": "onnx", "check": "outputs", "limit": 3, "manifest": None}
+    return argparse.Namespace(run=run, out=out, **(values | {"checkpoint": "best"} | changed))
+
+
+@pytest.fixture(scope="module")
+def recogniser(corpus, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "asr"
+    train(experiment("asr_deepspeech2", corpus, run, *SMALL, NEMO, "debug=smoke"))
+    return run
+
+
+@pytest.fixture(scope="module")
+def separator(corpus, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "separation"
+    tiny = ("model.d_model=16", "model.num_layers=1", "debug=smoke")
+    train(experiment("separation_mossformer2", corpus, run, *tiny))
+    return run
+
+
+def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
+    out = tmp_path / "out"
+    export.export(arguments(recogniser, out, int8=True, check="all"))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    names = {(row["name"], row["file"]) for row in rows}
+    files = ("model.onnx", "model.int8.onnx")
+    programs = ("onnxruntime", "sherpa-onnx", "onnx-asr")
+    assert {(name, file) for name in programs for file in files} < names
+    scores = {row["name"]: row["score"] for row in rows if row["file"] in ("", "model.onnx")}
+    assert all(scores[name] == scores["torch"] for name in programs)
+    assert max(row["difference"] or 0 for row in rows) < 1e-4
+    assert "real-time factor" in capsys.readouterr().out
+
+
+def test_separator(separator, tmp_path):
+    out = tmp_path / "out"
+    export.export(arguments(separator, out, check="all"))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    plain, exported = (row["score"] for row in rows[1:3])
+    assert abs(plain - exported) < 1e-3
+    assert {path.name for path in out.iterdir()} == {
+        "model.onnx",
+        "config.json",
+        "report.json",
+    }
+
+
+def test_torchscript_of_a_run(recogniser, tmp_path):
+    out = tmp_path / "out"
+    export.export(arguments(recogniser, out, format="torchscript"))
+    assert {"model.ts", "frontend.ts"} < {path.name for path in out.iterdir()}
+
+
+def test_differences_fail(recogniser, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "largest_difference", lambda *_: 0.5)
+    with pytest.raises(ValueError, match=r"torchscript, model.ts: outputs differ by 5.0"):
+        export.export(arguments(recogniser, tmp_path / "out", format="torchscript"))
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["failures"]
+
+
+def test_scores_that_differ_fail():
+    rows = [export.Row("torch", "", 1, None, "WER", 3.0)]
+    for name, file, score in (("a", "model.onnx", 3.05), ("b", "model.onnx", 3.2)):
+        rows.append(export.Row(name, file, 1, None, "WER", score))
+    rows.append(export.Row("c", "model.int8.onnx", 1, None, "WER", 4.0))
+    assert export.check(rows) == ["b, model.onnx: WER differs by 0.20 from PyTorch's."]
+    rows = [export.Row(name, "", 1, float("nan")) for name in ("torch", "onnx")]
+    assert len(export.check(rows)) == 2
+
+
+def test_clients_that_cannot_run():
+    assert clients.CLIENTS["onnx-asr"].obstacle(64) == "computes 80 or 128 bins, the model has 64"
+    assert clients.Client("no_such", clients.onnx_asr).obstacle(80) == "not installed"
+
+
+def test_other_features_are_for_no_client(corpus, tmp_path, capsys):
+    features = ("features=log_spectrogram", "model.feat_in=161")
+    train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, *features, "debug=smoke"))
+    export.export(arguments(tmp_path / "r", tmp_path / "out", check="all"))
+    assert "sherpa-onnx, onnx-asr: not run; they compute log-mel" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == {"onnx", "torch", "onnxruntime"}
+
+
+def test_errors(recogniser, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    with pytest.raises(FileExistsError, match="taken: exists already; name another folder"):
+        export.export(arguments(recogniser, taken))
+    with pytest.raises(ValueError, match="--int8: not with --format torchscript"):
+        export.export(arguments(recogniser, tmp_path / "a", int8=True, format="torchscript"))
+    with pytest.raises(FileNotFoundError, match="no run here"):
+        export.export(arguments(tmp_path, tmp_path / "a"))
+    with pytest.raises(FileNotFoundError, match="model.onnx: no such file"):
+        load_program(taken / "model.onnx")
+    (taken / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"model.onnx: onnxruntime can't load it"):
+        load_program(taken / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_the_command_ends_with_one_sentence(tmp_path):
+    done = run_script("export", tmp_path, tmp_path / "out", code=1)
+    assert done.stderr == f"error: {tmp_path}: no run here (config.yaml is missing).\n"
+    assert not Path(tmp_path / "out").exists()
