@@ -19,12 +19,16 @@ $(VENV)/develops: requirements-dev.txt requirements-export.txt $(VENV)/runs
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+# Without these, tests of the page are skipped; so being offline is no error.
+$(VENV)/browses: scripts/get_browser_runtime.py $(VENV)/develops
+	-$(BIN)/python scripts/get_browser_runtime.py --chromium && touch $@
+
 train: $(VENV)/runs  ## train the default experiment in runs/first, or resume it
 	@if [ -d $(RUN)/last ] || [ -d $(RUN)/last.old ]; \
 	then $(BIN)/python train.py trainer.resume_from=$(RUN); \
 	else $(BIN)/python train.py run_dir=$(RUN); fi
 
-test: $(VENV)/develops  ## run all tests
+test: $(VENV)/develops $(VENV)/browses  ## run all tests
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(VENV)/develops  ## check the code style
@@ -39,5 +43,5 @@ format: $(VENV)/develops  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and caches, but no runs or data
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .chromium docs/browser/runtime .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,13 +12,14 @@ from tqdm.auto import tqdm
 CHUNK = 1 << 20  # bytes
 
 
-def download(url: str, path: Path, sha256: str) -> Path:
+def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> Path:
     """Download a file with a progress bar, resuming an interrupted download; returns its path.
 
     Args:
         url: of the file.
         path: to write; created when the file is complete and verified.
-        sha256: checksum of the file, in hex.
+        checksum: of the file, in hex.
+        algorithm: of the checksum, a name that hashlib knows.
 
     Raises:
         ValueError: the download fails, or the checksum differs (the file is then removed).
@@ -33,10 +34,11 @@ def download(url: str, path: Path, sha256: str) -> Path:
         raise ValueError(
             f"{url}: could not be downloaded ({error}); run again to resume."
         ) from None
-    actual = hash_file(part)
-    if actual != sha256:
+    actual = hash_file(part, algorithm)
+    if actual != checksum:
         part.unlink()
-        raise ValueError(f"{url}: damaged: SHA-256 {actual}, expected {sha256}.")
+        name = algorithm.upper().replace("SHA", "SHA-")
+        raise ValueError(f"{url}: damaged: {name} {actual}, expected {checksum}.")
     part.rename(path)
     return path
 
@@ -68,10 +70,10 @@ def fetch(url: str, part: Path) -> None:
         raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes")
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Checksum of a file, in hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def unpack(archive: Path, folder: Path) -> None:
