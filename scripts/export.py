@@ -4,10 +4,10 @@ OUT is a new folder. Of a recogniser it holds model.onnx, tokens.txt, vocab.txt 
 sherpa-onnx and onnx-asr load them, and frontend.onnx, from samples to the model's input; of NEST
 model.onnx and frontend.onnx, from samples to vectors; of MossFormer2 model.onnx, from samples to
 the speakers. Of a streaming recogniser also streaming.onnx, which takes chunks of log-mel energies
-as sherpa-onnx's OnlineRecognizer does. The check compares outputs at other lengths than the traced ones, and then scores the
-run's test set by PyTorch, onnxruntime and every installed client; report.json holds the table. It
-exits with 1 where float32 differs by more than 1e-4, the WER of a client by more than 0.1 points,
-or SI-SDRi by more than 0.05 dB.
+as sherpa-onnx's OnlineRecognizer does. The check compares outputs at other lengths than the traced
+ones, and then scores the run's test set by PyTorch, onnxruntime and every installed client;
+report.json holds the table. It exits with 1 where float32 differs by more than 1e-4, the WER of a
+client by more than 0.1 points, or SI-SDRi by more than 0.05 dB.
 """
 
 import argparse

@@ -92,7 +92,7 @@ def suits_clients(transforms: Chain, sample_rate: int) -> bool:
 
 
 def normalises(transforms: Chain) -> bool:
-    """Whether transforms normalise by statistics of the utterance, or aren't known to be without."""
+    """Whether transforms need statistics of the utterance, or aren't known not to."""
     return not all(
         isinstance(one, LogMel) and one.normalization == "none" for one in transforms.values()
     )
