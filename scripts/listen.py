@@ -17,12 +17,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from src.run import load_run
 from src.stream import Partial, Stream
 from src.utils.audio import open_audio
 from src.utils.entry import run_command
 
+BEAM_SEARCH = "src.text_encoder.decoders.beam_search.BeamSearchDecoder"
 DIM, NORMAL, ERASE = "\x1b[2m", "\x1b[0m", "\r\x1b[K"
 
 Packet = tuple[np.ndarray, float]  # samples [T] or [channels, T], and when the last one was spoken
@@ -137,9 +139,11 @@ def follow(stream: Stream, packets: Iterator[Packet], sample_rate: int, screen: 
 
 def listen(arguments: argparse.Namespace) -> None:
     """Transcribe a file or the microphone."""
-    recogniser = load_run(arguments.run, arguments.checkpoint)
+    beam = {"_target_": BEAM_SEARCH, "beam_size": arguments.beam}
+    changes = {"task": {"decoders": {"beam": beam}}} if arguments.beam else {}
+    recogniser = load_run(arguments.run, arguments.checkpoint, changes=OmegaConf.create(changes))
     context = tuple(arguments.context) if arguments.context else None
-    stream = recogniser.stream(context, arguments.decoder)
+    stream = recogniser.stream(context, "beam" if arguments.beam else arguments.decoder)
     # The first computations of a process take longer than all others.
     recogniser.stream(context).accept(np.zeros(2 * recogniser.sample_rate), recogniser.sample_rate)
     screen = Screen(shutil.get_terminal_size().columns, sys.stdout.isatty())
@@ -164,6 +168,7 @@ def main() -> None:
         "--context", type=int, nargs=2, metavar=("LEFT", "RIGHT"), help="of attention, in frames"
     )
     parser.add_argument("--decoder", help="name of one of the run's; default: the first")
+    parser.add_argument("--beam", type=int, metavar="SIZE", help="beam search instead")
     parser.add_argument("--packet", type=float, default=0.1, help="seconds (default: 0.1)")
     parser.add_argument("--fast", action="store_true", help="don't wait for the file's speech")
     parser.add_argument("--checkpoint", default="best", help="best or last")

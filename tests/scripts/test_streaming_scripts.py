@@ -28,6 +28,7 @@ def test_listen(run, corpus, tmp_path):
         ((run, tmp_path / "none.wav"), "none.wav: no such audio file"),
         ((run, audio, "--context", 70, 13), r"[70, 13]; the model was trained with [56, 13]"),
         ((run, audio, "--decoder", "best"), "decoder: 'best'"),
+        ((run, audio, "--beam", -1), "beam_size: -1"),
         ((run,), "The microphone"),
     ):
         error = run_script("listen", *arguments, code=1).stderr
