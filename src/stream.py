@@ -11,7 +11,7 @@ from torch import Tensor
 from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.base import CTCDecoder
 from src.transforms.chain import Chain
-from src.utils.audio import to_mono_at
+from src.utils.audio import SAMPLE_RATES, given_samples, to_mono_at
 from src.utils.entry import sentence
 from src.utils.options import check_choice, check_whole
 from src.utils.resampling import reach, resample
@@ -188,18 +188,12 @@ class Stream:
             ValueError: see `accept`.
         """
         self.check_open()
-        check_whole("stream, sample_rate", sample_rate)
+        check_whole("sample_rate", sample_rate, *SAMPLE_RATES)
         if self.own_rate not in (0, sample_rate):
             raise ValueError(
                 f"stream, sample_rate: {sample_rate} Hz after {self.own_rate} Hz; the same for all."
             )
-        audio = torch.as_tensor(samples, dtype=torch.float32)
-        if audio.ndim not in (1, 2):
-            raise ValueError(f"stream: samples {list(audio.shape)}; [T] or [channels, T].")
-        audio = to_mono_at(audio, sample_rate, sample_rate)
-        if not audio.isfinite().all():
-            raise ValueError("stream: samples that are not finite numbers.")
-        return audio
+        return to_mono_at(given_samples(samples), sample_rate, sample_rate)
 
     def decode(self, log_probs: Tensor | None) -> None:
         """Go on with the search by log-probabilities [V, T'], and commit words that are final."""

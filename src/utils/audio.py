@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from src.utils.files import read_jsonl, write_beside
-from src.utils.options import check_number, shown
+from src.utils.options import check_number, check_whole, shown
 from src.utils.resampling import resample, resampled
 
 Audio = str | Path | Tensor | np.ndarray | tuple
@@ -22,6 +23,8 @@ BLOCK = 10  # seconds
 RESERVED = 1 << 28  # samples at first
 SHORTFALL = 0.1  # seconds by which a file may be shorter than requested
 SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
+MOST_CHANNELS = 64
+PCM = {torch.int16: 2.0**15, torch.int32: 2.0**31}  # value of full scale
 MAX_SECONDS = 1e7  # longest duration of a recording
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -284,10 +287,35 @@ def given_audio(
                 return recording
         return read_audio(path, sample_rate)
     if isinstance(audio, tuple):
+        if len(audio) != 2:
+            raise ValueError(f"A tuple of {len(audio)}; (samples, sample_rate).")
         audio, own_rate = audio
     if own_rate is None:
         raise ValueError("Samples need a sample rate: call with (samples, sample_rate).")
-    return to_mono_at(torch.as_tensor(audio, dtype=torch.float32), own_rate, sample_rate)
+    check_whole("sample_rate", own_rate, *SAMPLE_RATES)
+    return to_mono_at(given_samples(audio), own_rate, sample_rate)
+
+
+def given_samples(samples: Any) -> Tensor:
+    """Samples of a caller as float32 [T] or [channels, T].
+
+    Args:
+        samples: a tensor, an array or a list; of 16 or 32 bits, PCM is scaled to [-1, 1].
+
+    Raises:
+        ValueError: other shapes (with more than 64 channels, it is probably [T, channels]),
+            values that aren't finite, or no samples at all, e.g. a text.
+    """
+    try:
+        given = torch.as_tensor(samples)
+        audio = given.float() / PCM.get(given.dtype, 1.0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"samples: {type(samples).__name__}, no numbers ({error}).") from None
+    if audio.ndim not in (1, 2) or (audio.ndim == 2 and not 1 <= len(audio) <= MOST_CHANNELS):
+        raise ValueError(f"samples: of shape {list(audio.shape)}; [T] or [channels, T].")
+    if not audio.isfinite().all():
+        raise ValueError("samples: some are not finite numbers.")
+    return audio
 
 
 def read_recordings(manifest: Path, sample_rate: int) -> list[Tensor]:

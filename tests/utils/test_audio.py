@@ -257,3 +257,23 @@ def test_long_files_are_read_in_blocks(tmp_path, monkeypatch, rate, duration):
     blocks = read_audio(tmp_path / "x.wav", 16000, 0.25, duration)
     assert blocks.shape == whole.shape
     torch.testing.assert_close(blocks, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_given_samples():
+    half = np.full(4, 0.5)
+    for given in (half, list(half), torch.full((4,), 0.5), np.full(4, 2**14, dtype=np.int16)):
+        assert given_audio(given, 16000, 16000).tolist() == [0.5] * 4
+    stereo = (np.stack([half, 0 * half]), 16000)
+    assert given_audio(stereo, None, 16000).tolist() == [0.25] * 4
+    for given, rate, named in (
+        (np.zeros((16000, 2)), 16000, r"\[16000, 2\]; \[T\] or \[channels, T\]"),
+        (np.zeros((1, 1, 4)), 16000, r"\[1, 1, 4\]"),
+        ([0.0, float("nan")], 16000, "finite"),
+        ([0.0, "a"], 16000, "samples: list, no numbers"),
+        ((16000, half), None, "sample_rate: array"),
+        ((half, 16000, 1), None, "A tuple of 3"),
+        (half, 16000.5, "sample_rate: 16000.5; a whole number from 100 to 1000000"),
+        (half, None, "need a sample rate"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            given_audio(given, rate, 16000)
