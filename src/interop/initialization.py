@@ -11,16 +11,20 @@ encoder:
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from src.interop import clearervoice, nemo
 from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
 from src.loaded_config import read_config
+from src.models.conformer import as_conv_context
+from src.models.ops.depthwise_conv import DepthwiseConv
 from src.text_encoder.base import TextEncoder, load_text_encoder
 from src.transforms.features.log_mel import LogMel
 from src.transforms.spectrogram.spec_augment import SpecAugment
@@ -265,6 +269,8 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
         weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
     if not weights:
         raise ValueError(f"{path}: no weight is called {prefix}*, only {summary(rest)}.")
+    if source.adopt_config:
+        weights |= realigned_kernels(target, weights, read_saved(source).model)
     if source.strict:
         kept = (*((HEAD,) if new_tokens else ()), *(() if source.part else (ADAPTERS,)))
         own = {k: v for k, v in target.state_dict().items() if kept and k.startswith(kept)}
@@ -281,6 +287,35 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
         summary(rest),
         summary(fresh),
     )
+
+
+def realigned_kernels(
+    model: nn.Module, weights: dict[str, Tensor], saved: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Kernels of a Conformer whose convolutions get another context than in the source.
+
+    Each weight stays with the frame that it was trained for: where symmetric convolutions become
+    causal, those of future frames are dropped, and those of frames further back are zero.
+
+    Args:
+        model: that gets the weights.
+        weights: of the source, kernels [D, 1, K].
+        saved: config of the source's model, or of its encoder.
+    """
+    options = saved.get("encoder", saved)
+    if "conv_context_size" not in options:
+        return {}
+    kernels = {}
+    for name, module in model.named_modules():
+        kernel = weights.get(f"{name}.weight")
+        if isinstance(module, DepthwiseConv) and kernel is not None:
+            size = kernel.shape[2]
+            before, _ = as_conv_context(options["conv_context_size"], size)
+            shift = module.context[0] - before
+            if shift:
+                kept = kernel[..., max(-shift, 0) : size - max(shift, 0)]
+                kernels[f"{name}.weight"] = pad(kept, (max(shift, 0), max(-shift, 0)))
+    return kernels
 
 
 def read_source(path: Path) -> dict[str, Tensor]:

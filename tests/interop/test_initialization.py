@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from src.building import build_system
-from src.interop.initialization import Source, adopt_configs, initialize, load_part
+from src.interop.initialization import (
+    Source,
+    adopt_configs,
+    initialize,
+    load_part,
+    realigned_kernels,
+)
 from src.interop.nemo import load_nemo
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
@@ -134,3 +140,30 @@ def test_layer_weights_sum_to_one():
     assert probe.layer_weights().sum().item() == pytest.approx(1)
     assert not probe.encoder.training and probe.head.training
     assert not any(p.requires_grad for p in probe.encoder.parameters())
+
+
+@pytest.mark.parametrize("contexts", [(None, "causal"), ("causal", None), (None, [3, 1])])
+def test_kernels_keep_their_frames(contexts):
+    old, new = (
+        ConformerEncoder(num_layers=1, d_model=8, num_heads=2, conv_kernel_size=5, **sized(context))
+        for context in contexts
+    )
+    kernels = realigned_kernels(new, old.state_dict(), {"conv_context_size": contexts[0]})
+    (before, kernel), (after, moved) = (
+        (model.layers[0].conv.depthwise_conv.context, weights)
+        for model, weights in (
+            (old, old.layers[0].conv.depthwise_conv.weight),
+            (new, *kernels.values()),
+        )
+    )
+    for offset in range(-4, 5):  # of a frame from the present one
+        ours, theirs = offset + after[0], offset + before[0]
+        if 0 <= ours < 5:
+            wanted = kernel[..., theirs] if 0 <= theirs < 5 else 0 * kernel[..., 0]
+            assert torch.equal(moved[..., ours], wanted)
+    assert realigned_kernels(old, old.state_dict(), {"conv_context_size": contexts[0]}) == {}
+    assert realigned_kernels(new, old.state_dict(), {"feat_in": 80}) == {}
+
+
+def sized(context):
+    return {"conv_context_size": context, "subsampling_conv_channels": 4}
