@@ -1,25 +1,29 @@
 """A recogniser on a stream of audio, whose transcript equals that of the whole recording."""
 
+import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.text_encoder.base import WORD_START, TextEncoder
-from src.text_encoder.decoders.base import CTCDecoder
+from src.text_encoder.decoders.base import CTCDecoder, Search
 from src.transforms.chain import Chain
+from src.utils.annotations import fits
 from src.utils.audio import SAMPLE_RATES, given_samples, to_mono_at
 from src.utils.entry import sentence
-from src.utils.options import check_choice, check_whole
-from src.utils.resampling import reach, resample
+from src.utils.options import check_choice, check_whole, refuse
+from src.utils.resampling import resampling_stage
 from src.utils.stages import Cached, Sliding, Stage
 
 Packet = Any  # samples [T] or [channels, T]: a tensor, an array or a list
 
-SEARCH, WORDS, RATE, HEARD = "search", "words", "sample_rate", "heard"
+SEARCH, FINAL, RATE, SAMPLES = "search", "final", "sample_rate", "num_samples"
+IDENTITY = "identity"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class StreamingRecogniser:
         text_encoder: turns token ids into text.
         sample_rate: in Hz.
         device: of the stages.
+        settings: which of the recogniser's possible streams these are, e.g. its context.
+        model: whose weights they use.
     """
 
     def __init__(
@@ -56,11 +62,25 @@ class StreamingRecogniser:
         text_encoder: TextEncoder,
         sample_rate: int,
         device: torch.device,
+        settings: str = "",
+        model: Any = None,
     ):
+        self.settings, self.model = settings, model
         self.stages, self.decoder, self.text_encoder = list(stages), decoder, text_encoder
         self.sample_rate, self.device = sample_rate, device
         texts = [token.replace(WORD_START, " ") for token in text_encoder.vocabulary]
         self.starts_word = [text.startswith(" ") for text in texts]
+
+    @cached_property
+    def identity(self) -> Tensor:
+        """What tells states of other recognisers, contexts and decoders apart: uint8 [32]."""
+        decoder = sorted((k, v) for k, v in vars(self.decoder).items() if is_plain(v))
+        described = [self.settings, self.sample_rate, self.text_encoder.vocabulary]
+        described += [type(self.decoder).__qualname__, decoder]
+        text = repr(described).encode()
+        for parameter in self.model.parameters():
+            text += struct.pack("d", float(parameter.detach().double().sum()))
+        return torch.frombuffer(bytearray(hashlib.sha256(text).digest()), dtype=torch.uint8)
 
     @property
     def latency(self) -> float:
@@ -86,14 +106,14 @@ class Stream:
     def __init__(self, recogniser: StreamingRecogniser, state: Mapping[str, Tensor] | None = None):
         self.recogniser = recogniser
         self.own_rate = 0  # of the packets; 0: none has come
-        self.heard = 0  # samples
+        self.num_samples = 0
         self.finished = False
-        self.words: list[str] = []
+        self.final = ""  # words that can't change any more
         self.states: list[dict[str, Tensor]] = [{} for _ in range(len(recogniser.stages) + 1)]
-        searched = None
-        if state is not None:
-            searched = self.restore(state)
-        self.search = recogniser.decoder.search(searched, self.words)
+        if state is None:
+            self.search = recogniser.decoder.search()
+        else:
+            self.search = self.restore(state)
 
     def accept(self, samples: Packet, sample_rate: int) -> Partial:
         """Take the next samples, of any number.
@@ -118,18 +138,19 @@ class Stream:
             ValueError: the stream has ended before.
         """
         finish_all([self])
-        return str(self.partial)
+        return self.final
 
     @property
     def partial(self) -> Partial:
         """The transcript so far."""
-        pending = self.recogniser.text_encoder.decode(self.search.best())
-        return Partial(" ".join(self.words), pending)
+        if self.finished:
+            return Partial(self.final, "")
+        return Partial(self.final, self.recogniser.text_encoder.decode(self.search.best()))
 
     @property
     def seconds(self) -> float:
         """How much audio has come."""
-        return self.heard / self.own_rate if self.own_rate else 0.0
+        return self.num_samples / self.own_rate if self.own_rate else 0.0
 
     def state(self) -> dict[str, Tensor]:
         """All that is needed to go on later, or elsewhere: a plain dict of tensors.
@@ -138,17 +159,23 @@ class Stream:
             ValueError: the stream has ended.
         """
         self.check_open()
-        words = torch.frombuffer(
-            bytearray(" ".join(self.words).encode() or b" "), dtype=torch.uint8
+        final = torch.frombuffer(
+            bytearray(self.final.encode()) or bytearray(b" "), dtype=torch.uint8
         )
-        named = {WORDS: words, RATE: torch.tensor(self.own_rate), HEARD: torch.tensor(self.heard)}
+        named = {
+            FINAL: final,
+            RATE: torch.tensor(self.own_rate),
+            SAMPLES: torch.tensor(self.num_samples),
+            IDENTITY: self.recogniser.identity,
+        }
         parts = {str(i): own for i, own in enumerate(self.states)} | {SEARCH: self.search.state()}
         for part, own in parts.items():
-            named |= {f"{part}.{name}": value.detach().cpu() for name, value in own.items()}
-        return named
+            named |= {f"{part}.{name}": value for name, value in own.items()}
+        # Copies, since the stream goes on, and without the rest of a tensor that one is part of.
+        return {name: value.detach().cpu().contiguous().clone() for name, value in named.items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Take over a state, and return the search's part of it.
+    def restore(self, state: Mapping[str, Tensor]) -> Search:
+        """Take over a state, and return the search that goes on.
 
         Raises:
             ValueError: it isn't one of a stream of this recogniser.
@@ -157,8 +184,10 @@ class Stream:
         resampler = Sliding(lambda audio, length: (audio, length))
         stages: list[Stage] = [resampler, *self.recogniser.stages]
         try:
-            self.words = bytes(state[WORDS].tolist()).decode().split()
-            self.own_rate, self.heard = int(state[RATE]), int(state[HEARD])
+            if not state[IDENTITY].equal(self.recogniser.identity):
+                raise ValueError("of another recogniser, context or decoder")
+            self.final = bytes(state[FINAL].tolist()).decode().strip()
+            self.own_rate, self.num_samples = int(state[RATE]), int(state[SAMPLES])
             for key, value in state.items():
                 part, _, name = key.partition(".")
                 if part == SEARCH:
@@ -167,10 +196,13 @@ class Stream:
                     stages[int(part)].check(name, value)
                     device = "cpu" if value.dtype == torch.int64 else self.recogniser.device
                     self.states[int(part)][name] = value.to(device, copy=True)
+            for own in self.states:
+                if own and not {"held", "first", "done"} <= own.keys():
+                    raise ValueError("incomplete")
+            return self.recogniser.decoder.search(searched, self.final.split())
         except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             reason = f"not of a stream of this recogniser ({sentence(error)})"
             raise ValueError(f"stream, state: {reason}.") from None
-        return searched or None
 
     def check_open(self) -> None:
         """Check that the stream hasn't ended.
@@ -182,10 +214,14 @@ class Stream:
             raise ValueError("stream: it has ended; begin another one by System.stream().")
 
     def check(self, samples: Packet, sample_rate: int) -> Tensor:
-        """Samples as mono [T].
+        """Samples as mono [T], which share no memory with those of the caller.
+
+        Args:
+            samples: [T] or [channels, T].
+            sample_rate: in Hz.
 
         Raises:
-            ValueError: see `accept`.
+            ValueError: the stream has ended, the sample rate changes, or a sample isn't finite.
         """
         self.check_open()
         check_whole("sample_rate", sample_rate, *SAMPLE_RATES)
@@ -193,7 +229,7 @@ class Stream:
             raise ValueError(
                 f"stream, sample_rate: {sample_rate} Hz after {self.own_rate} Hz; the same for all."
             )
-        return to_mono_at(given_samples(samples), sample_rate, sample_rate)
+        return to_mono_at(given_samples(samples), sample_rate, sample_rate).clone()
 
     def decode(self, log_probs: Tensor | None) -> None:
         """Go on with the search by log-probabilities [V, T'], and commit words that are final."""
@@ -204,7 +240,7 @@ class Stream:
         starts = [i for i, token in enumerate(certain) if self.recogniser.starts_word[token]]
         if starts and starts[-1]:
             text = self.recogniser.text_encoder.decode(certain[: starts[-1]])
-            self.words += text.split()
+            self.final = f"{self.final} {text}".strip()
             self.search.commit(starts[-1])
 
 
@@ -218,12 +254,14 @@ def accept_all(streams: Sequence[Stream], packets: Sequence[Packet], sample_rate
         sample_rate: of all of them, in Hz.
 
     Raises:
-        ValueError: see `Stream.accept`; or the streams are of several recognisers.
+        ValueError: the streams are of several recognisers, or one is there twice; one has ended,
+            its sample rate changes, or a sample isn't finite. Then no stream has taken anything.
     """
+    check_batch(streams)
     checked = [one.check(packet, sample_rate) for one, packet in zip(streams, packets, strict=True)]
     new: list[Tensor | None] = []
     for stream, audio in zip(streams, checked, strict=True):
-        stream.own_rate, stream.heard = sample_rate, stream.heard + len(audio)
+        stream.own_rate, stream.num_samples = sample_rate, stream.num_samples + len(audio)
         new.append(audio.to(stream.recogniser.device) if len(audio) else None)
     advance(streams, new, False)
 
@@ -235,11 +273,24 @@ def finish_all(streams: Sequence[Stream]) -> None:
     Raises:
         ValueError: one has ended before; or they are of several recognisers.
     """
+    check_batch(streams)
     for stream in streams:
         stream.check_open()
     advance(streams, [None] * len(streams), True)
     for stream in streams:
-        stream.finished = True
+        stream.final, stream.finished = str(stream.partial), True
+
+
+def check_batch(streams: Sequence[Stream]) -> None:
+    """Check that streams can be computed as a batch.
+
+    Raises:
+        ValueError: they are of several recognisers, or one is there twice.
+    """
+    if any(stream.recogniser is not streams[0].recogniser for stream in streams):
+        raise ValueError("streams: of several recognisers; a batch needs streams of one.")
+    if len({id(stream) for stream in streams}) < len(streams):
+        raise ValueError("streams: one is there twice; a batch takes one packet of each.")
 
 
 def advance(streams: Sequence[Stream], inputs: list[Tensor | None], end: bool) -> None:
@@ -247,15 +298,13 @@ def advance(streams: Sequence[Stream], inputs: list[Tensor | None], end: bool) -
     if not streams:
         return
     recogniser = streams[0].recogniser
-    if any(stream.recogniser is not recogniser for stream in streams):
-        raise ValueError("streams: of several recognisers; a batch needs streams of one.")
     by_rate: dict[int, list[int]] = {}
     for i, stream in enumerate(streams):
         by_rate.setdefault(stream.own_rate, []).append(i)
     ends = [end] * len(streams)
     for own_rate, rows in by_rate.items():
         if own_rate not in (0, recogniser.sample_rate):
-            resampled = resampling(own_rate, recogniser.sample_rate).advance(
+            resampled = resampling_stage(own_rate, recogniser.sample_rate).advance(
                 [streams[i].states[0] for i in rows],
                 [inputs[i] for i in rows],
                 [end] * len(rows),
@@ -274,7 +323,7 @@ def build_recogniser(
     task: Any,
     sample_rate: int,
     context: tuple[int, int] | None,
-    decoder: str | None,
+    decoder: str,
 ) -> StreamingRecogniser:
     """What the streams of a recogniser have in common.
 
@@ -283,17 +332,12 @@ def build_recogniser(
         transforms: of inference.
         task: of recognition.
         sample_rate: in Hz.
-        context: left and right context of attention in frames; None: that of evaluation.
-        decoder: name of one of the task's; None: the first.
+        context: left and right context of attention in frames; None for a model without.
+        decoder: name of one of the task's.
 
     Raises:
-        ValueError: a part needs the whole utterance, or there is no such context or decoder.
+        ValueError: a part needs the whole utterance, or there is no such context.
     """
-    decoders = getattr(task, "decoders", None)
-    if not decoders or not hasattr(model, "streaming_stages"):
-        raise ValueError(f"stream: {type(model).__name__} is no recogniser for streams.")
-    name = next(iter(decoders)) if decoder is None else decoder
-    check_choice("stream, decoder", name, tuple(decoders))
     for key, transform in transforms.items():
         if not hasattr(transform, "streaming_stage"):
             raise ValueError(f"transforms.batch.inference.{key}: needs the whole utterance.")
@@ -301,19 +345,41 @@ def build_recogniser(
     stages = [front.streaming_stage() for front in fronts]
     stages += model.streaming_stages(context)
     device = next(model.parameters()).device
-    return StreamingRecogniser(stages, decoders[name], task.text_encoder, sample_rate, device)
+    return StreamingRecogniser(
+        stages, task.decoders[decoder], task.text_encoder, sample_rate, device, str(context), model
+    )
 
 
-def resampling(own_rate: int, sample_rate: int) -> Sliding:
-    """The stage that converts a sample rate: [B, T] to [B, T'].
+def choices(
+    model: Any, task: Any, context: Sequence[int] | None, decoder: str | None
+) -> tuple[tuple[int, int] | None, str]:
+    """The context and the decoder of a stream, also where they are left open.
 
-    The weights of the filter repeat after own_rate / gcd samples, which are a group.
+    Args:
+        model: with one context of attention or several, or none.
+        task: of recognition.
+        context: left and right context of attention in frames; None: that of evaluation.
+        decoder: name of one of the task's; None: the first.
+
+    Raises:
+        ValueError: the model is no recogniser for streams, the context no pair of whole numbers,
+            or there is no such decoder.
     """
-    factor = gcd(own_rate, sample_rate)
-    old, new = own_rate // factor, sample_rate // factor
-    width = reach(old, new)
+    decoders = getattr(task, "decoders", None)
+    if not decoders or not hasattr(model, "streaming_stages"):
+        raise ValueError(f"stream: {type(model).__name__} is no recogniser for streams.")
+    name = next(iter(decoders)) if decoder is None else decoder
+    check_choice("stream, decoder", name, tuple(decoders))
+    if context is None:
+        encoder = getattr(model, "encoder", None)
+        return getattr(encoder, "att_context_sizes", [None])[0], name
+    if not fits(list(context) if isinstance(context, Sequence) else context, list[int]) or (
+        len(context) != 2
+    ):
+        refuse("stream, context", context, "left and right, two whole numbers of frames")
+    return (context[0], context[1]), name
 
-    def convert(audio: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        return resample(audio, old, new), (length * new + old - 1) // old
 
-    return Sliding(convert, old, -(-width // old) + 1, width + old, new)
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number or a text."""
+    return isinstance(value, bool | int | float | str | None)

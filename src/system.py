@@ -1,6 +1,6 @@
 """The only place that runs a batch through transforms, model, loss and task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src.datasets.collate import collate
-from src.stream import Stream, StreamingRecogniser, build_recogniser
+from src.stream import Stream, StreamingRecogniser, build_recogniser, choices
 from src.tasks.base import Task
 from src.transforms.chain import Chain
 from src.utils.audio import Audio, Recording, given_audio
@@ -206,7 +206,7 @@ class System(nn.Module):
 
     def stream(
         self,
-        context: tuple[int, int] | None = None,
+        context: Sequence[int] | None = None,
         decoder: str | None = None,
         state: Mapping[str, Tensor] | None = None,
     ) -> Stream:
@@ -219,13 +219,18 @@ class System(nn.Module):
             state: of a stream that goes on, from `Stream.state()`; None: a new one.
 
         Raises:
-            ValueError: a part of the system needs the whole utterance, or there is no such context
-                or decoder.
+            ValueError: a part of the system needs the whole utterance, there is no such context or
+                decoder, the state is of another stream, or the system is in training mode.
         """
-        key = (context, decoder, self.device)
-        if key not in self.streaming:
+        if self.training:
+            raise ValueError("stream: the system is in training mode; call eval() first.")
+        chosen = choices(self.model, self.task, context, decoder)
+        key = (*chosen, self.device)
+        decoders: Any = self.task
+        known = self.streaming.get(key)
+        if known is None or known.decoder is not decoders.decoders[chosen[1]]:
             self.streaming[key] = build_recogniser(
-                self.model, self.inference_transforms, self.task, self.sample_rate, *key[:2]
+                self.model, self.inference_transforms, self.task, self.sample_rate, *chosen
             )
         return Stream(self.streaming[key], state)
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from src.building import build_system
 from src.run import load_run
-from src.stream import accept_all, finish_all, resampling
+from src.stream import accept_all, finish_all
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.text_encoder.decoders.ngram_training import train_ngram
-from src.utils.resampling import resample
+from src.utils.resampling import resample, resampling_stage
 from tests.demo import composed
 from tests.golden import FIXTURES, golden
 
@@ -127,7 +127,7 @@ def test_streams_of_several_ages_in_a_batch(context, nemo, deepspeech):
 @pytest.mark.parametrize("rate", [8000, 44100, 22257])
 def test_resampled_stream_equals_resampled_recording(rate, deepspeech):
     audio = recording(1.3)
-    stage = resampling(rate, 16000)
+    stage = resampling_stage(rate, 16000)
     state, parts = {}, []
     for start in range(0, len(audio), 1111):
         end = start + 1111 >= len(audio)
@@ -267,7 +267,7 @@ def test_bad_input(nemo, deepspeech):
     ):
         with pytest.raises(ValueError, match=named):
             stream.accept(samples, rate)
-    assert stream.heard == 100
+    assert stream.num_samples == 100
     state = stream.state()
     stream.finish()
     for late in (lambda: stream.accept([0.0], 16000), stream.finish, stream.state):
@@ -283,6 +283,72 @@ def test_bad_input(nemo, deepspeech):
             nemo.stream(**given)
     with pytest.raises(ValueError, match="several recognisers"):
         accept_all([nemo.stream(), deepspeech.stream()], [[0.0], [0.0]], 16000)
+    twice = nemo.stream()
+    with pytest.raises(ValueError, match="one is there twice"):
+        accept_all([twice, twice], [[0.0], [0.0]], 16000)
+    assert twice.num_samples == twice.own_rate == 0
+    for context in (3, (56.0, 1.0), (), "ab", [1, 2, 3]):
+        with pytest.raises(ValueError, match="stream, context"):
+            nemo.stream(context)
+    nemo.train()
+    with pytest.raises(ValueError, match="training mode"):
+        nemo.stream()
+    nemo.eval()
+
+
+def test_streams_of_equal_choices_make_a_batch(nemo):
+    streams = [nemo.stream(), nemo.stream([16, 3]), nemo.stream((16, 3), "greedy")]
+    accept_all(streams, [recording(1, 3)] * 3, 16000)
+    finish_all(streams)
+    assert len({stream.final for stream in streams}) == 1
+
+
+@pytest.mark.parametrize("size", [333, 4000])
+def test_states_are_snapshots_of_any_moment(size, nemo, tmp_path):
+    audio = recording(1.5, 8)
+    stream, snapshots = nemo.stream((16, 1)), []
+    for start in range(0, len(audio), size):
+        snapshots.append((start, stream.state()))
+        stream.accept(audio[start : start + size], 22050)
+    whole = stream.finish()
+    for start, snapshot in snapshots:
+        save_file(snapshot, tmp_path / "a.safetensors")
+        other = nemo.stream((16, 1), state=load_file(tmp_path / "a.safetensors"))
+        if start < len(audio):
+            other.accept(audio[start:], 22050)
+        assert other.finish() == whole
+    assert sum(value.nbytes for value in snapshots[-1][1].values()) < 200_000
+
+
+def test_states_of_other_streams_are_refused(nemo):
+    beam = nemo.task.decoders | {"beam": BeamSearchDecoder(beam_size=4)}
+    nemo.task.decoders = beam
+    kinds = [((16, 1), "greedy"), ((16, 3), "greedy"), ((16, 1), "beam")]
+    for own in kinds:
+        stream = nemo.stream(*own)
+        stream.accept(recording(1), 16000)
+        state = stream.state()
+        for other in kinds:
+            if other != own:
+                with pytest.raises(ValueError, match="another recogniser, context or decoder"):
+                    nemo.stream(*other, state)
+        for key in ("search.", "2.held"):
+            damaged = {name: value for name, value in state.items() if not name.startswith(key)}
+            if len(damaged) < len(state) and not (key == "search." and own[1] == "beam"):
+                with pytest.raises(ValueError, match="not of a stream"):
+                    nemo.stream(*own, damaged)
+    nemo.task.decoders = {"greedy": beam["greedy"]}
+
+
+def test_memory_of_the_caller_may_be_used_again(nemo):
+    audio, buffer = recording(1.2, 4), torch.zeros(160)
+    stream = nemo.stream((16, 1))
+    for start in range(0, len(audio), 160):
+        buffer[:] = audio[start : start + 160]
+        stream.accept(buffer, 16000)
+    whole = nemo.stream((16, 1))
+    whole.accept(audio, 16000)
+    assert stream.finish() == whole.finish()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from src.utils.stages import Sliding
+
 REACH = 6  # zero crossings of the filter to either side: torchaudio's default
 ROLLOFF = 0.99
 TABLE = 1 << 20  # most weights in a table
@@ -109,3 +111,18 @@ def convert(audio: Tensor, margin: int, size: int, old: int, new: int) -> Tensor
     """The samples of `audio` from `margin` on, `size` of them, at the new sample rate."""
     start = margin // old * new
     return resample(audio, old, new)[..., start : start + size // old * new]
+
+
+def resampling_stage(own_rate: int, sample_rate: int) -> Sliding:
+    """The stage that converts a sample rate: [B, T] to [B, T'].
+
+    The weights of the filter repeat after own_rate / gcd samples, which are a group.
+    """
+    factor = math.gcd(own_rate, sample_rate)
+    old, new = own_rate // factor, sample_rate // factor
+    width = reach(old, new)
+
+    def convert(audio: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        return resample(audio, old, new), (length * new + old - 1) // old
+
+    return Sliding(convert, old, -(-width // old) + 1, width + old, new)

@@ -74,7 +74,16 @@ class Sliding(Stage):
     def advance(
         self, states: Sequence[State], inputs: Sequence[Tensor | None], ends: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Take new inputs of several streams, and return the outputs that they make certain."""
+        """Take new inputs of several streams, and return the outputs that they make certain.
+
+        Args:
+            states: of the streams, {} for a new one; changed in place.
+            inputs: of each stream, [..., n]; None if there are none.
+            ends: whether a stream ends with these inputs.
+
+        Returns:
+            Outputs of each stream, [..., m], or None.
+        """
         results: list[Tensor | None] = [None] * len(states)
         ready = []
         for i, (state, new) in enumerate(zip(states, inputs, strict=True)):
@@ -133,13 +142,25 @@ class Cached(Stage):
     def advance(
         self, states: Sequence[State], inputs: Sequence[Tensor | None], ends: Sequence[bool]
     ) -> list[Tensor | None]:
-        """Take new inputs of several streams, and return the outputs of all complete steps."""
+        """Take new inputs of several streams, and return the outputs of all complete steps.
+
+        Args:
+            states: of the streams, {} for a new one; changed in place.
+            inputs: of each stream, [..., n]; None if there are none.
+            ends: whether a stream ends with these inputs.
+
+        Returns:
+            Outputs of each stream, [..., m], or None.
+        """
         parts: list[list[Tensor]] = [[] for _ in states]
         for state, new in zip(states, inputs, strict=True):
             append(state, new)
         while ready := [i for i, state in enumerate(states) if self.is_ready(state, ends[i])]:
             for i, output in zip(ready, self.step([states[i] for i in ready]), strict=True):
                 parts[i].append(output)
+        for state, own in zip(states, parts, strict=True):
+            if own:  # so that what was held before isn't kept in memory
+                state[HELD] = state[HELD].clone()
         return [torch.cat(own, -1) if own else None for own in parts]
 
     def check(self, name: str, value: Tensor) -> None:
@@ -165,7 +186,7 @@ class Cached(Stage):
         }
         outputs, caches = self.function(*as_batch(pieces), caches)
         for row, (state, piece) in enumerate(zip(states, pieces, strict=True)):
-            state[HELD] = state[HELD][..., piece.shape[-1] :].clone()
+            state[HELD] = state[HELD][..., piece.shape[-1] :]
             state |= {name: cache[row].clone() for name, cache in caches.items()}
         return [outputs[row, ..., : piece.shape[-1]] for row, piece in enumerate(pieces)]
 

@@ -63,4 +63,7 @@ class GreedySearch(Search):
 
     def state(self) -> dict[str, Tensor]:
         """The tokens, and the one of the last frame."""
-        return {"tokens": torch.tensor(self.tokens), "last": torch.tensor(self.last)}
+        return {
+            "tokens": torch.tensor(self.tokens, dtype=torch.int64),
+            "last": torch.tensor(self.last),
+        }
