@@ -12,6 +12,7 @@ client by more than 0.1 points, or SI-SDRi by more than 0.05 dB.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from tqdm.auto import tqdm
 
 from src.datasets.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
-from src.interop.export.compare import DURATIONS, largest_difference
+from src.interop.export.compare import DURATIONS, largest_difference, streaming_difference
 from src.interop.export.forms import (
     INT8,
     Form,
@@ -40,6 +41,7 @@ from src.interop.export.forms import (
 from src.interop.export.packages import required
 from src.interop.export.programs import SUFFIXES
 from src.interop.export.sessions import OnnxFile, OnnxModule, OnnxStreamingModule, load_program
+from src.interop.export.streaming_graph import StreamingGraph
 from src.metrics.base import Metric
 from src.metrics.separation import SiSdrImprovement
 from src.metrics.wer import WER
@@ -51,12 +53,15 @@ from src.tasks.recognition import RecognitionTask
 from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.trainer.setup import open_dataset
 from src.transforms.chain import Chain
+from src.transforms.features.log_mel import LOG_OFFSET
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable, write_beside
 from src.utils.nodes import plain
+from src.utils.options import check_whole
 
 MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
+INT8_APART = {"WER": 0.3, "SI-SDRi": 0.3}
 MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
 STREAMING, STREAMING_INT8 = "streaming.onnx", "streaming.int8.onnx"
 CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
@@ -97,6 +102,7 @@ def export(arguments: argparse.Namespace) -> None:
         FileExistsError: the folder exists.
         ValueError: a package is missing, the model has no form, or the export differs from it.
     """
+    check_whole("--limit", arguments.limit, optional=True)
     if arguments.int8 and arguments.format != "onnx":
         raise ValueError(f"--int8: not with --format {arguments.format}, only with onnx.")
     if arguments.format == "onnx":
@@ -105,13 +111,15 @@ def export(arguments: argparse.Namespace) -> None:
         system = load_run(arguments.run, arguments.checkpoint, device="cpu")
         context = tuple(arguments.context) if arguments.context else None
         form = make_form(system, arguments.run, arguments.format == "onnx", context)
+        scored = arguments.check == "all" and arguments.format == "onnx" and metric_of(form)
+        items = read_items(system, arguments) if scored else []
         write_form(form, folder, arguments.format, arguments.int8)
     print(f"{arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
     if arguments.check == "none":
         return
     rows = compare_outputs(form, arguments)
-    if arguments.check == "all" and arguments.format == "onnx" and metric_of(form):
-        rows += score_all(system, form, arguments)
+    if scored:
+        rows += score_all(system, form, arguments, items)
     failures = check(rows)
     report(rows, failures, form, arguments.out)
     if failures:
@@ -147,7 +155,10 @@ def compare_outputs(form: Form, arguments: argparse.Namespace) -> list[Row]:
     for graph in form.graphs:
         name = graph.name + SUFFIXES[arguments.format]
         path = arguments.out / name
-        apart = largest_difference(graph, load_program(path), DURATIONS)
+        program = load_program(path)
+        apart = largest_difference(graph, program, DURATIONS)
+        if isinstance(graph, StreamingGraph):
+            apart = max(apart, streaming_difference(graph, program))
         rows.append(Row(arguments.format, name, path.stat().st_size, apart))
     return rows
 
@@ -161,13 +172,10 @@ def metric_of(form: Form) -> tuple[str, type[Metric], float] | None:
     return metrics.get(form.config["task"])
 
 
-def score_all(system: System, form: Form, arguments: argparse.Namespace) -> list[Row]:
-    """Rows with the scores of PyTorch, onnxruntime and the installed clients on a dataset.
-
-    Raises:
-        ValueError: the dataset can't be read.
-    """
-    items = read_items(system, arguments)
+def score_all(
+    system: System, form: Form, arguments: argparse.Namespace, items: list[dict[str, Any]]
+) -> list[Row]:
+    """Rows with the scores of PyTorch, onnxruntime and the installed clients on items."""
     weights = sum(p.numel() * p.element_size() for p in form.graphs[0].parameters())
     rows = [score(Row("torch", "", weights), evaluator(system, form, None), items, form)]
     for file in (MODEL, INT8)[: 1 + arguments.int8]:
@@ -195,9 +203,12 @@ def score_streams(
     for file in (STREAMING, STREAMING_INT8)[: 1 + arguments.int8]:
         path = arguments.out / file
         chunks = OnnxStreamingModule(
-            OnnxFile(path, torch.get_num_threads()), streaming.size, streaming.caches(1)
+            OnnxFile(path, torch.get_num_threads()),
+            streaming.size,
+            streaming.caches(1),
+            math.log(LOG_OFFSET),
         )
-        steps = {"onnxruntime, stream": evaluator(system, form, path, chunks)}
+        steps: dict[str, Evaluate] = {"onnxruntime, stream": evaluator(system, form, path, chunks)}
         steps |= client_evaluators(form, arguments.out, file)
         rows += [
             score(Row(name, file, path.stat().st_size), step, items, form)
@@ -220,7 +231,8 @@ def evaluator(system: System, form: Form, file: Path | None, model: Any = None) 
     model = system.model if own_model else model
     open_file = partial(OnnxFile, threads=torch.get_num_threads())
     if isinstance(task, RecognitionTask):  # clients decode greedily
-        task = RecognitionTask(system.text_encoder, {"greedy": GreedyDecoder()})
+        decoders: dict[str, Callable] = {"greedy": GreedyDecoder()}
+        task = RecognitionTask(system.text_encoder, decoders, window_seconds=None)
     if file is not None and form.config["task"] == "recognition":
         front = OnnxModule(open_file(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
         transforms = Chain({"frontend": front})
@@ -264,6 +276,7 @@ def read_items(system: System, arguments: argparse.Namespace) -> list[dict[str, 
         ValueError: the dataset can't be built, or has no targets.
     """
     config: Any = system.config
+    system.task.window_seconds = None  # clients are given whole recordings
     if arguments.manifest:
         target = "src.datasets.manifest_dataset.ManifestDataset"
         config.datasets.test = {"_target_": target, "manifest": str(arguments.manifest)}
@@ -294,22 +307,18 @@ def score(row: Row, step: Evaluate, items: list[dict[str, Any]], form: Form) -> 
 
 
 def check(rows: list[Row]) -> list[str]:
-    """A sentence for each row of float32 beyond a limit."""
+    """A sentence for each row beyond a limit."""
     failures = []
     plain = next((row for row in rows if row.name == "torch"), None)
     for row in rows:
         place = f"{row.name}, {row.file}"
         if row.difference is not None and not row.difference <= MOST_DIFFERENCE:
             failures.append(f"{place}: outputs differ by {row.difference:.1e}.")
-        if (
-            plain is None
-            or row.file in (INT8, STREAMING_INT8)
-            or row.score is None
-            or plain.score is None
-        ):
+        if plain is None or row.score is None or plain.score is None:
             continue
         apart = abs(row.score - plain.score)
-        if not apart <= MOST_APART[row.metric]:
+        limits = INT8_APART if row.file in (INT8, STREAMING_INT8) else MOST_APART
+        if not apart <= limits[row.metric]:
             failures.append(f"{place}: {row.metric} differs by {apart:.2f} from PyTorch's.")
     return failures
 

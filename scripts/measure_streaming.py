@@ -26,6 +26,7 @@ from src.utils.audio import read_recordings
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl
 
+MINUTES = 1.0  # of the shortest stream that is measured
 BEAM = {"_target_": "src.text_encoder.decoders.beam_search.BeamSearchDecoder", "beam_size": 100}
 
 
@@ -157,6 +158,11 @@ def main() -> None:
         "--beside", nargs="*", default=[], help="other runs, which transcribe the recordings"
     )
     arguments = parser.parse_args()
+    for name in ("limit", "packet", "at_once"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')}: {getattr(arguments, name)}; more than 0.")
+    if arguments.minutes and arguments.minutes < MINUTES:
+        parser.error(f"--minutes: {arguments.minutes:g}; from {MINUTES:g} on.")
     if run_command(lambda: measure(arguments)):
         sys.exit(1)
 

@@ -103,8 +103,12 @@ def test_scores_that_differ_fail():
     rows = [export.Row("torch", "", 1, None, "WER", 3.0)]
     for name, file, score in (("a", "model.onnx", 3.05), ("b", "model.onnx", 3.2)):
         rows.append(export.Row(name, file, 1, None, "WER", score))
-    rows.append(export.Row("c", "model.int8.onnx", 1, None, "WER", 4.0))
-    assert export.check(rows) == ["b, model.onnx: WER differs by 0.20 from PyTorch's."]
+    rows.append(export.Row("c", "model.int8.onnx", 1, None, "WER", 3.2))
+    rows.append(export.Row("d", "streaming.int8.onnx", 1, None, "WER", 4.0))
+    assert export.check(rows) == [
+        "b, model.onnx: WER differs by 0.20 from PyTorch's.",
+        "d, streaming.int8.onnx: WER differs by 1.00 from PyTorch's.",
+    ]
     rows = [export.Row(name, "", 1, float("nan")) for name in ("torch", "onnx")]
     assert len(export.check(rows)) == 2
 
@@ -128,6 +132,11 @@ def test_errors(recogniser, tmp_path):
     taken.mkdir()
     with pytest.raises(FileExistsError, match="taken: exists already; name another folder"):
         export.export(arguments(recogniser, taken))
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
+        missing = tmp_path / "none.jsonl"
+        export.export(arguments(recogniser, tmp_path / "a", check="all", manifest=missing))
+    with pytest.raises(ValueError, match="--limit: 0"):
+        export.export(arguments(recogniser, tmp_path / "a", limit=0))
     with pytest.raises(ValueError, match="--int8: not with --format torchscript"):
         export.export(arguments(recogniser, tmp_path / "a", int8=True, format="torchscript"))
     with pytest.raises(FileNotFoundError, match="no run here"):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from src.interop.export.graphs import Graph
+from src.interop.export.sessions import OnnxStreamingModule
+from src.interop.export.streaming_graph import StreamingGraph
 
 # Seconds: five lengths, none of them traced, and a padded batch of two.
 DURATIONS: tuple[Sequence[float], ...] = ((0.61,), (1.27,), (2.9,), (4.43,), (7.05,), (3.13, 1.9))
@@ -40,3 +42,28 @@ def difference(given: Tensor, wanted: Tensor) -> float:
         return 0.0 if torch.equal(given, wanted) else float("inf")
     apart = ((given - wanted).abs() / wanted.abs().clamp(min=1)).max().item()
     return apart if apart == apart else float("inf")
+
+
+@torch.no_grad()
+def streaming_difference(graph: StreamingGraph, file: Callable[..., Sequence[Tensor]]) -> float:
+    """The largest difference of log-probabilities between chunks and whole utterances.
+
+    Infinite where a chunk has too few of them.
+
+    Args:
+        graph: in evaluation mode.
+        file: called with its inputs, e.g. the file in which it was exported.
+    """
+    chunks, largest = OnnxStreamingModule(file, graph.size, graph.caches(1)), 0.0
+    encoder = graph.encoder
+    contexts, encoder.att_context_sizes = encoder.att_context_sizes, [graph.context]
+    for frames in (*range(1, 2 * graph.stride + 2), 5 * graph.size, 5 * graph.size + 3):
+        length = torch.tensor([frames])
+        x = torch.randn(1, graph.bins or 0, frames, generator=torch.Generator().manual_seed(frames))
+        wanted = graph.network(spectrogram=x, spectrogram_length=length)["log_probs"]
+        given = chunks(x * graph.scale[1] + graph.scale[0], length)["log_probs"]
+        if given.shape[1] < -(-frames // graph.stride):
+            return float("inf")
+        largest = max(largest, difference(given, wanted[:, : given.shape[1]]))
+    encoder.att_context_sizes = contexts
+    return largest

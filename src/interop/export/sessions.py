@@ -101,19 +101,32 @@ class OnnxStreamingModule(nn.Module):
         file: streaming.onnx or its version of eight bits.
         size: frames of the spectrogram in a chunk.
         caches: those of a new stream.
+        silence: log energy of the frames that follow an utterance until a chunk is complete, and
+            for one more chunk, as clients append silence; None: there are none.
     """
 
-    def __init__(self, file: OnnxFile, size: int, caches: Sequence[Tensor]):
+    def __init__(
+        self,
+        file: Callable[..., Sequence[Tensor]],
+        size: int,
+        caches: Sequence[Tensor],
+        silence: float | None = None,
+    ):
         super().__init__()
-        self.file, self.size, self.caches = file, size, list(caches)
+        self.file, self.size, self.caches, self.silence = file, size, list(caches), silence
 
     def forward(self, spectrogram: Tensor, spectrogram_length: Tensor, **_) -> dict[str, Any]:
         """`log_probs` [1, T', V] of log energies [1, F, T] with their lengths [1].
 
-        An even number of input frames has one more output frame in PyTorch, of zeros.
+        Without silence, the outputs that have no input frame of their own are left out: strided
+        convolutions have up to two of them at the end.
         """
         caches, parts = self.caches, []
-        for chunk in spectrogram[..., : int(spectrogram_length[0])].split(self.size, 2):
+        energies = spectrogram[..., : int(spectrogram_length[0])]
+        if self.silence is not None:
+            more = self.size - energies.shape[2] % self.size + self.size
+            energies = pad(energies, (0, more), value=self.silence)
+        for chunk in energies.split(self.size, 2):
             length = torch.tensor([chunk.shape[2]])
             chunk = pad(chunk, (0, self.size - chunk.shape[2]))
             log_probs, count, *caches = self.file(chunk, length, *caches)

@@ -3,7 +3,7 @@
 Inputs and outputs have the names, order and shapes of NeMo's cache-aware exports, which
 sherpa-onnx's `OnlineRecognizer.from_nemo_ctc` runs. Two things differ, so that a stream equals the
 recording: a chunk is as long as the distance to the next one, and what the subsampling needs of
-the frames before it is kept in the second cache. The first one's length tells the first chunk.
+the frames before it is kept in the second cache, with their number at the end.
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ class StreamingGraph(Graph):
         self.encoder, self.bins = encoder, encoder.feat_in
         self.blocks = StreamingBlocks(encoder, context)
         subsampling = encoder.subsampling.streaming_stage()
-        self.left, stride = subsampling.left, subsampling.stride
-        self.past = self.left * stride  # frames before a chunk that the subsampling needs
+        self.stride = stride = subsampling.stride
+        self.past = subsampling.left * stride  # frames before a chunk that the subsampling needs
         self.size = self.blocks.chunk * stride  # of a chunk, in frames of the spectrogram
         if subsampling.right >= stride:
             raise ValueError("subsampling: needs frames beyond a chunk; no streaming export.")
@@ -59,7 +59,7 @@ class StreamingGraph(Graph):
         self.channel_shape = list(caches["attention"].shape)
         self.conv_shape = list(caches["convolution"].shape)
         conv_size = caches["convolution"].numel()
-        self.time_shape = [1, 1, conv_size + self.bins * self.past]
+        self.time_shape = [1, 1, conv_size + self.bins * self.past + 1]
 
     @property
     def metadata(self) -> dict[str, str]:  # type: ignore[override]
@@ -95,6 +95,7 @@ class StreamingGraph(Graph):
         for row in range(0 if seed % 2 else 1, batch, 2):
             channel[row].normal_(generator=generator)
             time[row].normal_(generator=generator)
+            time[row, ..., -1] = self.past
             filled[row] = self.context[0]
         return signal * self.scale[1] + self.scale[0], length, channel, time, filled
 
@@ -112,32 +113,32 @@ class StreamingGraph(Graph):
             length: [B], frames of each chunk; fewer than `size` only at the end of a stream.
             channel: [B, L, left, D], of which the last `filled` frames are filled.
             time: [B, 1, 1, N], the inputs of the convolutions for the frames before.
-            filled: [B], 0 at the beginning of a stream.
+            filled: [B].
 
         Returns:
             Log-probabilities [B, right + 1, V], their number [B], and the three new caches.
         """
         x = zeros_beyond((audio_signal - self.scale[0]) / self.scale[1], length)
         batch = x.shape[0]
-        conv_size = time.shape[3] - self.past * x.shape[1]
-        flat = time.flatten(1)
+        flat, seen = time.flatten(1)[:, :-1], time[:, 0, 0, -1].long()
+        conv_size = flat.shape[1] - self.past * x.shape[1]
         conv = flat[:, :conv_size].reshape(batch, *self.conv_shape)
         before = flat[:, conv_size:].reshape(batch, x.shape[1], self.past)
         frames = torch.cat([before, x], 2)
-        # Nothing is before the first chunk, not even frames of zeros: it is moved to the front.
-        first = (filled == 0).long()
-        shift = first * self.past
-        index = torch.arange(self.past + self.size) + shift[:, None]
+        # Nothing is before the first frame, not even frames of zeros: those that are there are
+        # moved to the front.
+        index = torch.arange(self.past + self.size) + (self.past - seen)[:, None]
         index = index.clamp(max=self.past + self.size - 1)[:, None].expand(-1, x.shape[1], -1)
-        total = length + self.past - shift
-        y, count = self.encoder.subsampling(frames.gather(2, index), total)
-        start = self.left * (1 - first)
+        y, count = self.encoder.subsampling(frames.gather(2, index), seen + length)
+        start = seen // self.stride  # outputs of earlier chunks
         index = torch.arange(self.blocks.chunk) + start[:, None]
+        index = index.clamp(max=y.shape[1] - 1)
         y = y.gather(1, index.unsqueeze(2).expand(-1, -1, y.shape[2]))
         count = (count - start).clamp(min=0, max=self.blocks.chunk)
         caches = {"attention": channel, "attention_length": filled, "convolution": conv}
         encoded, caches = self.blocks.step(y.transpose(1, 2), count, caches)
-        kept = [caches["convolution"].flatten(1), frames[:, :, self.size :].flatten(1)]
+        seen = (seen + self.size).clamp(max=self.past).to(x.dtype)[:, None]
+        kept = [caches["convolution"].flatten(1), frames[:, :, self.size :].flatten(1), seen]
         return (
             self.network.apply_head(encoded),
             count,
