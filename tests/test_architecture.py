@@ -23,7 +23,7 @@ LEVELS = {
     "utils": 0,
     **dict.fromkeys(("models", "loss", "metrics", "transforms", "text_encoder"), 1),
     **dict.fromkeys(("config", "loaded_config"), 1),
-    **dict.fromkeys(("datasets", "tasks", "logger", "interop"), 2),
+    **dict.fromkeys(("datasets", "tasks", "logger", "interop", "report"), 2),
     "stream": 3,
     "system": 4,
     "building": 5,
