@@ -47,6 +47,7 @@ STARRED = {
     "metrics/separation.py": {"update"},
     "metrics/tracker.py": {"update"},
     "building.py": {"build"},
+    "report/collector.py": {"details", "illustrate", "signals"},
     "tasks/base.py": {"model"},
     "tasks/recognition.py": {"model"},
     "tasks/separation.py": {"model"},

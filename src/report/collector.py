@@ -46,7 +46,7 @@ class Collector:
 
     Attributes:
         details: id -> `seconds`, `speaker`, what the task adds, and the names of the files:
-            `audio`, a dict by title, with `spectrograms` in the same order, or `picture`.
+            `audio`, a list of {title, file, spectrogram}, and the task's `picture`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Collector:
             item: index in the batch.
             batch: after `postprocess`.
         """
-        files: Row = {"audio": {}, "spectrograms": []}
+        files: Row = {"audio": []}
         image = self.task.illustrate(item, **batch)
         if image is not None:
             files["picture"] = write_picture(path.with_name(f"{path.name}.png"), image)
@@ -107,10 +107,11 @@ class Collector:
             samples = beginning(signal, LONGEST * self.sample_rate)
             own = path.with_name(f"{path.name}_{number}.flac")
             write_audio(own, samples, self.sample_rate)
-            files["audio"][title] = own.name
+            player = {"title": title, "file": own.name}
             if image is None:
-                picture = write_picture(own.with_suffix(".png"), spectrogram(samples))
-                files["spectrograms"].append(picture)
+                picture = own.with_suffix(".png")
+                player["spectrogram"] = write_picture(picture, spectrogram(samples))
+            files["audio"].append(player)
         return {key: value for key, value in files.items() if value}
 
 
@@ -174,7 +175,8 @@ def write_picture(path: Path, image: np.ndarray) -> str:
 
 def remove_files(folder: Path, details: Row) -> None:
     """Remove the audio and pictures of an utterance, and their names from its details."""
-    names = [*details.pop("audio", {}).values(), *details.pop("spectrograms", [])]
+    players = details.pop("audio", [])
+    names = [player.get(key) for player in players for key in ("file", "spectrogram")]
     for name in [*names, details.pop("picture", None)]:
         if name is not None:
             (folder / name).unlink(missing_ok=True)

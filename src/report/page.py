@@ -17,7 +17,7 @@ from src.utils.sections import Chart, Section, Table
 
 Row = dict[str, Any]
 
-SPECIAL = ("audio", "spectrograms", "picture", "words")  # details that are no columns
+SPECIAL = ("audio", "picture", "words")  # details that are no columns
 
 # Everything is escaped, whatever the template is called.
 ENVIRONMENT = Environment(
@@ -27,6 +27,7 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 
 
 @dataclass(frozen=True)

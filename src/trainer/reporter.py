@@ -105,6 +105,7 @@ class Reporter:
                     folder=f"{AUDIO}/{name}/",
                 )
             )
+        collector.discard()  # of a report that could not be made
 
     def write(self) -> None:
         """Write the page about all evaluations so far."""

@@ -73,12 +73,11 @@ function picture(folder, name, extra, seconds) {
 }
 
 function players(folder, extra, seconds) {
-  const list = Object.entries(extra.audio ?? {}).map(([title, file], i) => {
+  const list = (extra.audio ?? []).map(({ title, file, spectrogram }) => {
     const player = element("audio", { src: folder + file, controls: true, preload: "none" });
     player.setAttribute("aria-label", title);
     const label = element("span", { className: "note", textContent: title.replaceAll("_", " ") });
-    const name = extra.spectrograms?.[i];
-    const above = name ? [picture(folder, name, extra, seconds)] : [];
+    const above = spectrogram ? [picture(folder, spectrogram, extra, seconds)] : [];
     return element("div", { className: "player" }, label, ...above, player);
   });
   if (extra.picture) {
