@@ -49,6 +49,7 @@ STARRED = {
     "building.py": {"build"},
     "report/collector.py": {"details", "illustrate", "signals"},
     "tasks/base.py": {"model"},
+    "tasks/pretraining.py": {"illustrate"},
     "tasks/recognition.py": {"model"},
     "tasks/separation.py": {"model"},
     "text_encoder/base.py": {"load"},

@@ -21,7 +21,7 @@ class Facts:
     """About a run.
 
     Attributes:
-        name: of the run, or of the file of its weights.
+        name: of the experiment, and of the run's folder or the file of its weights.
         config: as YAML.
         commit: of the code of the training; empty if unknown.
         changed: whether the code differed from the commit.
@@ -49,7 +49,7 @@ def facts_of_run(path: Path, config: DictConfig, model: nn.Module) -> Facts:
     """
     metrics = path / "metrics.jsonl"
     return Facts(
-        name=path.resolve().name,
+        name=", ".join(filter(None, (config.get("name"), path.resolve().name))),
         config=OmegaConf.to_yaml(config)[:LONGEST],
         commit=text_of(path / "git_commit.txt"),
         changed=bool(text_of(path / "git_patch.diff")),

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class EvaluationReport:
     Attributes:
         name: of the evaluation.
         values: metric -> value.
+        further: those of them that are shown on request only.
         rows: the table of utterances, worst first, with their details, see `Collector`.
         alignments: of each row, column of a hypothesis -> its alignment with the reference.
         sections: tables and charts.
@@ -45,6 +47,7 @@ class EvaluationReport:
 
     name: str
     values: dict[str, float]
+    further: Collection[str]
     rows: list[Row]
     alignments: list[dict[str, list]]
     sections: list[Section]
@@ -95,7 +98,8 @@ def overview(evaluation: EvaluationReport) -> dict[str, Any]:
     seconds = [row["seconds"] for row in evaluation.rows if "seconds" in row]
     return {
         "name": evaluation.name,
-        "values": evaluation.values,
+        "values": {k: v for k, v in evaluation.values.items() if k not in evaluation.further},
+        "further": {k: v for k, v in evaluation.values.items() if k in evaluation.further},
         "count": len(evaluation.rows),
         "hours": sum(seconds) / 3600 if seconds else None,
         "charts": drawn([one for one in evaluation.sections if isinstance(one, Chart)]),

@@ -99,6 +99,7 @@ class Reporter:
                 EvaluationReport(
                     name=name,
                     values=values,
+                    further=evaluation.metrics.further_values(),
                     rows=shown,
                     alignments=[task.alignments(row) for row in shown],
                     sections=task.sections(shown),

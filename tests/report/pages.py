@@ -16,7 +16,7 @@ def evil_report():
         Table(EVIL, [EVIL, "count"], [[EVIL, 1]], EVIL),
         Chart(EVIL, EVIL, EVIL, {EVIL: [(0.0, 1.0), (1.0, 2.0)], "other": [(0.0, 0.0)]}, True),
     ]
-    return EvaluationReport(EVIL, {EVIL: 1.0}, [row], alignments, sections, "report_audio/x/")
+    return EvaluationReport(EVIL, {EVIL: 1.0}, (), [row], alignments, sections, "report_audio/x/")
 
 
 def large_report(count):
@@ -38,4 +38,4 @@ def large_report(count):
     points = [(row["seconds"], row["WER"]) for row in rows]
     table = Table("Speakers", ["speaker", "WER"], [[f"s{k}", k / 40] for k in range(40)])
     chart = Chart("WER", "seconds", "WER", {"utterances": points})
-    return EvaluationReport("test", {"WER": 0.5}, rows, alignments, [table, chart], "none/")
+    return EvaluationReport("test", {"WER": 0.5}, (), rows, alignments, [table, chart], "none/")

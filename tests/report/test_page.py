@@ -48,7 +48,7 @@ def test_rows_and_numbers_that_json_does_not_have(tmp_path):
         {"id": "b", "WER": 1 / 3, "note": "x", "_codes": {1: 2}},
     ]
     sections = [Table("t", ["x"], [[math.nan]]), Chart("empty", "x", "y", {"s": [(0, math.inf)]})]
-    report = EvaluationReport("test", {"WER": math.inf}, rows, [{}, {}], sections, "audio/")
+    report = EvaluationReport("test", {"WER": math.inf}, (), rows, [{}, {}], sections, "audio/")
     (data,) = data_in(written(tmp_path / "report.html", report))
     assert data["columns"] == ["id", "WER", "seconds", "note"]
     assert data["rows"] == [["a", "Infinity", 1.0, None], ["b", 0.33333, None, "x"]]
