@@ -19,6 +19,7 @@ from torch import Tensor
 from src.utils.audio import Recording, write_audio
 from src.utils.files import write_beside
 from src.utils.plots import power_spectrogram
+from src.utils.snr import estimate_snr
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Collector:
         rank: from a row of the table to its place; the lowest is the worst.
 
     Attributes:
-        details: id -> `seconds`, `speaker`, what the task adds, and the names of the files:
+        details: id -> `seconds`, `speaker`, `snr`, what the task adds, and the names of the files:
             `audio`, a list of {title, file, spectrogram}, and the task's `picture`.
     """
 
@@ -125,7 +126,7 @@ def tolerated(what: str) -> Iterator[None]:
 
 
 def facts_of(batch: dict[str, Any], item: int, sample_rate: int) -> Row:
-    """Duration and speaker of an utterance, as far as the batch has them.
+    """Duration, speaker and estimated SNR in dB of an utterance, as far as the batch has them.
 
     Args:
         batch: with `audio` [B, T] and `audio_length`, or a list of recordings; and `speaker`.
@@ -135,8 +136,11 @@ def facts_of(batch: dict[str, Any], item: int, sample_rate: int) -> Row:
     facts: Row = {}
     if "audio" in batch:
         sizes = batch.get("audio_length")
-        size = len(batch["audio"][item]) if sizes is None else int(sizes[item])
+        audio = batch["audio"][item]
+        size = len(audio) if sizes is None else int(sizes[item])
         facts["seconds"] = round(size / sample_rate, 3)
+        snr = estimate_snr(audio[:size], sample_rate) if isinstance(audio, Tensor) else None
+        facts |= {} if snr is None else {"snr": round(snr, 1)}
     if "speaker" in batch:
         facts["speaker"] = str(batch["speaker"][item])
     return facts

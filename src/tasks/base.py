@@ -159,6 +159,7 @@ class Task:
         """Tables and charts about an evaluation.
 
         Args:
-            rows: the table of utterances with their details; `seconds` and `speaker` where known.
+            rows: the table of utterances with their details, and `seconds`, `speaker` and `snr`
+                (in dB, estimated) where they are known.
         """
         return []

@@ -82,8 +82,8 @@ def analyse(rows: list[Row], hypothesis: str) -> list[Section]:
     """Tables and charts about the errors of one decoder.
 
     Args:
-        rows: of the table of utterances, with `target` and the hypotheses; `seconds` and `speaker`
-            where they are known.
+        rows: of the table of utterances, with `target` and the hypotheses; `seconds`, `speaker`
+            and `snr` (in dB) where they are known.
         hypothesis: name of the decoder's column.
     """
     pairs = [(row["target"], row[hypothesis]) for row in rows]
@@ -97,6 +97,7 @@ def analyse(rows: list[Row], hypothesis: str) -> list[Section]:
         *speaker_sections(rows, errors, own),
         *binned_sections(rows, errors, "length", "words", lambda row, n: n, own),
         *binned_sections(rows, errors, "speaking rate", "words per second", words_per_second, own),
+        *binned_sections(rows, errors, "estimated SNR", "dB", lambda row, n: row.get("snr"), own),
     ]
 
 

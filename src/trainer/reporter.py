@@ -125,9 +125,9 @@ def shared_folder(output: OutputFolder, accelerator: Accelerator) -> Path:
     if accelerator.is_main_process:
         try:
             place = [str(output.begin())]
-        except OSError as error:
+        except Exception as error:  # the others wait for an answer
             place = [error]
     broadcast_object_list(place)
-    if isinstance(place[0], OSError):
+    if isinstance(place[0], Exception):
         raise place[0]
     return Path(place[0])
