@@ -20,12 +20,14 @@ from src.tasks.levels import LEVELS, apply_level, limit_peak
 from src.tasks.separated_recording import SeparatedRecording, activity
 from src.tasks.separation_analysis import mixture_scores, reference_details, separation_sections
 from src.tasks.windows import Separate, separate_in_windows
-from src.utils.audio import audio_info, write_audio
+from src.utils.audio import Recording, audio_info, write_audio
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled
 from src.utils.sections import Section
 from src.utils.si_sdr import si_sdr
 from src.utils.streams import read_blocks
+
+LISTENED = 60  # seconds of a recording without references that a report plays
 
 
 class SeparationTask(Task):
@@ -233,21 +235,29 @@ class SeparationTask(Task):
                 write_audio(folder / f"{name}.wav", signal, sample_rates[i])
 
     def signals(self, item: int, **batch: Any) -> dict[str, Any]:
-        """Mixture, estimates and references of an item; none of a recording, which is on disk.
+        """Mixture, estimates and references of an item; of a recording the first minute.
 
         Args:
             item: index in the batch.
             batch: after `postprocess`.
         """
-        return {} if "separated" in batch else signals_of(batch, item)
+        if "separated" not in batch:
+            return signals_of(batch, item)
+        recording, rate = batch["separated"][item], self.sample_rate
+        mixture = Recording(Path(batch["recording"][item]), rate)[: LISTENED * rate]
+        estimates = resample(recording.beginning(LISTENED), recording.sample_rate, rate)
+        named = {f"estimate_{k}": estimate for k, estimate in enumerate(estimates, 1)}
+        return {"mixture": mixture} | named
 
     def details(self, id: list[str], **batch: Any) -> list[dict]:
-        """Permutation of the estimates and number of silent references, where these are known.
+        """Permutation and silent references, where these are known; of recordings the duration.
 
         Args:
             id: names of the mixtures.
             batch: after `postprocess`.
         """
+        if "separated" in batch:
+            return [{"seconds": round(one.seconds(), 3)} for one in batch["separated"]]
         return reference_details(batch) if "permutation" in batch else [{} for _ in id]
 
     def sections(self, rows: list[dict]) -> list[Section]:

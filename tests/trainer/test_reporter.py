@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from src.trainer import reporter as module
-from tests.demo import ROOT, SMALL, experiment, inference
+from tests.demo import ROOT, SMALL, experiment, inference, sine
 from train import train
 
 RUNS = {
@@ -72,6 +72,18 @@ def test_separation(runs):
     assert [table["title"] for table in data["tables"]] == ["Permutations", "Silence"]
     assert "SI-SDR of the mixture in dB" in html
     assert data["rows"][0][data["columns"].index("permutation")] in ("1 2", "2 1")
+
+
+def test_recordings_without_references(runs, tmp_path):
+    sine(tmp_path / "in" / "a.wav", rate=11025, seconds=2.0, channels=2)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={tmp_path / 'in'}"]
+    run, output = runs / "separation_mossformer2", tmp_path / "out"
+    inference("separation", run, *data, f"output={output}")
+    _, (data,) = page(output)
+    files = files_of(output, data)
+    assert list(files) == ["mixture", "estimate_1", "estimate_2"]
+    assert {soundfile.info(path).frames for path in files.values()} == {16000}
+    assert data["rows"][0][data["columns"].index("seconds")] == 2.0
 
 
 def test_pretraining(runs):
