@@ -67,7 +67,12 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def path(points: list[Point], lines: bool) -> str:
-    """The `d` of one path: joined points, or dots (round ends of lines without length)."""
+    """The `d` of one path: joined points, or dots (round ends of lines without length).
+
+    A single point of joined ones is a short dash.
+    """
+    if lines and len(points) == 1:
+        return f"M{points[0][0] - 4} {points[0][1]}h8"
     if not lines:
         return "".join(f"M{x} {y}h0" for x, y in points)
     stride = -(-len(points) // MOST_POINTS)

@@ -66,9 +66,12 @@ def text_of(path: Path) -> str:
 
 def read_data(path: Path) -> dict[str, float]:
     """Hours and utterances of the training data; empty where they are unknown."""
+    text = text_of(path)
+    if not text:
+        return {}
     try:
-        values = json.loads(text_of(path) or "{}")
-        return {key: float(values[key]) for key in ("hours", "utterances") if key in values}
-    except (ValueError, TypeError, RecursionError):
+        values = json.loads(text)
+        return {key: float(values[key]) for key in ("hours", "utterances")}
+    except (ValueError, TypeError, KeyError, RecursionError):
         logger.warning("%s: damaged; the report leaves it out.", path)
         return {}

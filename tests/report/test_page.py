@@ -5,6 +5,8 @@ import math
 import re
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
 from src.report.charts import HEIGHT, WIDTH, curves, layout, ticks
 from src.report.facts import Facts, facts_of_run
@@ -89,10 +91,7 @@ def test_curves():
 
 
 def test_facts_of_a_damaged_run(tmp_path):
-    import torch
-    from omegaconf import OmegaConf
-
-    (tmp_path / "data.json").write_text("{")
+    (tmp_path / "data.json").write_text('{"hours": 1}')
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nbroken\n{"step": 2}\n')
     facts = facts_of_run(tmp_path, OmegaConf.create({"a": 1}), torch.nn.Linear(2, 3))
     assert facts.trained_on == {} and facts.parameters == 9 and facts.config == "a: 1\n"
