@@ -14,9 +14,11 @@ from omegaconf import DictConfig
 from src.config import check_overrides, check_top_level, inference_config, target_class
 from src.interop.nemo_run import NemoRun
 from src.logger.text_log import setup_logging
+from src.report.facts import facts_of_run
 from src.run import Run, open_source, restore
 from src.trainer.inferencer import Inferencer
-from src.trainer.output_folder import OutputFolder
+from src.trainer.output_folder import PAGE, OutputFolder
+from src.trainer.reporter import Reporter
 from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
 from src.utils.entry import run_command, run_hydra
 
@@ -66,14 +68,26 @@ def evaluate_run(
     system = restore(run, merged, config.checkpoint, accelerator.device)
     system.autocast = accelerator.autocast
     evaluations = build_evaluations(merged, system, accelerator, names)
+    reporter = Reporter(
+        system=system,
+        accelerator=accelerator,
+        output=output,
+        facts=lambda: facts_of_run(run.path, merged, system.model),
+        audio=config.report.audio,
+    )
     inferencer = Inferencer(
-        system=system, evaluations=evaluations, accelerator=accelerator, output=output
+        system=system,
+        evaluations=evaluations,
+        accelerator=accelerator,
+        output=output,
+        reporter=reporter,
     )
     values = inferencer.run()
     if accelerator.is_main_process:
         for name, value in values.items():
             print(f"{name:<28} {value:.6g}")
         print(f"\nThe run: {run.path}\nOutputs: {output.path}")
+        print(f"Report: {output.path / PAGE}")
     return values
 
 

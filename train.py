@@ -9,14 +9,17 @@ import hydra
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.building import build_system
 from src.config import build, check_overrides, check_top_level
 from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.logger.text_log import setup_logging
+from src.report.facts import facts_of_run
 from src.run import Run, open_run, own_config
 from src.trainer.optimization import build_optimizations
+from src.trainer.output_folder import OutputFolder
+from src.trainer.reporter import Reporter
 from src.trainer.setup import (
     build_accelerator,
     build_evaluations,
@@ -71,6 +74,15 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     writer = build_writer(config, run, accelerator)
     if accelerator.is_main_process and not resumed:
         run.save_config(config, system.text_encoder)
+        run.save_data(loader.amount())
+    reporter = Reporter(
+        system=system,
+        accelerator=accelerator,
+        output=OutputFolder(run.report_path),
+        facts=lambda: facts_of_run(run.path, config, system.model),
+        audio=OmegaConf.select(config, "report.audio", default="worst"),
+        tables=True,
+    )
     trainer = build(
         config,
         "trainer",
@@ -80,6 +92,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
         optimizations=optimizations,
         run=run,
         writer=writer,
+        reporter=reporter,
         accelerator=accelerator,
     )
     values = trainer.train()

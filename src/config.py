@@ -53,12 +53,14 @@ TYPES: dict[str, Any] = {
     "noise": str | None,
     "evaluations": Mapping[str, Mapping | None],
     "optimizers": Mapping[str, Mapping | None],
+    "report": Mapping,
     "vars": Mapping,
     "trust": list[str],
     "next_command": str | None,
     "total_steps": int | None,
 }
 EVALUATION_TYPES = {"dataset": str, "metrics": Mapping, "loss": Any}
+REPORT_TYPES = {"audio": str}
 TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
     "parts": list[str] | str | None,
@@ -73,6 +75,7 @@ INFERENCE_TYPES: dict[str, Any] = {
     "evaluate_on": list[str],
     "output": str | None,
     "for_task": str | None,
+    "report": Mapping,
 }
 INFERENCE_ONLY = (*INFERENCE_TYPES, "runs", "trust", "hydra")
 
@@ -185,6 +188,7 @@ def check_top_level(config: DictConfig, inference: bool = False) -> None:
     for group, entries in (("evaluations", EVALUATION_TYPES), ("optimizers", OPTIMIZER_TYPES)):
         for name, entry in (config.get(group) or {}).items():
             check_types(f"config, {group}.{name}", entries, plain(entry) or {})
+    check_types("config, report", REPORT_TYPES, plain(config.get("report")) or {})
     if isinstance(config.get("transforms"), DictConfig):
         kinds = dict.fromkeys(("batch", "instance"), Mapping)
         check_types("config, transforms", kinds, plain(config.transforms))

@@ -5,6 +5,7 @@ transcribe = load_run("runs/asr_deepspeech2/2026-01-01_12-00-00")
 transcribe("a.wav")
 """
 
+import json
 import logging
 import subprocess
 import time
@@ -59,7 +60,7 @@ class Run:
 
     def __init__(self, path: Path, trusted: Sequence[str] = ()):
         self.path, self.trusted = path, trusted
-        self.inference_path = path / "inference"
+        self.inference_path, self.report_path = path / "inference", path / "report"
         self.marker = path / ".run"
         self.config_path = path / "config.yaml"
         self.metrics_path = path / "metrics.jsonl"
@@ -226,6 +227,12 @@ class Run:
         ):
             with write_beside(self.path / name) as path:
                 path.write_text(text, encoding="utf-8")
+
+    def save_data(self, amount: dict[str, float] | None) -> None:
+        """Write how much training data there is to data.json, unless that is unknown."""
+        if amount is not None:
+            with write_beside(self.path / "data.json") as path:
+                path.write_text(json.dumps(amount) + "\n", encoding="utf-8")
 
     def log_metrics(self, row: dict[str, Any]) -> None:
         """Add one row to metrics.jsonl."""

@@ -91,6 +91,10 @@ class ResumableLoader(ABC):
     def padding_fraction(self) -> float | None:
         """Fraction of the seconds in the first epoch's batches that is padding; None: unknown."""
 
+    @abstractmethod
+    def amount(self) -> dict[str, float] | None:
+        """`hours` of audio and number of `utterances` of the dataset; None: unknown."""
+
     def __iter__(self) -> "ResumableLoader":
         return self
 
@@ -163,6 +167,11 @@ class TrainLoader(ResumableLoader):
         """Fraction of the seconds in the first epoch's batches that is padding."""
         return self.order.sampler.padding_fraction()
 
+    def amount(self) -> dict[str, float]:
+        """`hours` of audio and number of `utterances` of the dataset."""
+        durations = self.dataset.durations
+        return {"hours": round(float(sum(durations)) / 3600, 4), "utterances": len(durations)}
+
     def start(self) -> BatchIterator:
         """Batches from the position on."""
         return iterate(
@@ -226,6 +235,9 @@ class IterableTrainLoader(ResumableLoader):
         """None: the length of an epoch is unknown."""
 
     def padding_fraction(self) -> None:
+        """None: the durations are unknown."""
+
+    def amount(self) -> None:
         """None: the durations are unknown."""
 
     def start(self) -> BatchIterator:

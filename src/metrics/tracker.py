@@ -30,6 +30,15 @@ class MetricTracker:
             if name != SKIPPED
         ]
 
+    def further_values(self) -> set[str]:
+        """Keys of `compute()` beside the main value of their metric, e.g. its counts."""
+        return {
+            value_name(name, suffix)
+            for name, metric in self.metrics.items()
+            for suffix in metric.values
+            if suffix and "" in metric.values
+        }
+
     def higher_is_better(self, name: str) -> bool | None:
         """Whether a larger value is better.
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from src.utils.audio import Recording
+from src.utils.sections import Section
 from src.utils.windows import Windows
 
 
@@ -106,3 +108,58 @@ class Task:
             directory: an existing folder.
             batch: after `postprocess`.
         """
+
+    # What the page of an evaluation shows ------------------------------------------------------
+
+    def signals(self, item: int, **batch) -> dict[str, Tensor | Recording]:
+        """Signals of an utterance that the page plays, at the model's sample rate: title -> [T].
+
+        Args:
+            item: index of the utterance in the batch.
+            batch: after `postprocess`.
+        """
+        if "audio" not in batch:
+            return {}
+        audio = batch["audio"][item]
+        sizes = batch.get("audio_length")
+        return {"audio": audio if sizes is None else audio[: int(sizes[item])]}
+
+    def illustrate(self, item: int, **batch) -> np.ndarray | None:
+        """Picture of an utterance: uint8 [height, width, 3]; None for spectrograms of its signals.
+
+        Args:
+            item: index of the utterance in the batch.
+            batch: after `postprocess`.
+        """
+        return None
+
+    def details(self, **batch) -> list[dict]:
+        """Facts about each utterance for the page only: text and numbers by name.
+
+        Those whose name begins with `_` are not shown, only given to `sections`.
+
+        Args:
+            batch: after `postprocess`.
+        """
+        return [{} for _ in batch["id"]]
+
+    def alignments(self, row: dict) -> dict[str, list[list[str]]]:
+        """Column with a hypothesis -> its alignment with the reference, in runs of one kind.
+
+        Args:
+            row: of the table of utterances.
+
+        Returns:
+            Lists of [kind, reference, hypothesis], where the kind is `equal`, `substitute`,
+            `delete` or `insert`.
+        """
+        return {}
+
+    def sections(self, rows: list[dict]) -> list[Section]:
+        """Tables and charts about an evaluation.
+
+        Args:
+            rows: the table of utterances with their details, and `seconds`, `speaker` and `snr`
+                (in dB, estimated) where they are known.
+        """
+        return []

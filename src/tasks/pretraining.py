@@ -1,14 +1,17 @@
 """Self-supervised pretraining by masked token prediction."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from src.tasks.base import Task
 from src.utils.files import write_beside
 from src.utils.plots import masked_tokens_image
+from src.utils.sections import Chart, Section
 
 
 class PretrainingTask(Task):
@@ -39,19 +42,27 @@ class PretrainingTask(Task):
             batch: after `postprocess`.
         """
         item = int(batch["spectrogram_length"].argmax())
+        writer.image(f"{name}/masked_tokens", self.illustrate(item, **batch), step)
+
+    def illustrate(self, item: int, **batch) -> np.ndarray:
+        """Picture of an utterance: spectrogram, mask, tokens and predictions of the first codebook.
+
+        Args:
+            item: index of the utterance in the batch.
+            batch: after `postprocess`.
+        """
         frames, size = int(batch["spectrogram_length"][item]), int(batch["tokens_length"][item])
         noisy = batch.get("noisy_spectrogram", batch["spectrogram"])
         masked = batch["masked_tokens"][item, :size].cpu()
         start = int(batch["masked_tokens"][:item].sum())  # logits hold the items' masked tokens
         logits = batch["logits"][start : start + int(masked.sum()), :, 0]
-        picture = masked_tokens_image(
+        return masked_tokens_image(
             noisy[item, :, :frames].cpu(),
             batch["ssl_mask"][item, : int(batch["ssl_mask_length"][item])].cpu(),
             batch["tokens"][item, 0, :size].cpu(),
             masked,
             logits.argmax(1).cpu(),
         )
-        writer.image(f"{name}/masked_tokens", picture, step)
 
     def save(self, directory: Path, id: list[str], **batch) -> None:
         """Write the tokens of each codebook and which are masked to `<id>.json`.
@@ -69,3 +80,33 @@ class PretrainingTask(Task):
             }
             with write_beside(directory / f"{name}.json") as path:
                 path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def details(self, id: list[str], **batch) -> list[dict]:
+        """How often each code of the first codebook occurs in an utterance, `_codes`.
+
+        Args:
+            id: names of the utterances.
+            batch: `tokens` [B, num_codebooks, T'], `tokens_length` [B].
+        """
+        sizes = batch["tokens_length"].tolist()
+        tokens = batch["tokens"][:, 0].tolist()
+        return [{"_codes": Counter(own[:size])} for own, size in zip(tokens, sizes, strict=True)]
+
+    def sections(self, rows: list[dict]) -> list[Section]:
+        """Accuracy over loss of the utterances, and how evenly the codes are used.
+
+        Args:
+            rows: the table of utterances with their details.
+        """
+        points = [(r["loss"], r["accuracy"]) for r in rows if {"loss", "accuracy"} <= r.keys()]
+        scores = Chart("Utterances", "loss in nats", "masked accuracy", {"utterances": points})
+        codes: Counter[int] = sum((row.get("_codes", Counter()) for row in rows), Counter())
+        use = [
+            (float(rank), 100 * count / codes.total())
+            for rank, (_, count) in enumerate(codes.most_common(), 1)
+        ]
+        title, axes = "Codebook use", ("rank of the code", "tokens in %")
+        return [
+            *([scores] if points else []),
+            *([Chart(title, *axes, {"first codebook": use}, lines=True)] if use else []),
+        ]

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from src.tasks.base import Task
+from src.tasks.error_analysis import analyse, is_hypothesis, word_alignment
 from src.tasks.subtitles import ctm, srt
 from src.text_encoder.alignment import align_batch, words_of
 from src.text_encoder.decoders.base import BLANK
 from src.text_encoder.pieces import in_pieces, joined
 from src.utils.files import write_beside
 from src.utils.options import check_choice, check_number, check_whole
+from src.utils.sections import Section
 
 IMPOSSIBLE = -50.0  # log-probability
 SHORTEST_WINDOW = 2.0  # seconds; longer than the audio of a checkpoint's self-test
@@ -185,6 +187,41 @@ class RecognitionTask(Task):
             write_text(directory / f"{name}.ctm", ctm(name, words))
             write_text(directory / f"{name}.srt", srt(words))
 
+    def details(self, id: list[str], **batch) -> list[dict]:
+        """Words with their times, where they were aligned.
+
+        Args:
+            id: names of the utterances.
+            batch: after `postprocess`.
+        """
+        if not self.word_times:
+            return [{} for _ in id]
+        return [
+            {"words": [[word.text, round(word.start, 3), round(word.end, 3)] for word in words]}
+            for words in batch["words"]
+        ]
+
+    def alignments(self, row: dict) -> dict[str, list[list[str]]]:
+        """The words of each decoder's hypothesis, aligned with the reference.
+
+        Args:
+            row: of the table of utterances; without `target` there are no alignments.
+        """
+        if "target" not in row:
+            return {}
+        columns = filter(is_hypothesis, row)
+        return {column: word_alignment(row["target"], row[column]) for column in columns}
+
+    def sections(self, rows: list[dict]) -> list[Section]:
+        """Confusions, and error rates by speaker, length and speaking rate, of each decoder.
+
+        Args:
+            rows: the table of utterances with their details.
+        """
+        scored = [row for row in rows if "target" in row]
+        columns = [column for column in (scored[0] if scored else ()) if is_hypothesis(column)]
+        return [section for column in columns for section in analyse(scored, column)]
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8."""
@@ -194,11 +231,7 @@ def write_text(path: Path, text: str) -> None:
 
 def predictions_of(batch: dict[str, Any]) -> dict[str, list[str]]:
     """The hypotheses of every decoder in a batch, by key."""
-    return {
-        key: value
-        for key, value in batch.items()
-        if key == "prediction" or key.startswith("prediction_")
-    }
+    return {key: value for key, value in batch.items() if is_hypothesis(key)}
 
 
 def rounded(value: Any) -> Any:

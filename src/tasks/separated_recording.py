@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from torch import Tensor
 
 from src.utils.files import write_beside
@@ -74,6 +75,10 @@ class SeparatedRecording:
         self.peak = np.maximum(self.peak, estimates.abs().amax(1).numpy())
         self.file.write(estimates.T.contiguous().numpy().astype(np.float32).tobytes())
 
+    def seconds(self) -> float:
+        """Duration of the recording."""
+        return self.mixture_frames / self.sample_rate
+
     def activity(self) -> dict[str, float]:
         """Level of each estimate in dBFS (RMS), and whether it is active: columns of a table."""
         size = max(self.mixture_frames, 1)
@@ -103,6 +108,16 @@ class SeparatedRecording:
             ):
                 for block in self.blocks():
                     out.write(gain * block[:, k])
+
+    def beginning(self, seconds: float) -> Tensor:
+        """The first seconds of the estimates, [S, t]."""
+        wanted, parts = round(seconds * self.sample_rate), []
+        for block in self.blocks():
+            parts.append(torch.from_numpy(block.T[:, :wanted].copy()))
+            wanted -= parts[-1].shape[1]
+            if not wanted:
+                break
+        return torch.cat(parts, 1) if parts else torch.zeros(len(self.energy), 0)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All estimates from the start, in blocks [t, S]."""

@@ -18,12 +18,16 @@ from src.loss.pit import (
 from src.tasks.base import Task
 from src.tasks.levels import LEVELS, apply_level, limit_peak
 from src.tasks.separated_recording import SeparatedRecording, activity
+from src.tasks.separation_analysis import mixture_scores, reference_details, separation_sections
 from src.tasks.windows import Separate, separate_in_windows
-from src.utils.audio import audio_info, write_audio
+from src.utils.audio import Recording, audio_info, write_audio
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled
+from src.utils.sections import Section
 from src.utils.si_sdr import si_sdr
 from src.utils.streams import read_blocks
+
+LISTENED = 60  # seconds of a recording without references that a report plays
 
 
 class SeparationTask(Task):
@@ -181,7 +185,7 @@ class SeparationTask(Task):
         """
         if "separated" in batch:
             return
-        signals = first_signals(batch)
+        signals = signals_of(batch, 0)
         for title, signal in signals.items():
             writer.audio(f"{name}/{title}", limit_peak(signal), self.sample_rate, step)
         images = {title: power_spectrogram(signal) for title, signal in signals.items()}
@@ -199,11 +203,10 @@ class SeparationTask(Task):
         Returns:
             uint8 [height, width, 3]; None if no utterance has both scores.
         """
-        scored = [row for row in rows if "SI-SDR" in row and "SI-SDRi" in row]
-        if not scored:
+        points = mixture_scores(rows)
+        if not points:
             return None
-        improvement = [row["SI-SDRi"] for row in scored]
-        mixture = [row["SI-SDR"] - row["SI-SDRi"] for row in scored]
+        mixture, improvement = zip(*points, strict=True)
         return scatter_image(mixture, improvement, "SI-SDR of the mixture, dB", "SI-SDRi, dB")
 
     def save(self, directory: Path, id: list[str], **batch: Any) -> None:
@@ -230,6 +233,40 @@ class SeparationTask(Task):
                 folder = directory / f"s{k}"
                 folder.mkdir(exist_ok=True)
                 write_audio(folder / f"{name}.wav", signal, sample_rates[i])
+
+    def signals(self, item: int, **batch: Any) -> dict[str, Any]:
+        """Mixture, estimates and references of an item; of a recording the first minute.
+
+        Args:
+            item: index in the batch.
+            batch: after `postprocess`.
+        """
+        if "separated" not in batch:
+            return signals_of(batch, item)
+        recording, rate = batch["separated"][item], self.sample_rate
+        mixture = Recording(Path(batch["recording"][item]), rate)[: LISTENED * rate]
+        estimates = resample(recording.beginning(LISTENED), recording.sample_rate, rate)
+        named = {f"estimate_{k}": estimate for k, estimate in enumerate(estimates, 1)}
+        return {"mixture": mixture} | named
+
+    def details(self, id: list[str], **batch: Any) -> list[dict]:
+        """Permutation and silent references, where these are known; of recordings the duration.
+
+        Args:
+            id: names of the mixtures.
+            batch: after `postprocess`.
+        """
+        if "separated" in batch:
+            return [{"seconds": round(one.seconds(), 3)} for one in batch["separated"]]
+        return reference_details(batch) if "permutation" in batch else [{} for _ in id]
+
+    def sections(self, rows: list[dict]) -> list[Section]:
+        """SI-SDRi over the mixture's SI-SDR, permutations and silence.
+
+        Args:
+            rows: the table of utterances with their details.
+        """
+        return separation_sections(rows)
 
 
 def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -271,11 +308,11 @@ def activity_rows(estimates: Tensor, audio: Tensor, length: Tensor) -> list[dict
     return [activity(own, mixture) for own, mixture in zip(powers, mixture_power, strict=True)]
 
 
-def first_signals(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The first item's mixture, estimates and references without padding: title -> [T]."""
-    signals = {"mixture": batch["audio"][0]}
+def signals_of(batch: dict[str, Any], item: int) -> dict[str, Tensor]:
+    """An item's mixture, estimates and references without padding: title -> [T]."""
+    signals = {"mixture": batch["audio"][item]}
     for kind, key in (("estimate", "estimates_written"), ("reference", "sources")):
-        for k, signal in enumerate(batch[key][0] if key in batch else [], 1):
+        for k, signal in enumerate(batch[key][item] if key in batch else [], 1):
             signals[f"{kind}_{k}"] = signal
-    size = int(batch["audio_length"][0])
+    size = int(batch["audio_length"][item])
     return {title: signal[:size].float().cpu() for title, signal in signals.items()}

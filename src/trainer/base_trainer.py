@@ -14,11 +14,13 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
+from src.report.collector import Collector
 from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
 from src.trainer.random_state import random_state, set_random_state
+from src.trainer.reporter import Reporter
 from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.signals import Stopped, StopSignal
 from src.utils.modules import submodule
@@ -41,6 +43,7 @@ class BaseTrainer(ABC):
         optimizations: optimizers and schedules by name.
         run: `src.run.Run`, the folder.
         writer: shows scalars, audio, images and tables to a person.
+        reporter: makes the page about the test evaluations.
         accelerator: devices, precision and processes.
         settings: the fields of `Settings`.
 
@@ -57,6 +60,7 @@ class BaseTrainer(ABC):
         optimizations: dict[str, Optimization],
         run: Any,
         writer: Any,
+        reporter: Reporter,
         accelerator: Accelerator,
         **settings: Any,
     ):
@@ -65,6 +69,7 @@ class BaseTrainer(ABC):
         self.train_loader, self.evaluations = train_loader, evaluations
         self.optimizations = optimizations
         self.run, self.writer, self.accelerator = run, writer, accelerator
+        self.reporter = reporter
         self.check_names()
         self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
 
@@ -176,16 +181,22 @@ class BaseTrainer(ABC):
         checkpoint = "best" if self.monitor.name else "last"
         self.run.load_weights(self.system.model, checkpoint)
         values: dict[str, float] = {}
+        self.reporter.prepare(self.settings.test_on)
         for name in self.settings.test_on:
-            values |= self.evaluate(name)
+            values |= self.evaluate(name, self.reporter.start(self.evaluations[name]))
+        self.reporter.write()
         if self.settings.upload_checkpoints:
             self.writer.checkpoint(self.run.checkpoint(checkpoint), checkpoint)
         return values
 
-    def evaluate(self, name: str) -> dict[str, float]:
+    def evaluate(self, name: str, collector: Collector | None = None) -> dict[str, float]:
         """One evaluation; its values and its first batch are logged.
 
         Random states are left as they were, so that training goes on as if there had been none.
+
+        Args:
+            name: of the evaluation.
+            collector: for the report; None: the evaluation isn't part of it.
 
         Raises:
             ValueError: the loss isn't finite.
@@ -198,6 +209,8 @@ class BaseTrainer(ABC):
             if not shown and self.accelerator.is_main_process:
                 self.system.task.show(self.writer, self.step, name, **batch)
             shown = True
+            if collector is not None:
+                collector.add(batch)
 
         try:
             values, rows = evaluate(
@@ -206,6 +219,8 @@ class BaseTrainer(ABC):
         finally:
             set_random_state(state)
         self.log(name, values)
+        if collector is not None:
+            self.reporter.finish(evaluation, values, rows, collector)
         picture = self.system.task.picture(rows)
         if picture is not None:
             self.writer.image(f"{name}/all", picture, self.step)

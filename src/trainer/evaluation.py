@@ -1,7 +1,9 @@
 """Evaluation, used by both training and inference."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from src.metrics.tracker import MetricTracker
+from src.utils.files import write_beside
 
 Batch = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -94,10 +97,25 @@ def evaluate(
 
 def worst_first(rows: Rows, score: str, higher_is_better: bool | None) -> Rows:
     """Rows sorted by a score, worst first, then by id; rows without the score come last."""
-    sign = 1 if higher_is_better else -1
+    return sorted(rows, key=lambda row: place_of(row, score, higher_is_better))
 
-    def rank(row: dict[str, Any]) -> tuple[bool, float, str]:
-        value = row.get(score)
-        return value is None, sign * (value or 0.0), row["id"]
 
-    return sorted(rows, key=rank)
+def place_of(
+    row: dict[str, Any], score: str, higher_is_better: bool | None
+) -> tuple[bool, float, str]:
+    """The key by which a row is sorted worst first, see `worst_first`."""
+    sign, value = 1 if higher_is_better else -1, row.get(score)
+    return value is None, sign * (value or 0.0), row["id"]
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write rows as tab-separated values with a header; numbers with four decimals."""
+    with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        names = list(
+            dict.fromkeys(name for row in rows for name in row)
+        )  # not all rows have all columns
+        table = csv.DictWriter(file, fieldnames=names, delimiter="\t")
+        table.writeheader()
+        for row in rows:
+            shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+            table.writerow(shown)

@@ -1,17 +1,23 @@
 """Evaluation of a finished run: metrics, files for each utterance, and a table of utterances."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from src.trainer.evaluation import Batch, Evaluation, Rows, evaluate, worst_first
+from src.trainer.evaluation import (
+    Batch,
+    Evaluation,
+    Rows,
+    evaluate,
+    worst_first,
+    write_table,
+)
 from src.trainer.output_folder import OutputFolder
+from src.trainer.reporter import Reporter, shared_folder
 from src.utils.files import write_beside
 from src.utils.plots import save_image
 
@@ -24,6 +30,7 @@ class Inferencer:
         evaluations: name -> evaluation, run in this order.
         accelerator: device, mixed precision and processes.
         output: the folder to write to.
+        reporter: makes the page.
     """
 
     def __init__(
@@ -33,9 +40,10 @@ class Inferencer:
         evaluations: dict[str, Evaluation],
         accelerator: Accelerator,
         output: OutputFolder,
+        reporter: Reporter,
     ):
         self.system, self.evaluations = system, evaluations
-        self.accelerator, self.output = accelerator, output
+        self.accelerator, self.output, self.reporter = accelerator, output, reporter
 
     def run(self) -> dict[str, float]:
         """Run all evaluations.
@@ -50,33 +58,30 @@ class Inferencer:
         if self.accelerator.is_main_process:
             with write_beside(self.output.claim("metrics.json")) as path:
                 path.write_text(json.dumps(values, indent=2) + "\n")
+        self.reporter.write()
         return values
 
     def evaluate(self, name: str) -> dict[str, float]:
         """Run one evaluation and write its results; returns metric name -> value."""
-        folder = self.begin()
+        folder = shared_folder(self.output, self.accelerator)
+        evaluation = self.evaluations[name]
+        collector = self.reporter.start(evaluation)
 
         def save(batch: Batch) -> None:
             self.system.task.save(folder, **batch)  # type: ignore[union-attr, operator]
+            collector.add(batch)
 
-        evaluation = self.evaluations[name]
         try:
             values, rows = evaluate(self.system, evaluation, self.accelerator, save)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            collector.discard()
             raise
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.finish(name, rows, folder)
+        self.reporter.finish(evaluation, values, rows, collector)
         return values
-
-    def begin(self) -> Path:
-        """The hidden folder to which all processes save."""
-        place: list[Any] = [None]
-        if self.accelerator.is_main_process:
-            place = [str(self.output.begin())]
-        broadcast_object_list(place)
-        return Path(place[0])
 
     def finish(self, name: str, rows: Rows, folder: Path) -> None:
         """Replace the results of an earlier inference, and write the table and the plot."""
@@ -89,16 +94,3 @@ class Inferencer:
         picture = task.picture(rows)
         if picture is not None:
             save_image(picture, self.output.claim(f"{name}.png"))
-
-
-def write_table(path: Path, rows: Rows) -> None:
-    """Write rows as tab-separated values with a header; numbers with four decimals."""
-    with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        names = list(
-            dict.fromkeys(name for row in rows for name in row)
-        )  # not all rows have all columns
-        table = csv.DictWriter(file, fieldnames=names, delimiter="\t")
-        table.writeheader()
-        for row in rows:
-            shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-            table.writerow(shown)

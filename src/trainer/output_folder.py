@@ -10,7 +10,9 @@ from pathlib import Path
 from src.trainer.output_marker import OutputMarker
 
 MARKER = ".inference.json"
-COMMON = ("log.txt", "metrics.json")  # files of all evaluations together
+PAGE = "report.html"
+AUDIO = "report_audio"  # holds a folder for each evaluation
+COMMON = ("log.txt", "metrics.json", PAGE)  # files of all evaluations together
 NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
@@ -37,7 +39,7 @@ class OutputFolder:
         """
         check_names(names)
         self.check_free(COMMON)
-        for name in names:
+        for name in [*names, *(f"{AUDIO}/{name}" for name in names)]:
             self.check_free([*tables(name), *self.earlier(name)])
             folder = self.locate(name)
             mine = any(file.startswith(f"{name}/") for file in self.marker.files)
@@ -72,7 +74,7 @@ class OutputFolder:
             (self.path / file).unlink(missing_ok=True)
         self.marker.files = (self.marker.files - earlier) | saved.keys()
         self.marker.write()
-        (self.path / name).mkdir(exist_ok=True)
+        (self.path / name).mkdir(parents=True, exist_ok=True)
         for file, path in saved.items():
             (self.path / file).parent.mkdir(parents=True, exist_ok=True)
             path.replace(self.path / file)
@@ -136,13 +138,13 @@ def check_names(names: list[str]) -> None:
     Raises:
         ValueError: a name is no file name, or two would be written to the same file.
     """
-    taken = {file: file for file in COMMON}
+    taken = {file: file for file in (*COMMON, AUDIO)}
     for name in names:
         if not NAME.fullmatch(name):
             raise ValueError(f"evaluate_on: '{name}' can't be the name of a folder.")
         for file in (name, *tables(name)):
             other = taken.setdefault(file.casefold(), name)
-            if other != name or file in COMMON:
+            if other != name or file in (*COMMON, AUDIO):
                 raise ValueError(f"evaluate_on: '{name}' and '{other}' would both write {file}.")
 
 

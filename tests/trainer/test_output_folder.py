@@ -121,7 +121,19 @@ def test_file_of_the_user_that_comes_during_an_evaluation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["log.txt", "metrics.json", "test.tsv", "test.png", "test", "test/b", "val/x", "val"]
+    "name",
+    [
+        "log.txt",
+        "metrics.json",
+        "report.html",
+        "report_audio",
+        "test.tsv",
+        "test.png",
+        "test",
+        "test/b",
+        "val/x",
+        "val",
+    ],
 )
 def test_files_of_the_user_are_refused_at_the_start(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -140,7 +152,9 @@ def test_only_known_leftovers_are_removed(out):
     assert (out / ".unfinished-0123456789abcdef").exists() and (out / ".test.unfinished").exists()
 
 
-@pytest.mark.parametrize("name", ["test", "test/a", "test.tsv", "test.png", "log.txt"])
+@pytest.mark.parametrize(
+    "name", ["test", "test/a", "test.tsv", "test.png", "log.txt", "report_audio"]
+)
 def test_links_are_refused(out, name):
     place, target = out / name, out.parent / "target"
     if place.exists():
@@ -186,6 +200,7 @@ def test_other_evaluations_stay(out):
 @pytest.mark.parametrize(
     "names",
     [["a/b"], ["a\\b"], [".."], [""], [".inference.json"], ["log.txt"], ["metrics.json"]]
+    + [["report_audio"], ["report.html"]]
     + [["test", "test.tsv"], ["test.png", "test"], ["test", "Test"]],
 )
 def test_bad_names(out, names):

@@ -58,6 +58,7 @@ def test_accumulated_gradient_is_the_mean(tmp_path):
     parameters = list(system.model.parameters())
     sgd = Optimization(torch.optim.SGD(parameters, lr=1.0), None, parameters)
     parts = {"train_loader": None, "evaluations": {}, "run": None, "writer": None}
+    parts["reporter"] = None
     trainer = Trainer(
         system=system, optimizations={"main": sgd}, accelerator=Accelerator(cpu=True), **parts
     )
