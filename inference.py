@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
 from src.interop.nemo_run import NemoRun
+from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
 from src.run import Run, open_source, restore
 from src.trainer.inferencer import Inferencer
@@ -67,7 +68,11 @@ def evaluate_run(
     system.autocast = accelerator.autocast
     evaluations = build_evaluations(merged, system, accelerator, names)
     inferencer = Inferencer(
-        system=system, evaluations=evaluations, accelerator=accelerator, output=output
+        system=system,
+        evaluations=evaluations,
+        accelerator=accelerator,
+        output=output,
+        config=format_config(merged, run=str(run.path), checkpoint=config.checkpoint),
     )
     values = inferencer.run()
     if accelerator.is_main_process:

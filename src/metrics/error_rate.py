@@ -1,11 +1,13 @@
 """Error rates by edit distance: the common part of WER and CER."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import jiwer
 
 from src.metrics.base import Metric, ratio
 
+Alignment = jiwer.WordOutput | jiwer.CharacterOutput
 ERRORS = ("substitutions", "deletions", "insertions")
 
 
@@ -27,9 +29,10 @@ class ErrorRate(Metric):
     def __init__(self, prediction: str = "prediction"):
         super().__init__()
         self.prediction = prediction
+        self.columns = ("target", prediction)
 
     @abstractmethod
-    def align(self, reference: str, hypothesis: str) -> jiwer.WordOutput | jiwer.CharacterOutput:
+    def align(self, reference: str, hypothesis: str) -> Alignment:
         """Alignment of an utterance, by words or by characters."""
 
     def update(self, text: list[str], **batch) -> list[float | None]:
@@ -56,10 +59,27 @@ class ErrorRate(Metric):
             for reference, hypothesis in zip(text, batch[self.prediction], strict=True)
         ]
 
-    def score(self, alignment: jiwer.WordOutput | jiwer.CharacterOutput) -> float:
+    def fraction(self, score: float, row: Mapping[str, str]) -> tuple[float, float]:
+        """Errors and reference length of an utterance, counted anew in the texts of its row.
+
+        Args:
+            score: not used: it is rounded, and infinite for an empty reference.
+            row: with the columns `target` and that of the hypotheses.
+
+        Raises:
+            ValueError: one of them is missing.
+        """
+        for column in self.columns:
+            if row.get(column) is None:
+                raise ValueError(f"no column {column}, of which {type(self).__name__} is computed.")
+        alignment = self.align(*(row[column] for column in self.columns))
+        errors = sum(getattr(alignment, kind) for kind in ERRORS)
+        return errors, reference_length(alignment)
+
+    def score(self, alignment: Alignment) -> float:
         """The error rate of an utterance, whose counts are added to those of the corpus."""
         counts = {kind: getattr(alignment, kind) for kind in ERRORS}
-        length = alignment.hits + alignment.substitutions + alignment.deletions
+        length = reference_length(alignment)
         for kind, count in counts.items():
             self.add(kind, count)
         self.add("reference_length", length)
@@ -70,3 +90,8 @@ class ErrorRate(Metric):
         counts = {kind: self.total(kind) for kind in self.values[1:]}
         errors = sum(counts[kind] for kind in ERRORS)
         return {"": ratio(errors, counts["reference_length"]), **counts}
+
+
+def reference_length(alignment: Alignment) -> int:
+    """Number of words or characters of the reference."""
+    return alignment.hits + alignment.substitutions + alignment.deletions

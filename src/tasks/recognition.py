@@ -139,14 +139,16 @@ class RecognitionTask(Task):
         return decoder(outputs["log_probs"].float().cpu(), outputs["log_probs_length"].cpu())
 
     def postprocess(self, text: list[str] | None = None, **batch) -> dict[str, Any]:
-        """`rows` with the columns `target`, if there is one, and the hypotheses.
+        """`rows` with the hypotheses, and `target` and `speaker` where they are known.
 
         Args:
             text: references.
-            batch: holds the hypotheses.
+            batch: holds the hypotheses, and perhaps `speaker`, a list of names.
         """
         columns = {} if text is None else {"target": text}
         columns |= predictions_of(batch)
+        if "speaker" in batch:
+            columns["speaker"] = batch["speaker"]
         return {
             "rows": [
                 dict(zip(columns, values, strict=True))

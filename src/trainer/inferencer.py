@@ -24,6 +24,7 @@ class Inferencer:
         evaluations: name -> evaluation, run in this order.
         accelerator: device, mixed precision and processes.
         output: the folder to write to.
+        config: YAML that says how the results came about, written beside each table; empty: none.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Inferencer:
         evaluations: dict[str, Evaluation],
         accelerator: Accelerator,
         output: OutputFolder,
+        config: str = "",
     ):
+        self.config = config
         self.system, self.evaluations = system, evaluations
         self.accelerator, self.output = accelerator, output
 
@@ -86,6 +89,9 @@ class Inferencer:
             higher = self.evaluations[name].metrics.higher_is_better(task.sort_by)
             rows = worst_first(rows, task.sort_by, higher)
             write_table(self.output.claim(f"{name}.tsv"), rows)
+        if self.config:
+            with write_beside(self.output.claim(f"{name}.yaml")) as path:
+                path.write_text(self.config, encoding="utf-8")
         picture = task.picture(rows)
         if picture is not None:
             save_image(picture, self.output.claim(f"{name}.png"))
