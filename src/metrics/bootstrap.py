@@ -46,7 +46,7 @@ class Bootstrap:
 
     Limits and p-values are corrected for a small number of clusters, with which percentiles are
     too close to the value: z is replaced by t * sqrt(C / (C - 1)), the "expanded percentiles" of
-    Hesterberg, "What Teachers Should Know about the Bootstrap" (2015), section 3.3. For a hundred
+    Hesterberg, "What Teachers Should Know about the Bootstrap" (arXiv 1411.5279). For a hundred
     clusters or more the correction is of little importance.
 
     Attributes:
