@@ -142,9 +142,9 @@ def find(arguments: argparse.Namespace) -> None:
         print(f"{left_out} rows longer than {system.task.window_seconds:g} s are left out.")
     found = sum(bool(row["reasons"]) for row in rows)
     print(f"{found} of {len(rows)} rows are suspicious; the worst:")
-    for row in rows[: arguments.show]:
-        print(f"{row['score']:8.1f}  line {row['line']}  {row['reasons']}")
-        print(f"          text        {row['text']}\n          recognised  {row['prediction']}")
+    for one in rows[: arguments.show]:
+        print(f"{one['score']:8.1f}  line {one['line']}  {one['reasons']}")
+        print(f"          text        {one['text']}\n          recognised  {one['prediction']}")
     print(f"\nAll rows, the most suspicious first: {out}")
 
 

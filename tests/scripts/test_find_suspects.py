@@ -40,7 +40,7 @@ def test_wrong_transcripts_come_first():
         spoken = tokens.copy()
         if i < 20:
             spoken[4:7] = 1 + tokens[4:7] % 8  # three other tokens
-        log_probs = certain(spoken.tolist(), 40, confidence=rng.uniform(0.7, 0.99))
+        log_probs = certain(spoken.tolist(), 40, confidence=rng.uniform(0.9, 0.99))
         rows.append({"i": i} | measure(log_probs, tokens.tolist(), 2.0))
     first = ranked(rows, threshold=3.5)[:40]
     assert {row["i"] for row in first[:20]} == set(range(20))
