@@ -79,6 +79,12 @@ def print_comparison(comparison: Comparison, metric: ComparedMetric, show: int) 
     for name, run in zip(ascii_uppercase, runs, strict=False):
         print(f"  {name}  {run.folder}")
     print_metrics(comparison.metrics)
+    normalized: dict[str, list[str]] = {}
+    for one in comparison.metrics:
+        normalized.setdefault(one.normalization, []).append(one.name)
+    for normalization, names in normalized.items():
+        if normalization:
+            print(f"Normalization of texts: {normalization} ({', '.join(names)})")
     for i in range(1, len(runs)):
         print_utterances(comparison, metric, i, show)
     print_configs(comparison)
@@ -142,9 +148,9 @@ def write_csv(path: Path, comparison: Comparison) -> None:
     """Write the values and differences, one line for each metric and run."""
     with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["metric", "run", "utterances", "speakers", *COLUMNS])
+        table.writerow(["metric", "run", "normalization", "utterances", "speakers", *COLUMNS])
         for metric in comparison.metrics:
-            counts = [len(metric.ids), comparison.speakers]
+            counts = [metric.normalization, len(metric.ids), comparison.speakers]
             for run, value, d in zip(
                 comparison.runs, metric.values, metric.differences, strict=True
             ):

@@ -44,6 +44,7 @@ class ComparedMetric:
     Attributes:
         name: of the metric.
         higher_is_better: whether larger values are better.
+        normalization: of the texts that were scored; empty for a metric without texts.
         ids: of the N utterances.
         numerators, denominators: of each run and utterance, [R, N].
         values: of each run.
@@ -52,6 +53,7 @@ class ComparedMetric:
 
     name: str
     higher_is_better: bool
+    normalization: str
     ids: list[str]
     numerators: np.ndarray
     denominators: np.ndarray
@@ -147,6 +149,7 @@ def compare(
     if not names:
         own = " and ".join(", ".join(run.metrics) for run in runs)
         raise ValueError(f"The runs have no metric in common: {own}.")
+    check_normalizations(runs, names)
     speakers = {name: runs[0].rows[name].get("speaker") or "" for name in ids}
     known = speakers if all(speakers.values()) and len(set(speakers.values())) > 1 else None
     return Comparison(
@@ -172,6 +175,23 @@ def check_tasks(runs: list[Evaluated]) -> None:
             raise ValueError(
                 f"{run.folder}: a run of {other}; one of {first}, as {runs[0].folder}, is needed."
             )
+
+
+def check_normalizations(runs: list[Evaluated], names: list[str]) -> None:
+    """Raise unless all runs compute each metric from texts that are normalised in the same way.
+
+    Raises:
+        ValueError: one doesn't; names the metric and both.
+    """
+    for name in names:
+        first = runs[0].metrics[name].normalization
+        for run in runs[1:]:
+            other = run.metrics[name].normalization
+            if other != first:
+                raise ValueError(
+                    f"{name}: scored with normalization '{first}' in {runs[0].folder}, and "
+                    f"'{other}' in {run.folder}."
+                )
 
 
 def common_ids(runs: list[Evaluated], common: bool) -> list[str]:
@@ -248,6 +268,7 @@ def compare_metric(
     return ComparedMetric(
         name,
         bool(runs[0].metrics[name].higher_is_better),
+        runs[0].metrics[name].normalization,
         ids,
         numerators,
         denominators,

@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 
 import pytest
@@ -189,3 +190,35 @@ def test_config_of_an_evaluation_of_its_own(run):
     """The metrics are those of the evaluation where it has its own."""
     config = composed("inference_asr").metrics
     assert set(read_evaluated(run[0] / "inference", "test").metrics) == {"WER", "CER", *config}
+
+
+def test_normalizations_differ(run, written):
+    def change(text):
+        return text.replace("wer.WER\n", "wer.WER\n    normalization: none\n", 1)
+
+    runs = [
+        read_evaluated(path, "test")
+        for path in (run[0] / "inference", written("b", perfect, change))
+    ]
+    with pytest.raises(
+        ValueError, match="WER: scored with normalization 'own' in .* and 'none' in"
+    ):
+        compare(runs, draws=100)
+
+
+def test_raw_texts_are_a_column_where_they_differ(run, corpus, tmp_path):
+    rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["text"] = row["text"].upper()
+        row["audio_filepath"] = str(corpus / row["audio_filepath"])
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["datasets=manifest", f"datasets.test.manifest={tmp_path / 'm.jsonl'}"]
+    options += [f"datasets.{name}.manifest=none" for name in ("train", "val")]
+    options += [f"output={tmp_path / 'out'}", "+metrics.WER.normalization=none"]
+    values = inference("asr", run[0], *options)
+    evaluated = read_evaluated(tmp_path / "out", "test")
+    first = next(iter(evaluated.rows.values()))
+    assert first["raw_text"] == first["target"].upper()
+    metric = compare([evaluated, evaluated], draws=100).metrics[0]
+    assert metric.normalization == "none"
+    assert metric.values[0].value == pytest.approx(values["test/WER"], abs=1e-12)

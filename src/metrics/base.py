@@ -16,9 +16,11 @@ class Metric(ABC):
         values: suffixes of the keys of `compute()`; "" is the main value.
         higher_is_better: whether a larger main value is better; None if the metric can't choose
             the best checkpoint.
+        normalization: of the texts that are scored; empty for a metric without texts.
         columns: of the table of utterances, that show how a score came about.
     """
 
+    normalization: str = ""
     columns: tuple[str, ...] = ()
     values: tuple[str, ...] = ("",)
     higher_is_better: bool | None = None

@@ -143,12 +143,16 @@ class RecognitionTask(Task):
 
         Args:
             text: references.
-            batch: holds the hypotheses, and perhaps `speaker`, a list of names.
+            batch: holds the hypotheses, and perhaps `speaker`, a list of names, and `raw_text`,
+                the references before their normalisation, which become a column if they differ.
         """
         columns = {} if text is None else {"target": text}
         columns |= predictions_of(batch)
-        if "speaker" in batch:
-            columns["speaker"] = batch["speaker"]
+        for key in ("speaker", "raw_text"):
+            if key in batch:
+                columns[key] = batch[key]
+        if columns.get("raw_text") == text:
+            columns.pop("raw_text", None)
         return {
             "rows": [
                 dict(zip(columns, values, strict=True))
