@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
 from src.interop.nemo_run import NemoRun
+from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
 from src.run import Run, open_source, restore
@@ -81,6 +82,7 @@ def evaluate_run(
         accelerator=accelerator,
         output=output,
         reporter=reporter,
+        config=format_config(merged, run=str(run.path), checkpoint=config.checkpoint),
     )
     values = inferencer.run()
     if accelerator.is_main_process:

@@ -73,6 +73,17 @@ def read_config(path: Path, trusted: Sequence[str] = ()) -> DictConfig:
     return config
 
 
+def format_config(config: DictConfig, **further: Any) -> str:
+    """A config with all references resolved as YAML, which `read_config` reads.
+
+    Args:
+        config: of an experiment.
+        further: keys to add or replace.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return f"{OmegaConf.to_yaml(OmegaConf.create(values | further))}{YAML_END}\n"
+
+
 def check_config(config: DictConfig, path: Path, trusted: Sequence[str] = ()) -> None:
     """Check that no value of a config has a `$`, and that it names only classes that it may.
 

@@ -25,6 +25,7 @@ LEVELS = {
     **dict.fromkeys(("config", "loaded_config"), 1),
     **dict.fromkeys(("datasets", "tasks", "logger", "interop", "report"), 2),
     "stream": 3,
+    "comparison": 3,
     "system": 4,
     "building": 5,
     **dict.fromkeys(("trainer", "run"), 6),

@@ -73,7 +73,14 @@ def test_inference_gives_the_metrics_of_training(pretrained):
     for name in ("loss", "accuracy", "masked_fraction", "codebook_perplexity"):
         assert metrics[f"test/{name}"] == trained[f"test/{name}"]
     lines = (folder / "inference" / "test.tsv").read_text().splitlines()
-    assert lines[0].split("\t") == ["id", "loss", "accuracy", "masked_fraction", "masked"]
+    assert lines[0].split("\t") == [
+        "id",
+        "loss",
+        "accuracy",
+        "masked_fraction",
+        "masked",
+        "speaker",
+    ]
     assert len(list((folder / "inference" / "test").glob("*.json"))) == len(lines) - 1
 
 

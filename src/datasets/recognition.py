@@ -17,7 +17,7 @@ from src.utils.options import check_whole
 
 
 class RecognitionDataset(BaseDataset):
-    """Items {id, path, seed, audio [T], speaker?, text, tokens [L]} of a manifest.
+    """Items {id, path, seed, audio [T], speaker?, raw_text, text, tokens [L]} of a manifest.
 
     Without a text encoder the items have no text, as for pretraining. Where no row has a text the
     items can only be decoded.
@@ -86,6 +86,7 @@ class RecognitionDataset(BaseDataset):
         """The item of a row before the transforms."""
         item = super().make_item(row, id, seed)
         if self.text_encoder is not None and row.text is not None:
+            item["raw_text"] = row.text
             item["text"] = self.text_encoder.normalize(row.text)
             item["tokens"] = torch.tensor(self.text_encoder.encode(row.text), dtype=torch.int64)
         return item

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Mapping
 
 
 class Metric(ABC):
@@ -15,8 +16,12 @@ class Metric(ABC):
         values: suffixes of the keys of `compute()`; "" is the main value.
         higher_is_better: whether a larger main value is better; None if the metric can't choose
             the best checkpoint.
+        normalization: of the texts that are scored; empty for a metric without texts.
+        columns: of the table of utterances, that show how a score came about.
     """
 
+    normalization: str = ""
+    columns: tuple[str, ...] = ()
     values: tuple[str, ...] = ("",)
     higher_is_better: bool | None = None
 
@@ -55,6 +60,21 @@ class Metric(ABC):
             The score of each utterance, None where it is undefined; or None if the metric has no
             scores of single utterances.
         """
+
+    def fraction(self, score: float, row: Mapping[str, str]) -> tuple[float, float]:
+        """Numerator and denominator of an utterance, from its row in the table of utterances.
+
+        The value over some utterances is the ratio of their sums. By default it is the mean of
+        the scores.
+
+        Args:
+            score: of the utterance, as in the table.
+            row: the cells of all columns.
+
+        Raises:
+            ValueError: a cell is missing or damaged.
+        """
+        return score, 1.0
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

@@ -2,18 +2,38 @@
 
 import logging
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from src.metrics.base import Metric, ratio
-from src.utils.options import check_number, check_whole
+from src.utils.options import check_number, check_whole, shown
 
 logger = logging.getLogger(__name__)
 
 
-class MaskedAccuracy(Metric):
+class MaskedMean(Metric):
+    """A mean over masked tokens, whose number is a column of the table of utterances."""
+
+    def fraction(self, score: float, row: Mapping[str, str]) -> tuple[float, float]:
+        """Sum over the masked tokens of an utterance, and their number.
+
+        Args:
+            score: the mean.
+            row: with the column `masked`.
+
+        Raises:
+            ValueError: it is missing, or no number.
+        """
+        cell = row.get("masked") or ""
+        if not cell.isdecimal():
+            raise ValueError(f"masked is {shown(cell)}, wanted the number of masked tokens.")
+        return score * int(cell), float(cell)
+
+
+class MaskedAccuracy(MaskedMean):
     """Fraction of masked tokens that are predicted correctly.
 
     The further value `majority` is the accuracy of always predicting the most frequent token of
@@ -49,7 +69,7 @@ class MaskedAccuracy(Metric):
         return {"": ratio(self.total("sum"), tokens), "majority": ratio(majority, tokens)}
 
 
-class MaskedLoss(Metric):
+class MaskedLoss(MaskedMean):
     """Mean negative log-likelihood of the masked tokens, in nats."""
 
     higher_is_better = False

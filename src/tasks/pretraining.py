@@ -24,13 +24,19 @@ class PretrainingTask(Task):
     output = "encoded"
     sort_by = "loss"
 
-    def postprocess(self, masked_tokens: Tensor, **_) -> dict[str, Any]:
-        """`rows` with the column `masked`, the number of masked tokens.
+    def postprocess(
+        self, masked_tokens: Tensor, speaker: list[str] | None = None, **_
+    ) -> dict[str, Any]:
+        """`rows` with the number of masked tokens as `masked`, and `speaker` where it is known.
 
         Args:
             masked_tokens: [B, T'], True at the tokens to predict.
+            speaker: name of each utterance's speaker.
         """
-        return {"rows": [{"masked": count} for count in masked_tokens.sum(1).tolist()]}
+        rows: list[dict[str, Any]] = [{"masked": count} for count in masked_tokens.sum(1).tolist()]
+        for row, name in zip(rows, speaker or [], strict=False):
+            row["speaker"] = name
+        return {"rows": rows}
 
     def show(self, writer: Any, step: int, name: str, **batch) -> None:
         """Log a picture of the longest utterance: spectrogram, mask, tokens and predictions.

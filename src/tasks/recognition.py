@@ -141,14 +141,20 @@ class RecognitionTask(Task):
         return decoder(outputs["log_probs"].float().cpu(), outputs["log_probs_length"].cpu())
 
     def postprocess(self, text: list[str] | None = None, **batch) -> dict[str, Any]:
-        """`rows` with the columns `target`, if there is one, and the hypotheses.
+        """`rows` with the hypotheses, and `target` and `speaker` where they are known.
 
         Args:
             text: references.
-            batch: holds the hypotheses.
+            batch: holds the hypotheses, and perhaps `speaker`, a list of names, and `raw_text`,
+                the references before their normalisation, which become a column if they differ.
         """
         columns = {} if text is None else {"target": text}
         columns |= predictions_of(batch)
+        for key in ("speaker", "raw_text"):
+            if key in batch:
+                columns[key] = batch[key]
+        if columns.get("raw_text") == text:
+            columns.pop("raw_text", None)
         return {
             "rows": [
                 dict(zip(columns, values, strict=True))

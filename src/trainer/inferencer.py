@@ -31,6 +31,7 @@ class Inferencer:
         accelerator: device, mixed precision and processes.
         output: the folder to write to.
         reporter: makes the page.
+        config: YAML that says how the results came about, written beside each table; empty: none.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Inferencer:
         accelerator: Accelerator,
         output: OutputFolder,
         reporter: Reporter,
+        config: str = "",
     ):
+        self.config = config
         self.system, self.evaluations = system, evaluations
         self.accelerator, self.output, self.reporter = accelerator, output, reporter
 
@@ -91,6 +94,9 @@ class Inferencer:
             higher = self.evaluations[name].metrics.higher_is_better(task.sort_by)
             rows = worst_first(rows, task.sort_by, higher)
             write_table(self.output.claim(f"{name}.tsv"), rows)
+        if self.config:
+            with write_beside(self.output.claim(f"{name}.yaml")) as path:
+                path.write_text(self.config, encoding="utf-8")
         picture = task.picture(rows)
         if picture is not None:
             save_image(picture, self.output.claim(f"{name}.png"))

@@ -129,7 +129,7 @@ class OutputFolder:
 
 def tables(name: str) -> list[str]:
     """The files of an evaluation beside its folder."""
-    return [f"{name}.tsv", f"{name}.png"]
+    return [f"{name}.tsv", f"{name}.png", f"{name}.yaml"]
 
 
 def check_names(names: list[str]) -> None:

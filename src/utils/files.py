@@ -25,8 +25,11 @@ def write_beside(path: Path) -> Iterator[Path]:
         path: the file to write; its folder is created if needed.
 
     Raises:
+        IsADirectoryError: there is a folder of this name.
         OSError: the disk is full; names the file and the free space.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, not a file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -31,7 +31,7 @@ def test_item(manifest):
     dataset = RecognitionDataset(manifest, text_encoder=CharacterEncoder())
     assert dataset.has_targets
     item = dataset[0]
-    assert list(item) == ["id", "path", "seed", "audio", "text", "tokens"]
+    assert list(item) == ["id", "path", "seed", "audio", "raw_text", "text", "tokens"]
     assert item["text"] == "hello"
     assert item["tokens"].tolist() == [10, 7, 14, 14, 17]
 

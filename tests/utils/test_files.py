@@ -74,3 +74,12 @@ def test_a_full_disk_is_named(tmp_path):
 def test_other_errors_are_left_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such file"), write_beside(tmp_path / "a"):
         (tmp_path / "none").read_text()
+
+
+def test_a_folder_is_in_the_way(tmp_path):
+    with (
+        pytest.raises(IsADirectoryError, match="a folder, not a file to write"),
+        write_beside(tmp_path),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
