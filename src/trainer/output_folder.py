@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.trainer.output_marker import OutputMarker
+from src.utils.files import remove_temporary_files
 
 MARKER = ".inference.json"
 PAGE = "report.html"
@@ -50,6 +51,7 @@ class OutputFolder:
             shutil.rmtree(self.locate(left), ignore_errors=True)
         self.marker.unfinished.clear()
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_temporary_files(self.path)
         self.claim("log.txt")
 
     def begin(self) -> Path:
