@@ -50,6 +50,17 @@ def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
     assert "real-time factor" in capsys.readouterr().out
 
 
+def test_conformer_in_all_clients(corpus, tmp_path):
+    small = ("model.encoder.d_model=16", "model.encoder.num_layers=1", "model.encoder.num_heads=2")
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(experiment("asr_conformer", corpus, run, *small, "debug=smoke"))
+    export.export(arguments(run, out, check="all"))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    scores = {row["name"]: row["score"] for row in rows if row["score"] is not None}
+    assert scores.keys() == {"torch", "onnxruntime", "sherpa-onnx", "onnx-asr"}
+    assert len(set(scores.values())) == 1
+
+
 def test_separator(separator, tmp_path):
     out = tmp_path / "out"
     export.export(arguments(separator, out, check="all"))
