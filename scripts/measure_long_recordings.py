@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from src.datasets.demo_speech import JITTER, Recipe
 from src.datasets.demo_voices import speakers
 from src.datasets.espeak import Espeak
-from src.metrics.wer import WER
+from src.metrics.wer import word_error_rate
 from src.run import load_run
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl
@@ -162,13 +162,6 @@ def print_words(run: str, path: str) -> None:
     print(json.dumps([[asdict(word) for word in words], memory, seconds]))
 
 
-def error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """WER in percent."""
-    metric = WER()
-    metric.update(text=references, prediction=hypotheses)
-    return 100 * metric.compute()[""]
-
-
 def matched(
     laid: list[dict], starts: dict[str, list[float]], words: list[dict]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +248,8 @@ def measure(arguments: argparse.Namespace) -> None:
             words, memory, seconds = run_self("--words", arguments.run, path)
             peaks.append(memory)
             texts = [row["text"] for row in laid]
-            apart = error_rate(texts, [alone[row["audio_filepath"]] for row in laid])
-            joined = error_rate([" ".join(texts)], [" ".join(word["text"] for word in words)])
+            apart = word_error_rate(texts, [alone[row["audio_filepath"]] for row in laid])
+            joined = word_error_rate([" ".join(texts)], [" ".join(word["text"] for word in words)])
             print(
                 f"\n{minutes:g} minutes, {len(laid)} utterances: WER {joined:.2f} %, alone "
                 f"{apart:.2f} %; peak memory {memory:.0f} MiB ({memory / peaks[0]:.2f} of the "

@@ -18,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
-from src.metrics.wer import WER
+from src.metrics.wer import word_error_rate
 from src.run import load_run
 from src.stream import accept_all, finish_all
 from src.system import System
@@ -53,13 +53,6 @@ def stream_all(
             finish_all([streams[i] for i in going if start + size >= len(audios[i])])
         texts += [str(stream.partial) for stream in streams]
     return texts
-
-
-def error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """WER in percent."""
-    metric = WER()
-    metric.update(text=references, prediction=hypotheses)
-    return 100 * metric.compute()[""]
 
 
 def offline(
@@ -129,14 +122,15 @@ def measure(arguments: argparse.Namespace) -> int:
             different += sum(a != b for a, b in zip(texts, whole, strict=True))
             frames = "" if context is None else f"{context[1]} frames"
             latency = recogniser.stream(context, decoder).recogniser.latency
+            streamed, recorded = (word_error_rate(references, own) for own in (texts, whole))
             print(
-                f"| {frames} | {latency:.2f} s | {decoder} | {error_rate(references, texts):.2f} % "
-                f"| {error_rate(references, whole):.2f} % | {factor:.3f} |"
+                f"| {frames} | {latency:.2f} s | {decoder} | {streamed:.2f} % | {recorded:.2f} % "
+                f"| {factor:.3f} |"
             )
     print(f"\n{len(rows)} recordings, {seconds:.0f} s; {different} transcripts differ.")
     for other in arguments.beside:
         texts = load_run(other, device="cpu")(list(recordings), recogniser.sample_rate)
-        print(f"{other}, of recordings: WER {error_rate(references, texts):.2f} %")
+        print(f"{other}, of recordings: WER {word_error_rate(references, texts):.2f} %")
     return different
 
 

@@ -18,7 +18,7 @@ from src.utils.audio import SAMPLE_RATES, given_samples, to_mono_at
 from src.utils.entry import sentence
 from src.utils.options import check_choice, check_whole, refuse
 from src.utils.resampling import resampling_stage
-from src.utils.stages import Cached, Sliding, Stage
+from src.utils.stages import COUNTS, HELD, Cached, Sliding, Stage
 
 Packet = Any  # samples [T] or [channels, T]: a tensor, an array or a list
 
@@ -62,8 +62,8 @@ class StreamingRecogniser:
         text_encoder: TextEncoder,
         sample_rate: int,
         device: torch.device,
-        settings: str = "",
-        model: Any = None,
+        settings: str,
+        model: Any,
     ):
         self.settings, self.model = settings, model
         self.stages, self.decoder, self.text_encoder = list(stages), decoder, text_encoder
@@ -194,10 +194,10 @@ class Stream:
                     searched[name] = value.clone()
                 elif name:
                     stages[int(part)].check(name, value)
-                    device = "cpu" if value.dtype == torch.int64 else self.recogniser.device
+                    device = "cpu" if name in COUNTS else self.recogniser.device
                     self.states[int(part)][name] = value.to(device, copy=True)
             for own in self.states:
-                if own and not {"held", "first", "done"} <= own.keys():
+                if own and not {HELD, *COUNTS} <= own.keys():
                     raise ValueError("incomplete")
             return self.recogniser.decoder.search(searched, self.final.split())
         except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
@@ -373,9 +373,7 @@ def choices(
     if context is None:
         encoder = getattr(model, "encoder", None)
         return getattr(encoder, "att_context_sizes", [None])[0], name
-    if not fits(list(context) if isinstance(context, Sequence) else context, list[int]) or (
-        len(context) != 2
-    ):
+    if not fits(context, tuple[int, int]):
         refuse("stream, context", context, "left and right, two whole numbers of frames")
     return (context[0], context[1]), name
 

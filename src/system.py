@@ -226,9 +226,9 @@ class System(nn.Module):
             raise ValueError("stream: the system is in training mode; call eval() first.")
         chosen = choices(self.model, self.task, context, decoder)
         key = (*chosen, self.device)
-        decoders: Any = self.task
+        task: Any = self.task
         known = self.streaming.get(key)
-        if known is None or known.decoder is not decoders.decoders[chosen[1]]:
+        if known is None or known.decoder is not task.decoders[chosen[1]]:
             self.streaming[key] = build_recogniser(
                 self.model, self.inference_transforms, self.task, self.sample_rate, *chosen
             )

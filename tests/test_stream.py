@@ -222,7 +222,7 @@ print(stream.finish())
     assert done.stdout.strip() == whole.finish() != ""
 
 
-def test_memory_of_an_hour_is_that_of_a_minute(deepspeech):
+def test_state_does_not_grow(deepspeech):
     stream = deepspeech.stream()
     sizes = []
     for second in range(60):

@@ -19,6 +19,7 @@ Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 HELD = "held"  # inputs that are still needed
 FIRST = "first"  # index of the first one that is held
 DONE = "done"  # number of outputs so far
+COUNTS = (FIRST, DONE)  # are on the CPU, where they are read
 
 
 class Stage(ABC):
@@ -45,7 +46,7 @@ class Stage(ABC):
         Raises:
             ValueError: it isn't one of this stage.
         """
-        if name not in (HELD, FIRST, DONE):
+        if name not in (HELD, *COUNTS):
             raise ValueError(f"no '{name}'")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -28,13 +29,7 @@ def sherpa_onnx(folder: Path, model: str, bins: int, sample_rate: int, threads: 
     Raises:
         ValueError: it is not installed.
     """
-    recogniser = required("sherpa_onnx").OfflineRecognizer.from_nemo_ctc(
-        model=str(folder / model),
-        tokens=str(folder / "tokens.txt"),
-        num_threads=threads,
-        feature_dim=bins,
-        sample_rate=sample_rate,
-    )
+    recogniser = load_sherpa("OfflineRecognizer", folder, model, bins, sample_rate, threads)
 
     def transcribe(audio: Tensor) -> str:
         stream = recogniser.create_stream()
@@ -63,13 +58,7 @@ def sherpa_onnx_streaming(
     Raises:
         ValueError: it is not installed.
     """
-    recogniser = required("sherpa_onnx").OnlineRecognizer.from_nemo_ctc(
-        model=str(folder / model),
-        tokens=str(folder / "tokens.txt"),
-        num_threads=threads,
-        feature_dim=bins,
-        sample_rate=sample_rate,
-    )
+    recogniser = load_sherpa("OnlineRecognizer", folder, model, bins, sample_rate, threads)
     before = np.zeros(round(HALF_HOP * sample_rate), dtype=np.float32)
     after = np.zeros(round(TAIL * sample_rate), dtype=np.float32)
 
@@ -85,6 +74,23 @@ def sherpa_onnx_streaming(
         return recogniser.get_result(stream)
 
     return transcribe
+
+
+def load_sherpa(
+    kind: str, folder: Path, model: str, bins: int, sample_rate: int, threads: int
+) -> Any:
+    """sherpa-onnx's `OfflineRecognizer` or `OnlineRecognizer` of an exported folder.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    return getattr(required("sherpa_onnx"), kind).from_nemo_ctc(
+        model=str(folder / model),
+        tokens=str(folder / "tokens.txt"),
+        num_threads=threads,
+        feature_dim=bins,
+        sample_rate=sample_rate,
+    )
 
 
 def onnx_asr(folder: Path, model: str, bins: int, sample_rate: int, threads: int) -> Transcribe:

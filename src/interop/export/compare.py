@@ -15,7 +15,7 @@ DURATIONS: tuple[Sequence[float], ...] = ((0.61,), (1.27,), (2.9,), (4.43,), (7.
 
 @torch.no_grad()
 def largest_difference(
-    graph: Graph, run: Callable[..., Sequence[Tensor]], durations: Sequence[Sequence[float]]
+    graph: Graph, program: Callable[..., Sequence[Tensor]], durations: Sequence[Sequence[float]]
 ) -> float:
     """The largest difference of an output value, relative to it where it is above 1.
 
@@ -23,13 +23,13 @@ def largest_difference(
 
     Args:
         graph: in evaluation mode.
-        run: called with the inputs of the graph.
+        program: called with the inputs of the graph.
         durations: in seconds, of the items of each batch.
     """
     largest = 0.0
     for number, seconds in enumerate(durations):
         inputs = graph.example(seconds, seed=number)
-        for wanted, given in zip(graph(*inputs), run(*inputs), strict=True):
+        for wanted, given in zip(graph(*inputs), program(*inputs), strict=True):
             largest = max(largest, difference(given, wanted))
     return largest
 
@@ -62,8 +62,8 @@ def streaming_difference(graph: StreamingGraph, file: Callable[..., Sequence[Ten
         x = torch.randn(1, graph.bins or 0, frames, generator=torch.Generator().manual_seed(frames))
         wanted = graph.network(spectrogram=x, spectrogram_length=length)["log_probs"]
         given = chunks(x * graph.scale[1] + graph.scale[0], length)["log_probs"]
-        if given.shape[1] < -(-frames // graph.stride):
-            return float("inf")
-        largest = max(largest, difference(given, wanted[:, : given.shape[1]]))
+        enough = given.shape[1] >= -(-frames // graph.stride)
+        apart = difference(given, wanted[:, : given.shape[1]]) if enough else float("inf")
+        largest = max(largest, apart)
     encoder.att_context_sizes = contexts
     return largest
