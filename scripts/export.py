@@ -1,13 +1,13 @@
 """Export the model of a run to ONNX, and check it: python scripts/export.py RUN OUT [--int8].
 
-OUT is a new folder. Of a recogniser it holds model.onnx, tokens.txt, vocab.txt and config.json, as
-sherpa-onnx and onnx-asr load them, and frontend.onnx, from samples to the model's input; of NEST
-model.onnx and frontend.onnx, from samples to vectors; of MossFormer2 model.onnx, from samples to
-the speakers. Of a streaming recogniser also streaming.onnx, which takes chunks of log-mel energies
-as sherpa-onnx's OnlineRecognizer does. The check compares outputs at other lengths than the traced
-ones, and then scores the run's test set by PyTorch, onnxruntime and every installed client;
-report.json holds the table. It exits with 1 where float32 differs by more than 1e-4, the WER of a
-client by more than 0.1 points, or SI-SDRi by more than 0.05 dB.
+OUT is a new folder. Of a recogniser it holds model.onnx, vocab.txt and config.json, as onnx-asr
+loads them, samples.onnx and tokens.txt for sherpa-onnx, and frontend.onnx, from samples to the
+input of model.onnx; of NEST model.onnx and frontend.onnx, from samples to vectors; of MossFormer2
+model.onnx, from samples to the speakers. Of a streaming recogniser also streaming.onnx, which takes
+chunks of log-mel energies as sherpa-onnx's OnlineRecognizer does. The check compares outputs at
+other lengths than the traced ones, and then scores the run's test set by PyTorch, onnxruntime and
+every installed client; report.json holds the table. It exits with 1 where float32 differs by more
+than 1e-4, the WER of a client by more than 0.1 points, or SI-SDRi by more than 0.05 dB.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from src.datasets.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
 from src.interop.export.compare import DURATIONS, largest_difference, streaming_difference
 from src.interop.export.forms import (
-    INT8,
+    INT8_SUFFIX,
     Form,
     encoder_form,
     recogniser_form,
@@ -62,9 +62,12 @@ from src.utils.options import check_whole
 MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
 INT8_APART = {"WER": 0.3, "SI-SDRi": 0.3}
-MODEL, FRONTEND, REPORT = "model.onnx", "frontend.onnx", "report.json"
-STREAMING, STREAMING_INT8 = "streaming.onnx", "streaming.int8.onnx"
-CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
+MISSING = {
+    "samples": "its models are at 16 kHz and in ONNX",
+    "streaming": "this model has no form for its streams",
+}
+FRONTEND, REPORT = "frontend.onnx", "report.json"
+PRECISIONS = (".onnx", INT8_SUFFIX)
 AUDIO = ("audio", "audio_length")
 SPECTROGRAM = ("spectrogram", "spectrogram_length")
 
@@ -178,12 +181,14 @@ def score_all(
     """Rows with the scores of PyTorch, onnxruntime and the installed clients on items."""
     weights = sum(p.numel() * p.element_size() for p in form.graphs[0].parameters())
     rows = [score(Row("torch", "", weights), evaluator(system, form, None), items, form)]
-    for file in (MODEL, INT8)[: 1 + arguments.int8]:
-        size = (arguments.out / file).stat().st_size
-        step = evaluator(system, form, arguments.out / file)
-        rows.append(score(Row("onnxruntime", file, size), step, items, form))
-        for name, step in client_evaluators(form, arguments.out, file).items():
-            rows.append(score(Row(name, file, size), step, items, form))
+    graphs = {graph.name for graph in form.graphs}
+    for suffix in PRECISIONS[: 1 + arguments.int8]:
+        path = arguments.out / f"model{suffix}"
+        steps = {"onnxruntime": (path, evaluator(system, form, path))}
+        for name in ("samples", "model"):
+            if name in graphs:
+                steps |= client_evaluators(form, arguments.out / f"{name}{suffix}")
+        rows += score_files(steps, items, form)
     return rows + (score_streams(system, form, arguments, items) if form.streaming else [])
 
 
@@ -200,21 +205,27 @@ def score_streams(
 
     weights = sum(p.numel() * p.element_size() for p in streaming.network.parameters())
     rows = [score(Row("torch, stream", "", weights), stream, items, form)]
-    for file in (STREAMING, STREAMING_INT8)[: 1 + arguments.int8]:
-        path = arguments.out / file
+    for suffix in PRECISIONS[: 1 + arguments.int8]:
+        path = arguments.out / f"streaming{suffix}"
         chunks = OnnxStreamingModule(
             OnnxFile(path, torch.get_num_threads()),
             streaming.size,
             streaming.caches(1),
             math.log(LOG_OFFSET),
         )
-        steps: dict[str, Evaluate] = {"onnxruntime, stream": evaluator(system, form, path, chunks)}
-        steps |= client_evaluators(form, arguments.out, file)
-        rows += [
-            score(Row(name, file, path.stat().st_size), step, items, form)
-            for name, step in steps.items()
-        ]
+        steps = {"onnxruntime, stream": (path, evaluator(system, form, path, chunks))}
+        rows += score_files(steps | client_evaluators(form, path), items, form)
     return rows
+
+
+def score_files(
+    steps: dict[str, tuple[Path, Evaluate]], items: list[dict[str, Any]], form: Form
+) -> list[Row]:
+    """Rows with the scores of programs on their files."""
+    return [
+        score(Row(name, path.name, path.stat().st_size), step, items, form)
+        for name, (path, step) in steps.items()
+    ]
 
 
 def evaluator(system: System, form: Form, file: Path | None, model: Any = None) -> Evaluate:
@@ -250,23 +261,23 @@ def evaluator(system: System, form: Form, file: Path | None, model: Any = None) 
     return lambda item: own.evaluation_step(collate([item]))
 
 
-def client_evaluators(form: Form, folder: Path, file: str) -> dict[str, Evaluate]:
-    """Evaluates items by each client that can run a recogniser's file, by name."""
-    streams = file in (STREAMING, STREAMING_INT8)
-    if not streams and not form.config.get("takes_client_features"):
-        return {}
-    size, rate = form.config["features_size"], form.config["sample_rate"]
+def client_evaluators(form: Form, path: Path) -> dict[str, tuple[Path, Evaluate]]:
+    """A file, and evaluation of items by it, for each client that can run it, by name."""
 
     def evaluate(transcribe: Transcribe, item: dict[str, Any]) -> dict[str, Any]:
         text = " ".join(transcribe(item["audio"]).split())
         return {"text": [item["text"]], "prediction": [text]}
 
-    threads = torch.get_num_threads()
-    return {
-        name: partial(evaluate, client.make(folder, file, size, rate, threads))
-        for name, client in CLIENTS.items()
-        if client.streaming == streams and client.obstacle(size) is None
-    }
+    graph, threads = path.name.split(".")[0], torch.get_num_threads()
+    steps: dict[str, tuple[Path, Evaluate]] = {}
+    if form.config["task"] != "recognition":
+        return steps
+    for name, client in CLIENTS.items():
+        if client.graph == graph and client.obstacle(form.config) is None:
+            size, rate = form.config["features_size"], form.config["sample_rate"]
+            transcribe = client.make(path.parent, path.name, size, rate, threads)
+            steps[name] = path, partial(evaluate, transcribe)
+    return steps
 
 
 def read_items(system: System, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -317,7 +328,7 @@ def check(rows: list[Row]) -> list[str]:
         if plain is None or row.score is None or plain.score is None:
             continue
         apart = abs(row.score - plain.score)
-        limits = INT8_APART if row.file in (INT8, STREAMING_INT8) else MOST_APART
+        limits = INT8_APART if row.file.endswith(INT8_SUFFIX) else MOST_APART
         if not apart <= limits[row.metric]:
             failures.append(f"{place}: {row.metric} differs by {apart:.2f} from PyTorch's.")
     return failures
@@ -346,15 +357,12 @@ def obstacles(form: Form) -> list[str]:
     """A sentence for each client that can't run the export."""
     if form.config["task"] != "recognition":
         return []
-    of_streams = {name: one for name, one in CLIENTS.items() if one.streaming}
-    others = {name: one for name, one in CLIENTS.items() if not one.streaming}
-    notes, run = [], of_streams if form.streaming else {}
-    if form.config["takes_client_features"]:
-        run = others | run
-    else:
-        notes = [f"{', '.join(others)}: not run; they compute {CLIENT_FEATURES}."]
-    found = {name: one.obstacle(form.config["features_size"]) for name, one in run.items()}
-    return notes + [f"{name}: not run; {reason}." for name, reason in found.items() if reason]
+    graphs = {graph.name for graph in form.graphs}
+    reasons = {
+        name: client.obstacle(form.config) if client.graph in graphs else MISSING[client.graph]
+        for name, client in CLIENTS.items()
+    }
+    return [f"{name}: not run; {reason}." for name, reason in reasons.items() if reason]
 
 
 def main() -> None:

@@ -2,14 +2,19 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from src.interop.export.compare import difference, largest_difference, streaming_difference
 from src.interop.export.forms import front_end, recogniser_form, write_form
-from src.interop.export.graphs import EncoderGraph, RecogniserGraph, SeparatorGraph
-from src.interop.export.log_mel_input import centred_and_normalised, half_hop_earlier, shortened
+from src.interop.export.graphs import (
+    EncoderGraph,
+    FrontendGraph,
+    RecogniserGraph,
+    SamplesGraph,
+    SeparatorGraph,
+    original_level,
+)
 from src.interop.export.packages import required
 from src.interop.export.programs import write_program
 from src.interop.export.recogniser import symbols
@@ -23,7 +28,6 @@ from src.models.encoder_ctc import EncoderCTC
 from src.models.jasper import ConvEncoder
 from src.models.mossformer2 import MossFormer2
 from src.text_encoder.characters import CharacterEncoder
-from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.transforms.chain import Chain
 from src.transforms.features.log_mel import LogMel
 from src.transforms.features.spectrogram import LogSpectrogram
@@ -53,8 +57,13 @@ def conformer(**options):
     return ConformerEncoder(20, **SMALL, **options)
 
 
-def recogniser(network, factor=0):
-    return RecogniserGraph(network, 20, 100, factor)
+def recogniser(network):
+    return RecogniserGraph(network, 20, 100)
+
+
+def samples(network, **features):
+    front = FrontendGraph(Chain({"features": LogMel(n_mels=20, **features)}), 16000)
+    return SamplesGraph(front, recogniser(network), 0)
 
 
 CAUSAL = {"causal_downsampling": True, "conv_context_size": "causal"}
@@ -66,7 +75,7 @@ def streaming_network(**options):
 
 
 GRAPHS = {
-    "deepspeech2": lambda: recogniser(deepspeech2(), factor=4),
+    "deepspeech2": lambda: recogniser(deepspeech2()),
     "deepspeech2_gru": lambda: recogniser(deepspeech2("gru", bidirectional=False)),
     "deepspeech2_rnn": lambda: recogniser(deepspeech2("rnn")),
     "conformer": lambda: recogniser(EncoderCTC(conformer(), 7)),
@@ -79,6 +88,7 @@ GRAPHS = {
     "chunks, symmetric subsampling": lambda: StreamingGraph(
         streaming_network(causal_downsampling=False), (4, 1), 100
     ),
+    "samples": lambda: samples(deepspeech2()),
     "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
     "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
 }
@@ -198,41 +208,30 @@ def test_folder_of_a_recogniser_with_int8(tmp_path):
     assert difference(given, wanted) < 0.05
 
 
-def kaldi(audio, frames_before):
-    """Log-mel spectrogram [F, T] with frames that start `frames_before` of a hop later."""
-    features = LogMel(n_mels=20, normalization="none", preemphasis=0.97)
-    shifted = audio[:, round(160 * frames_before) :]
-    return features(shifted, torch.tensor([shifted.shape[1]]))["spectrogram"]
+def client_normalised(audio):
+    """As sherpa-onnx normalises samples [B, T]."""
+    audio = audio - audio.mean(1, keepdim=True)
+    return audio / (audio.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
 
 
-def chirp(seconds=2.0):
-    time = torch.arange(round(seconds * 16000)) / 16000
-    envelope = 0.55 + 0.45 * torch.sin(2 * torch.pi * 4 * time)
-    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(1))
-    return (envelope * (torch.sin(300 * time * (1 + time)) + 0.1 * noise))[None]
+@pytest.mark.parametrize("level", [1e-4, 0.01, 0.3])
+def test_level_of_normalised_samples_is_restored(level):
+    audio = level * torch.randn(2, 16000)
+    wanted = audio - audio.mean(1, keepdim=True)
+    torch.testing.assert_close(original_level(client_normalised(audio)), wanted, rtol=0.01, atol=0)
+    assert original_level(torch.zeros(1, 100)).abs().max() == 0
 
 
-def test_spectrograms_of_clients_become_those_of_the_model():
-    centred, later = kaldi(chirp(), 0.0), kaldi(chirp(), 0.5)
-    size = later.shape[2]
-    length = torch.tensor([size])
-    apart = (half_hop_earlier(later, length) - centred[..., :size])[..., 2:-2].abs().mean()
-    assert apart < 0.6 * (later - centred[..., :size])[..., 2:-2].abs().mean()
-    normalised, plain = centred_and_normalised(later, length)
-    assert plain.all() and normalised.mean(2).abs().max() < 1e-4
-    again, plain = centred_and_normalised(normalised, length)
-    assert not plain.any() and torch.equal(again, normalised)
-
-
-def test_a_frame_less_has_the_same_text():
-    generator = torch.Generator().manual_seed(0)
-    log_probs = torch.randn(8, 3, 4, generator=generator).repeat_interleave(3, 1)  # [8, 9, 4]
-    length = torch.tensor([9, 9, 9, 8, 7, 9, 9, 3])
-    less = shortened(log_probs, length)
-    decode = GreedyDecoder()
-    assert decode(less, length - 1) == decode(log_probs, length)
-    assert decode(less, length) == decode(log_probs, length)
-    assert not np.array_equal(less, log_probs)
+def test_samples_have_the_log_probabilities_of_their_spectrogram():
+    graph = samples(EncoderCTC(ConvEncoder(20, BLOCKS), 7), **NEMO).eval()  # frames of padding
+    audio = torch.randn(1, 16100)
+    audio = 0.05 * (audio - audio.mean())
+    spectrogram, frames = graph.front(audio, torch.tensor([16100]))
+    wanted, length = graph.recogniser(spectrogram, frames)
+    (given,) = graph(client_normalised(audio))
+    size = int(length)
+    assert given.shape[1] > size and (given[:, size:].argmax(2) == 0).all()
+    torch.testing.assert_close(given[:, :size], wanted[:, :size], atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -41,10 +41,10 @@ def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
     export.export(arguments(recogniser, out, int8=True, check="all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     names = {(row["name"], row["file"]) for row in rows}
-    files = ("model.onnx", "model.int8.onnx")
-    programs = ("onnxruntime", "sherpa-onnx", "onnx-asr")
-    assert {(name, file) for name in programs for file in files} < names
-    scores = {row["name"]: row["score"] for row in rows if row["file"] in ("", "model.onnx")}
+    programs = {"onnxruntime": "model", "sherpa-onnx": "samples", "onnx-asr": "model"}
+    suffixes = (".onnx", ".int8.onnx")
+    assert {(name, file + suffix) for name, file in programs.items() for suffix in suffixes} < names
+    scores = {row["name"]: row["score"] for row in rows if "int8" not in row["file"]}
     assert all(scores[name] == scores["torch"] for name in programs)
     assert max(row["difference"] or 0 for row in rows) < 1e-4
     assert "real-time factor" in capsys.readouterr().out
@@ -125,17 +125,22 @@ def test_scores_that_differ_fail():
 
 
 def test_clients_that_cannot_run():
-    assert clients.CLIENTS["onnx-asr"].obstacle(64) == "computes 80 or 128 bins, the model has 64"
-    assert clients.Client("no_such", clients.onnx_asr).obstacle(80) == "not installed"
+    config = {"features_size": 64, "takes_client_features": True}
+    onnx_asr = clients.CLIENTS["onnx-asr"]
+    assert onnx_asr.obstacle(config) == "computes 80 or 128 bins, the model has 64"
+    missing = clients.Client("no_such", clients.onnx_asr, "model").obstacle(config)
+    assert missing == "not installed (pip install -r requirements-export.txt)"
 
 
-def test_other_features_are_for_no_client(corpus, tmp_path, capsys):
+def test_other_features_are_for_clients_that_take_samples(corpus, tmp_path, capsys):
     features = ("features=log_spectrogram", "model.feat_in=161")
     train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, *features, "debug=smoke"))
     export.export(arguments(tmp_path / "r", tmp_path / "out", check="all"))
-    assert "sherpa-onnx, onnx-asr: not run; they compute log-mel" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "onnx-asr: not run; it computes log-mel spectrograms every 10 ms" in printed
+    assert "sherpa-onnx, stream: not run; this model has no form for its streams." in printed
     rows = json.loads((tmp_path / "out" / "report.json").read_text())["rows"]
-    assert {row["name"] for row in rows} == {"onnx", "torch", "onnxruntime"}
+    assert {row["name"] for row in rows} == {"onnx", "torch", "onnxruntime", "sherpa-onnx"}
 
 
 def test_errors(recogniser, tmp_path):

@@ -1,6 +1,6 @@
 """Programs that use an exported recogniser, by their own Python packages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,28 +8,33 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from src.interop.export.packages import installed, required
+from src.interop.export.packages import REQUIREMENTS, installed, required
 
 HALF_HOP = 0.005  # seconds
 TAIL = 2.0  # seconds
+CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 
 Transcribe = Callable[[Tensor], str]  # of samples [T] at the sample rate of the model
 
 
 def sherpa_onnx(folder: Path, model: str, bins: int, sample_rate: int, threads: int) -> Transcribe:
-    """sherpa-onnx on an exported folder, greedy.
+    """sherpa-onnx on the file of samples of an exported recogniser, greedy.
+
+    Its own log-mel spectrograms, as for NeMo's models, have frames that lie half a hop later.
 
     Args:
         folder: of the export.
         model: name of the file of ONNX.
-        bins: of the spectrogram.
+        bins: not used.
         sample_rate: in Hz.
         threads: of the CPU.
 
     Raises:
         ValueError: it is not installed.
     """
-    recogniser = load_sherpa("OfflineRecognizer", folder, model, bins, sample_rate, threads)
+    recogniser = required("sherpa_onnx").OfflineRecognizer.from_omnilingual_asr_ctc(
+        model=str(folder / model), tokens=str(folder / "tokens.txt"), num_threads=threads
+    )
 
     def transcribe(audio: Tensor) -> str:
         stream = recogniser.create_stream()
@@ -58,7 +63,13 @@ def sherpa_onnx_streaming(
     Raises:
         ValueError: it is not installed.
     """
-    recogniser = load_sherpa("OnlineRecognizer", folder, model, bins, sample_rate, threads)
+    recogniser = required("sherpa_onnx").OnlineRecognizer.from_nemo_ctc(
+        model=str(folder / model),
+        tokens=str(folder / "tokens.txt"),
+        num_threads=threads,
+        feature_dim=bins,
+        sample_rate=sample_rate,
+    )
     before = np.zeros(round(HALF_HOP * sample_rate), dtype=np.float32)
     after = np.zeros(round(TAIL * sample_rate), dtype=np.float32)
 
@@ -74,23 +85,6 @@ def sherpa_onnx_streaming(
         return recogniser.get_result(stream)
 
     return transcribe
-
-
-def load_sherpa(
-    kind: str, folder: Path, model: str, bins: int, sample_rate: int, threads: int
-) -> Any:
-    """sherpa-onnx's `OfflineRecognizer` or `OnlineRecognizer` of an exported folder.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    return getattr(required("sherpa_onnx"), kind).from_nemo_ctc(
-        model=str(folder / model),
-        tokens=str(folder / "tokens.txt"),
-        num_threads=threads,
-        feature_dim=bins,
-        sample_rate=sample_rate,
-    )
 
 
 def onnx_asr(folder: Path, model: str, bins: int, sample_rate: int, threads: int) -> Transcribe:
@@ -129,26 +123,34 @@ class Client:
     Attributes:
         package: that has to be installed.
         make: a function of folder, file, bins, sample rate and threads that transcribes.
-        bins: sizes of spectrograms that it can compute; None: any.
-        streaming: whether it runs the streaming form.
+        graph: name of the graph that it runs.
+        bins: sizes of the log-mel spectrograms that it computes itself; empty: it computes none,
+            or of any size.
     """
 
     package: str
     make: Callable[..., Transcribe]
-    bins: tuple[int, ...] | None = None
-    streaming: bool = False
+    graph: str
+    bins: tuple[int, ...] = ()
 
-    def obstacle(self, bins: int) -> str | None:
-        """Why it can't be run on spectrograms of a size, or None if it can."""
+    def obstacle(self, config: Mapping[str, Any]) -> str | None:
+        """Why it can't run an export, or None if it can.
+
+        Args:
+            config: content of config.json.
+        """
+        size = config["features_size"]
         if not installed(self.package):
-            return "not installed"
-        if self.bins is not None and bins not in self.bins:
-            return f"computes {' or '.join(map(str, self.bins))} bins, the model has {bins}"
+            return f"not installed (pip install -r {REQUIREMENTS})"
+        if self.bins and not config["takes_client_features"]:
+            return f"it computes {CLIENT_FEATURES}, which the front end of this model doesn't"
+        if self.bins and size not in self.bins:
+            return f"computes {' or '.join(map(str, self.bins))} bins, the model has {size}"
         return None
 
 
 CLIENTS = {
-    "sherpa-onnx": Client("sherpa_onnx", sherpa_onnx),
-    "sherpa-onnx, stream": Client("sherpa_onnx", sherpa_onnx_streaming, streaming=True),
-    "onnx-asr": Client("onnx_asr", onnx_asr, bins=(80, 128)),
+    "sherpa-onnx": Client("sherpa_onnx", sherpa_onnx, "samples"),
+    "sherpa-onnx, stream": Client("sherpa_onnx", sherpa_onnx_streaming, "streaming"),
+    "onnx-asr": Client("onnx_asr", onnx_asr, "model", bins=(80, 128)),
 }

@@ -15,6 +15,7 @@ from src.interop.export.graphs import (
     FrontendGraph,
     Graph,
     RecogniserGraph,
+    SamplesGraph,
     SeparatorGraph,
 )
 from src.interop.export.programs import write_program
@@ -29,7 +30,7 @@ from src.transforms.chain import Chain
 from src.utils.files import write_beside
 
 CONFIG = "config.json"
-INT8 = "model.int8.onnx"
+INT8_SUFFIX = ".int8.onnx"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def recogniser_form(
         text_encoder: its tokens.
         sample_rate: in Hz.
         features: arguments of the front end, for information.
-        for_clients: whether it takes spectrograms of clients, if its front end is like theirs.
+        for_clients: also write the file of samples for sherpa-onnx.
         context: of attention in frames, for streams; None: the network's first, if there is one.
 
     Raises:
@@ -80,14 +81,18 @@ def recogniser_form(
     front, bins, rate = front_end(transforms, sample_rate, scale)
     names, factor = recogniser.symbols(text_encoder), recogniser.subsampling_factor(network)
     tokens = recogniser.tokens_text(names)
-    for_clients = for_clients and recogniser.suits_clients(transforms, sample_rate)
-    graph = RecogniserGraph(network, bins, rate, factor if for_clients else 0, scale).eval()
-    graph.metadata = recogniser.metadata(names, factor)
+    suits = recogniser.suits_clients(transforms, sample_rate)
+    graph = RecogniserGraph(network, bins, rate, scale).eval()
+    graph.metadata = recogniser.metadata(names, factor, per_feature=suits)
+    graphs: list[Graph] = [graph, front]
+    if for_clients and sample_rate == recogniser.CLIENT_RATE:
+        graphs.append(SamplesGraph(front, graph, recogniser.BLANK_ID).eval())
     streaming = streaming_graph(network, transforms, rate, scale, context)
-    graphs = [graph, front] if streaming is None else [graph, front, streaming]
+    if streaming is not None:
+        graphs.append(streaming)
     return Form(
         graphs=graphs,
-        config=recogniser.describe(names, factor, bins, sample_rate, features, for_clients),
+        config=recogniser.describe(names, factor, bins, sample_rate, features, suits),
         texts={"tokens.txt": tokens, "vocab.txt": tokens},
     )
 
@@ -199,7 +204,7 @@ def write_form(form: Form, folder: Path, kind: str, int8: bool = False) -> None:
     for graph in form.graphs:
         path = write_program(graph, folder, kind, graph.metadata)
         if int8 and not isinstance(graph, FrontendGraph):
-            write_int8(path, path.with_suffix(".int8.onnx"))
+            write_int8(path, path.with_suffix(INT8_SUFFIX))
     config = form.config | {
         "files": {
             graph.name: {"inputs": list(graph.inputs), "outputs": list(graph.outputs)}

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from src.interop.export.log_mel_input import centred_and_normalised, shortened
 from src.models.conformer import ConformerEncoder
 from src.models.mossformer2 import MossFormer2
 from src.models.ops.masking import mask_padding
@@ -20,6 +19,7 @@ from src.transforms.chain import Chain
 from src.utils.lengths import padding_mask
 
 TRACED_SECONDS = (2.3, 1.7)  # of the two items with which a graph is traced
+CLIENT_EPSILON = 1e-5  # that sherpa-onnx adds to the variance of samples
 
 
 class Graph(nn.Module):
@@ -102,8 +102,6 @@ class RecogniserGraph(Graph):
         network: returns `log_probs` and `log_probs_length`.
         bins: of the spectrogram.
         rate: frames of the spectrogram in a second.
-        factor: input frames for one output frame, as clients take it; 0 for no clients that
-            compute log-mel spectrograms of their own, see `log_mel_input`.
         scale: fixed mean and deviation by which log energies are normalised; None: the input is
             normalised.
     """
@@ -116,27 +114,70 @@ class RecogniserGraph(Graph):
         network: nn.Module,
         bins: int,
         rate: float,
-        factor: int = 0,
         scale: tuple[float, float] | None = None,
     ):
         super().__init__()
-        self.network, self.bins, self.rate, self.factor = network, bins, rate, factor
-        self.scale = scale
+        self.network, self.bins, self.rate, self.scale = network, bins, rate, scale
 
     def forward(self, audio_signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """[B, F, T] and [B] in frames to [B, T', V] and [B] in output frames."""
         x = audio_signal
         if self.scale is not None:
             x = (x - self.scale[0]) / self.scale[1]
-        x = zeros_beyond(x, length)
-        if not self.factor:
-            outputs = self.network(spectrogram=x, spectrogram_length=length)
-            return outputs["log_probs"], outputs["log_probs_length"]
-        x, plain = centred_and_normalised(x, length)
-        outputs = self.network(spectrogram=x, spectrogram_length=length)
-        log_probs, frames = outputs["log_probs"], outputs["log_probs_length"]
-        more = plain & (frames > length // self.factor)[:, None, None]
-        return torch.where(more, shortened(log_probs, frames), log_probs), frames
+        outputs = self.network(spectrogram=zeros_beyond(x, length), spectrogram_length=length)
+        return outputs["log_probs"], outputs["log_probs_length"]
+
+
+class SamplesGraph(Graph):
+    """Normalised samples to CTC log-probabilities, for `OfflineRecognizer` of sherpa-onnx.
+
+    The form is that of Omnilingual ASR's models: one input of samples with mean 0 and variance 1.
+    The level matters where energies are close to the offset of the logarithm, and is restored;
+    the mean, which is inaudible, isn't.
+
+    Args:
+        front: samples to spectrograms.
+        recogniser: spectrograms to log-probabilities.
+        blank: id of the blank token.
+    """
+
+    name = "samples"
+    inputs = ("audio",)  # type: ignore[assignment]
+    outputs = ("logprobs",)
+
+    def __init__(self, front: FrontendGraph, recogniser: RecogniserGraph, blank: int):
+        super().__init__()
+        self.front, self.recogniser, self.blank = front, recogniser, blank
+        self.rate = front.rate
+
+    def example(self, seconds: Sequence[float], seed: int = 0) -> tuple[Tensor]:  # type: ignore[override]
+        """Random normalised samples [B, T] of the longest of the given durations."""
+        audio, _ = super().example(seconds, seed)
+        audio = audio - audio.mean(1, keepdim=True)
+        return (audio / (audio.var(1, correction=0, keepdim=True) + CLIENT_EPSILON).sqrt(),)
+
+    def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
+        """Which axes of the input vary, for torch.export."""
+        return ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor]:  # type: ignore[override]
+        """[B, T] to [B, T', V], with blanks beyond the last output frame."""
+        audio = original_level(audio)
+        samples = torch.ones_like(audio[:, 0], dtype=torch.int64) * audio.shape[1]
+        log_probs, length = self.recogniser(*self.front(audio, samples))
+        mask = padding_mask(length, log_probs.shape[1]).unsqueeze(2)
+        blank = torch.arange(log_probs.shape[2]) == self.blank
+        return (torch.where(mask, torch.where(blank, 0.0, -100.0), log_probs),)
+
+
+def original_level(audio: Tensor) -> Tensor:
+    """Samples [B, T] before their division by the root of (variance + CLIENT_EPSILON).
+
+    With the variance v before, the mean square after is m = v / (v + epsilon).
+    """
+    mean_square = audio.double().square().mean(1, keepdim=True)
+    variance = CLIENT_EPSILON * mean_square / (1 - mean_square).clamp(min=1e-6)
+    return audio * (variance + CLIENT_EPSILON).sqrt().to(audio.dtype)
 
 
 class EncoderGraph(Graph):

@@ -10,6 +10,7 @@ from src.utils.windows import frame_stride
 
 BLANK_SYMBOL = "<blk>"
 BLANK_ID = 0
+CLIENT_RATE = 16000  # Hz
 FRAMES = 100  # of a spectrogram in a second, for the search of its stride
 
 
@@ -65,7 +66,7 @@ def describe(
         bins: of the spectrogram.
         sample_rate: in Hz.
         features: arguments of the front end, for information.
-        for_clients: whether the model takes spectrograms of clients.
+        for_clients: whether the model takes spectrograms of clients, see `suits_clients`.
     """
     return {
         "model_type": "nemo-conformer-ctc",  # any CTC model on NeMo's features
@@ -86,7 +87,7 @@ def suits_clients(transforms: Chain, sample_rate: int) -> bool:
     return any(
         isinstance(one, LogMel)
         and one.normalization == "per_feature"
-        and (sample_rate, one.power.hop_length) == (16000, 160)
+        and (sample_rate, one.power.hop_length) == (CLIENT_RATE, 160)
         for one in transforms.values()
     )
 
@@ -109,15 +110,16 @@ def fixed_scale(transforms: Chain) -> tuple[float, float] | None:
     return front[0].fixed_mean, front[0].fixed_std  # type: ignore[return-value]
 
 
-def metadata(names: list[str], factor: int) -> dict[str, str]:
-    """Metadata of model.onnx, which sherpa-onnx reads.
+def metadata(names: list[str], factor: int, per_feature: bool) -> dict[str, str]:
+    """Metadata of model.onnx, as those of NeMo's exports, which sherpa-onnx reads.
 
     Args:
         names: symbols of the tokens.
         factor: input frames for one output frame.
+        per_feature: whether the input is normalised per bin.
     """
     return {
         "vocab_size": str(len(names)),
         "subsampling_factor": str(factor),
-        "normalize_type": "",  # the model normalises what is not normalised yet
+        "normalize_type": "per_feature" if per_feature else "",
     }
