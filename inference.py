@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
+from src.datasets.building import name_datasets
 from src.interop.nemo_run import NemoRun
 from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
@@ -20,6 +21,7 @@ from src.run import Run, open_source, restore
 from src.trainer.inferencer import Inferencer
 from src.trainer.output_folder import PAGE, OutputFolder
 from src.trainer.reporter import Reporter
+from src.trainer.results import summary
 from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
 from src.utils.entry import run_command, run_hydra
 
@@ -44,6 +46,7 @@ def infer(config: DictConfig) -> dict[str, float]:
     else:
         run = Run.newest(Path(config.runs), trusted)
     merged = inference_config(run.read_config(), config)
+    name_datasets(merged)
     check_task(run, merged, config.for_task)
     accelerator = build_accelerator(merged)
     return call_and_release(lambda: evaluate_run(config, merged, run, accelerator), accelerator)
@@ -61,7 +64,7 @@ def evaluate_run(
         accelerator: devices, precision and processes.
     """
     output = OutputFolder(Path(config.output or run.inference_path))
-    names = [str(name) for name in config.evaluate_on]
+    names = [str(name) for name in config.evaluate_on or config.evaluations or ["test"]]
     if accelerator.is_main_process:
         output.start(names)
     setup_logging(output.path, accelerator.is_main_process)
@@ -86,9 +89,7 @@ def evaluate_run(
     )
     values = inferencer.run()
     if accelerator.is_main_process:
-        for name, value in values.items():
-            print(f"{name:<28} {value:.6g}")
-        print(f"\nThe run: {run.path}\nOutputs: {output.path}")
+        print(f"{summary(values)}\n\nThe run: {run.path}\nOutputs: {output.path}")
         print(f"Report: {output.path / PAGE}")
     return values
 

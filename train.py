@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.building import build_system
 from src.config import build, check_overrides, check_top_level
+from src.datasets.building import name_datasets
 from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
@@ -20,6 +21,7 @@ from src.run import Run, open_run, own_config
 from src.trainer.optimization import build_optimizations
 from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
+from src.trainer.results import summary
 from src.trainer.setup import (
     build_accelerator,
     build_evaluations,
@@ -57,6 +59,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     setup_logging(run.path, accelerator.is_main_process)
     if not resumed:
         adopt_configs(config)
+        name_datasets(config)
     set_seed(config.seed + accelerator.process_index)
 
     tokens = run.read_text_encoder() if resumed else adopted_text_encoder(config)
@@ -105,9 +108,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
 
 def print_summary(config: DictConfig, run: Run, values: dict[str, float]) -> None:
     """Print the values, the run's folder, and what to do next."""
-    for name, value in values.items():
-        print(f"{name:<28} {value:.6g}")
-    print(f"\nThe run: {run.path}")
+    print(f"{summary(values)}\n\nThe run: {run.path}")
     if config.next_command:
         print("Next: " + config.next_command.replace("{run}", str(run.path)))
 

@@ -59,7 +59,7 @@ TYPES: dict[str, Any] = {
     "next_command": str | None,
     "total_steps": int | None,
 }
-EVALUATION_TYPES = {"dataset": str, "metrics": Mapping, "loss": Any}
+EVALUATION_TYPES = {"dataset": str | Mapping, "metrics": Mapping, "loss": Any}
 REPORT_TYPES = {"audio": str}
 TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
@@ -72,7 +72,7 @@ OPTIMIZER_TYPES = {
 INFERENCE_TYPES: dict[str, Any] = {
     "run": str | None,
     "checkpoint": str,
-    "evaluate_on": list[str],
+    "evaluate_on": list[str] | None,
     "output": str | None,
     "for_task": str | None,
     "report": Mapping,
@@ -279,8 +279,8 @@ def inference_config(config: DictConfig, changes: DictConfig | None) -> DictConf
 
     Args:
         config: the run's own.
-        changes: an inference experiment of src/configs; its datasets replace the run's, unless
-            only single values of them are given. None changes nothing.
+        changes: an inference experiment of src/configs; a dataset with a `_target_` replaces that
+            of its name, else its values do. None changes nothing.
     """
     if changes is None:
         return config
@@ -291,6 +291,7 @@ def inference_config(config: DictConfig, changes: DictConfig | None) -> DictConf
     if not isinstance(merged, DictConfig):
         raise ValueError("config: not a mapping.")
     if datasets is not None:
-        whole = any(dataset and "_target_" in dataset for dataset in datasets.values())
-        merged.datasets = datasets if whole else OmegaConf.merge(merged.datasets, datasets)
+        whole = [name for name, one in datasets.items() if one is None or "_target_" in one]
+        kept = [str(name) for name in merged.datasets if name not in whole]
+        merged.datasets = OmegaConf.merge(OmegaConf.masked_copy(merged.datasets, kept), datasets)
     return merged

@@ -67,6 +67,7 @@ def write_page(path: Path, facts: Facts, evaluations: list[EvaluationReport]) ->
         facts=facts,
         curves=drawn(curves(facts.metrics)),
         evaluations=[overview(evaluation) for evaluation in evaluations],
+        overview=finite_json(results(evaluations)),
         data=finite_json([data_of(evaluation) for evaluation in evaluations]),
         script=Markup(script),
         style=Markup(style),
@@ -104,6 +105,18 @@ def overview(evaluation: EvaluationReport) -> dict[str, Any]:
         "hours": sum(seconds) / 3600 if seconds else None,
         "charts": drawn([one for one in evaluation.sections if isinstance(one, Chart)]),
     }
+
+
+def results(evaluations: list[EvaluationReport]) -> dict[str, Any]:
+    """The table of several evaluations: their main values side by side."""
+    shown = [
+        {"evaluation": one.name, "utterances": len(one.rows)}
+        | {key: value for key, value in one.values.items() if key not in one.further}
+        for one in evaluations
+    ]
+    columns = list(dict.fromkeys(key for row in shown for key in row))
+    rows = [[row.get(column) for column in columns] for row in shown]
+    return {"title": "All evaluations", "columns": columns, "rows": rows, "note": ""}
 
 
 def drawn(charts: list[Chart]) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from src.trainer.evaluation import (
     worst_first,
     write_table,
 )
-from src.trainer.output_folder import OutputFolder
+from src.trainer.output_folder import RESULTS, OutputFolder
 from src.trainer.reporter import Reporter, shared_folder
+from src.trainer.results import write_results
 from src.utils.files import write_beside
 from src.utils.plots import save_image
 
@@ -52,7 +53,7 @@ class Inferencer:
         """Run all evaluations.
 
         Returns:
-            `<evaluation>/<metric>` -> value; also written to `metrics.json`.
+            `<evaluation>/<metric>` -> value; also written to metrics.json and evaluations.tsv.
         """
         values = {}
         for name in self.evaluations:
@@ -61,6 +62,7 @@ class Inferencer:
         if self.accelerator.is_main_process:
             with write_beside(self.output.claim("metrics.json")) as path:
                 path.write_text(json.dumps(values, indent=2) + "\n")
+            write_results(self.output.claim(RESULTS), values)
         self.reporter.write()
         return values
 

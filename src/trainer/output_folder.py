@@ -13,7 +13,8 @@ from src.utils.files import remove_temporary_files
 MARKER = ".inference.json"
 PAGE = "report.html"
 AUDIO = "report_audio"  # holds a folder for each evaluation
-COMMON = ("log.txt", "metrics.json", PAGE)  # files of all evaluations together
+RESULTS = "evaluations.tsv"
+COMMON = ("log.txt", "metrics.json", RESULTS, PAGE)  # files of all evaluations together
 NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 

@@ -29,7 +29,7 @@ def test_everything_is_escaped(tmp_path):
     facts["metrics"] = [{"step": step, f"{EVIL}/{EVIL}": float(step)} for step in (1, 2)]
     html = written(tmp_path / "report.html", evil_report(), **facts)
     assert "<img" not in html.replace(read_template("page.js"), "")
-    assert html.count("<script") == html.count("</script>") == 2
+    assert html.count("<script") == html.count("</script>") == 3
     (data,) = data_in(html)
     assert EVIL in data["rows"][0] and data["tables"][0]["rows"] == [[EVIL, 1]]
     assert data["extras"][0]["alignments"] == {"prediction": [["substitute", EVIL, EVIL]]}

@@ -114,6 +114,19 @@ def test_inference_with_word_times_and_several_evaluations(runs, tmp_path):
     assert any((tmp_path / "report_audio" / "val").iterdir())  # of another evaluation
 
 
+def test_several_test_sets_in_one_table_and_page(runs, corpus, tmp_path):
+    options = (
+        f"+evaluations.far.dataset={corpus / 'val.jsonl'}",
+        "+evaluations.near={dataset: test, metrics: {S: {_target_: src.metrics.cer.CER}}}",
+    )
+    inference("asr", runs / "asr_deepspeech2", *options, f"output={tmp_path}")
+    header, *rows = (tmp_path / "evaluations.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["far", "near"]
+    assert {"loss", "WER", "S"} < set(header.split("\t"))
+    html, data = page(tmp_path)
+    assert [one["name"] for one in data] == ["far", "near"] and "All evaluations" in html
+
+
 def test_bad_option(runs, tmp_path):
     for value, words in (("best", "report.audio: 'best'"), ("5", "report.audio: 5")):
         with pytest.raises(ValueError, match=words):

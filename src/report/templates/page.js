@@ -206,7 +206,10 @@ function table(data, name) {
   );
 }
 
-const evaluations = JSON.parse(document.getElementById("data").textContent);
+const [evaluations, overview] = ["data", "overview"].map((id) =>
+  JSON.parse(document.getElementById(id).textContent)
+);
+if (evaluations.length > 1) document.getElementById("results").append(table(overview, "results"));
 for (const section of document.querySelectorAll(".evaluation")) {
   const data = evaluations[Number(section.dataset.index)];
   new Utterances(section, data);
