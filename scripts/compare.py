@@ -23,6 +23,7 @@ from src.comparison import (
     largest_differences,
     read_evaluated,
 )
+from src.comparison_page import write_comparison
 from src.config import compose_experiment, target_class
 from src.metrics.bootstrap import Difference, Interval
 from src.run import open_source
@@ -185,6 +186,8 @@ def compare_runs(arguments: argparse.Namespace) -> None:
     metric = chosen_metric(comparison, arguments.metric)
     if arguments.out:
         write_csv(arguments.out, comparison)
+    if arguments.page:
+        write_comparison(arguments.page, comparison, metric, arguments.set)
     print_comparison(comparison, metric, arguments.show)
 
 
@@ -198,6 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--set", default="test", help="evaluation or dataset (default: test)")
     parser.add_argument("--out", type=Path, help="CSV file for values, differences and p-values")
+    parser.add_argument("--page", type=Path, help="HTML file with all utterances, and players")
     parser.add_argument("--metric", help="whose largest differences are shown (default: the first)")
     parser.add_argument("--show", type=int, default=10, help="how many utterances (default: 10)")
     parser.add_argument("--draws", type=int, default=10_000, help="of the bootstrap")

@@ -2,7 +2,8 @@
 
 A recogniser aligns each transcript with its audio. A row is suspicious if its CTC loss per token,
 its speaking rate or the confidence of its alignment is an outlier among the rows of the manifest.
-The table has all rows, the most suspicious first, to listen to them again or to drop them.
+The table has all rows, the most suspicious first, to drop them; a page beside it has players, to
+listen to them again.
 """
 
 import argparse
@@ -24,8 +25,12 @@ from tqdm import tqdm
 from src.datasets.collate import collate
 from src.datasets.manifest import Manifest
 from src.datasets.manifest_dataset import ManifestDataset
+from src.report.collector import write_player
+from src.report.facts import Facts
+from src.report.page import EvaluationReport, write_page
 from src.run import load_run
 from src.system import System
+from src.tasks.error_analysis import word_alignment
 from src.text_encoder.alignment import align
 from src.utils.entry import run_command
 from src.utils.files import write_beside
@@ -121,6 +126,7 @@ def find(arguments: argparse.Namespace) -> None:
     """
     check_number("--threshold", arguments.threshold)
     check_whole("--show", arguments.show, low=0)
+    check_whole("--players", arguments.players, low=0)
     system = load_run(arguments.run, trusted=arguments.trust)
     if system.text_encoder is None:
         raise ValueError(f"{arguments.run}: no recogniser; only one can align transcripts.")
@@ -133,7 +139,11 @@ def find(arguments: argparse.Namespace) -> None:
     rows = []
     for index, values in measure_rows(system, dataset):
         row = dataset.manifest[index]
-        place = {"line": int(dataset.manifest.lines[index]), "audio": str(row.audio_filepath)}
+        place = {
+            "index": index,
+            "line": int(dataset.manifest.lines[index]),
+            "audio": str(row.audio_filepath),
+        }
         rows.append(place | values)
     rows = ranked(rows, arguments.threshold)
     out = arguments.out or arguments.manifest.with_suffix(".suspects.tsv")
@@ -141,21 +151,60 @@ def find(arguments: argparse.Namespace) -> None:
     if left_out := len(Manifest(arguments.manifest)) - len(rows):
         print(f"{left_out} rows longer than {system.task.window_seconds:g} s are left out.")
     found = sum(bool(row["reasons"]) for row in rows)
+    page = out.with_suffix(".html")
+    write_suspects_page(page, rows, dataset, arguments)
     print(f"{found} of {len(rows)} rows are suspicious; the worst:")
     for one in rows[: arguments.show]:
         print(f"{one['score']:8.1f}  line {one['line']}  {one['reasons']}")
         print(f"          text        {one['text']}\n          recognised  {one['prediction']}")
-    print(f"\nAll rows, the most suspicious first: {out}")
+    print(f"\nAll rows, the most suspicious first: {out}, with players: {page}")
 
 
 def write_suspects(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the table, with numbers of four decimals."""
     columns = ["score", "line", "audio", "reasons", *MEASURES, "text", "prediction"]
     with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns, delimiter="\t")
+        table = csv.DictWriter(file, columns, delimiter="\t", extrasaction="ignore")
         table.writeheader()
         for row in rows:
             table.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+
+
+def write_suspects_page(
+    path: Path, rows: list[dict[str, Any]], dataset: ManifestDataset, arguments: argparse.Namespace
+) -> None:
+    """Write a page about all rows, with players for the first of them in `<page>_audio`.
+
+    Args:
+        path: of the HTML file.
+        rows: the most suspicious first, with their `index` in the dataset.
+        dataset: which gives the audio.
+        arguments: of the command line.
+    """
+    folder = path.with_name(f"{path.stem}_audio")
+    shown = []
+    for place, row in enumerate(rows):
+        text, prediction = row["text"], row["prediction"]
+        kept = {key: row[key] for key in ("score", "reasons", *MEASURES, "audio")}
+        kept["file"] = kept.pop("audio")
+        one = {"id": f"line {row['line']}"} | kept | {"target": text, "prediction": prediction}
+        if place < arguments.players:
+            folder.mkdir(parents=True, exist_ok=True)
+            audio = dataset[row["index"]]["audio"]
+            file = folder / f"line_{row['line']}.flac"
+            one["audio"] = [write_player(file, "audio", audio, dataset.sample_rate)]
+        shown.append(one)
+    suspicious = sum(bool(row["reasons"]) for row in rows)
+    report = EvaluationReport(
+        name=arguments.manifest.name,
+        values={"rows": len(rows), "suspicious": suspicious},
+        further=(),
+        rows=shown,
+        alignments=[{"prediction": word_alignment(r["text"], r["prediction"])} for r in rows],
+        sections=[],
+        folder=f"{folder.name}/",
+    )
+    write_page(path, Facts(f"Suspects of {arguments.run}"), [report])
 
 
 def main() -> None:
@@ -167,6 +216,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path, help="JSON lines with transcripts")
     parser.add_argument("--out", type=Path, help="table (default: MANIFEST.suspects.tsv)")
     parser.add_argument("--show", type=int, default=10, help="rows to print (default: 10)")
+    parser.add_argument("--players", type=int, default=50, help="on the page (default: 50)")
     parser.add_argument(
         "--threshold", type=float, default=3.5, help="robust standard deviations (default: 3.5)"
     )

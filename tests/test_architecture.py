@@ -26,6 +26,7 @@ LEVELS = {
     **dict.fromkeys(("datasets", "tasks", "logger", "interop", "report"), 2),
     "stream": 3,
     "comparison": 3,
+    "comparison_page": 4,
     "system": 4,
     "building": 5,
     **dict.fromkeys(("trainer", "run"), 6),

@@ -3,9 +3,11 @@ import json
 import sys
 
 import pytest
+import soundfile
 
 from scripts.compare import main
 from src.comparison import compare, largest_differences, read_evaluated
+from src.report.page import read_page
 from tests.demo import SMALL, composed, experiment, inference, run_script
 from train import train
 
@@ -84,8 +86,9 @@ def test_values_are_those_of_inference(run, written):
 def test_command(written, tmp_path):
     first = written("a", two_speakers)
     other = written("b", perfect, lambda text: text.replace("beam_size: 100", "beam_size: 7"))
-    out = tmp_path / "out.csv"
-    printed = run_script("compare", first, other, "--show", 1, "--out", out).stdout
+    out, page = tmp_path / "out.csv", tmp_path / "page.html"
+    options = ("--show", 1, "--out", out, "--page", page)
+    printed = run_script("compare", first, other, *options).stdout
     assert "bootstrap over 2 speakers" in printed and "only approximate" in printed
     assert "task.decoders.beam.beam_size\n    A 100\n    B 7\n" in printed
     assert "Largest differences in WER between A and B:\n" in printed
@@ -93,6 +96,22 @@ def test_command(written, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows[::2]] == ["WER", "CER", "WER_beam", "CER_beam"]
     assert rows[0]["difference"] == "" and float(rows[1]["difference"]) < 0
+    (data,) = read_page(page)
+    assert {"WER A", "WER B", "prediction A", "prediction B", "speaker"} < set(data["columns"])
+    assert data["extras"][0]["alignments"].keys() == {"prediction A", "prediction B"}
+    assert "audio" not in data["extras"][0]  # these folders have no report
+    metrics, configs = data["tables"]
+    assert [row[:2] for row in metrics["rows"][:2]] == [["WER", "A"], ["WER", "B"]]
+    assert configs["rows"] == [["task.decoders.beam.beam_size", "100", "7"]]
+
+
+def test_page_has_the_audio_of_the_reports(command, run, written, tmp_path):
+    folder = run[0] / "inference"
+    command(folder, written("b", perfect), "--page", tmp_path / "page.html")
+    (data,) = read_page(tmp_path / "page.html")
+    (player,) = data["extras"][0]["audio"]
+    assert soundfile.info(tmp_path / data["folder"] / player["file"]).frames > 0
+    assert (tmp_path / data["folder"] / player["spectrogram"]).exists()
 
 
 def test_evaluates_a_run_without_a_table(command, corpus, tmp_path):

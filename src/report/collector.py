@@ -105,15 +105,30 @@ class Collector:
         if image is not None:
             files["picture"] = write_picture(path.with_name(f"{path.name}.png"), image)
         for number, (title, signal) in enumerate(self.task.signals(item, **batch).items()):
-            samples = beginning(signal, LONGEST * self.sample_rate)
             own = path.with_name(f"{path.name}_{number}.flac")
-            write_audio(own, samples, self.sample_rate)
-            player = {"title": title, "file": own.name}
-            if image is None:
-                picture = own.with_suffix(".png")
-                player["spectrogram"] = write_picture(picture, spectrogram(samples))
+            player = write_player(own, title, signal, self.sample_rate, pictured=image is None)
             files["audio"].append(player)
         return {key: value for key, value in files.items() if value}
+
+
+def write_player(
+    path: Path, title: str, signal: Tensor | Recording, sample_rate: int, pictured: bool = True
+) -> dict[str, str]:
+    """Write the beginning of a signal; returns title and names of the files.
+
+    Args:
+        path: of the FLAC file; the spectrogram's is the same with .png.
+        title: of the player.
+        signal: [T].
+        sample_rate: in Hz.
+        pictured: whether to write a spectrogram.
+    """
+    samples = beginning(signal, LONGEST * sample_rate)
+    write_audio(path, samples, sample_rate)
+    player = {"title": title, "file": path.name}
+    if pictured:
+        player["spectrogram"] = write_picture(path.with_suffix(".png"), spectrogram(samples))
+    return player
 
 
 @contextmanager

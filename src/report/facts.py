@@ -22,7 +22,7 @@ class Facts:
 
     Attributes:
         name: of the experiment, and of the run's folder or the file of its weights.
-        config: as YAML.
+        config: as YAML; empty for a page about several runs.
         commit: of the code of the training; empty if unknown.
         changed: whether the code differed from the commit.
         parameters: of the model.
@@ -31,7 +31,7 @@ class Facts:
     """
 
     name: str
-    config: str
+    config: str = ""
     commit: str = ""
     changed: bool = False
     parameters: int = 0

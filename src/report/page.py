@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -75,6 +76,24 @@ def write_page(path: Path, facts: Facts, evaluations: list[EvaluationReport]) ->
     )
     with write_beside(path) as beside:
         beside.write_text(html, encoding="utf-8", errors="backslashreplace")
+
+
+def read_page(path: Path) -> list[dict[str, Any]]:
+    """The data of the evaluations on a page, as `data_of` made them.
+
+    Args:
+        path: of the HTML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't such a page.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    _, begin, rest = text.partition('<script type="application/json" id="data">')
+    data, end, _ = rest.partition("</script>")
+    if not (begin and end):
+        raise ValueError(f"{path}: not a report.")
+    return json.loads(data)
 
 
 def read_template(name: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scripts.find_suspects import MEASURES, deviations, main, measure, ranked
+from src.report.page import read_page
 from tests.demo import SMALL, experiment
 from train import train
 
@@ -65,7 +66,7 @@ def call(monkeypatch, *arguments):
 def test_command(corpus, tmp_path, monkeypatch, capsys):
     train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, "debug=smoke"))
     manifest, out = corpus / "train.jsonl", tmp_path / "out.tsv"
-    call(monkeypatch, tmp_path / "r", manifest, "--out", out, "--show", 1)
+    call(monkeypatch, tmp_path / "r", manifest, "--out", out, "--show", 1, "--players", 2)
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     with out.open(newline="") as file:
         table = list(csv.DictReader(file, delimiter="\t"))
@@ -76,6 +77,11 @@ def test_command(corpus, tmp_path, monkeypatch, capsys):
         assert row["text"] == rows[int(row["line"]) - 1]["text"]
     scores = [float(row["score"]) for row in table]
     assert scores == sorted(scores, reverse=True)
+    (data,) = read_page(tmp_path / "out.html")
+    assert len(data["rows"]) == len(rows)
+    players = [extra["audio"][0] for extra in data["extras"] if "audio" in extra]
+    assert len(players) == 2
+    assert all((tmp_path / "out_audio" / player["file"]).exists() for player in players)
     (tmp_path / "m.jsonl").write_text(json.dumps(rows[0] | {"text": None}) + "\n")
     with pytest.raises(SystemExit):
         call(monkeypatch, tmp_path / "r", tmp_path / "m.jsonl")
