@@ -32,6 +32,7 @@ from src.trainer.setup import (
     count_steps,
     prepare,
 )
+from src.trainer.sweep import in_sweep, run_job
 from src.utils.entry import run_command, run_hydra
 
 
@@ -114,9 +115,12 @@ def print_summary(config: DictConfig, run: Run, values: dict[str, float]) -> Non
 
 
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="asr_deepspeech2")
-def main(config: DictConfig) -> None:
-    """Called by hydra with the composed config."""
+def main(config: DictConfig) -> float | None:
+    """Called by hydra with the composed config; of a sweep for each job."""
+    if in_sweep():
+        return run_job(config, lambda: train(config))
     run_command(lambda: train(config, list(HydraConfig.get().overrides.task)))
+    return None
 
 
 if __name__ == "__main__":

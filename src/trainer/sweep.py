@@ -1,0 +1,112 @@
+"""Sweeps: the jobs of `train.py -m`, each with a run folder of its own, and one table at the end."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from src.utils.entry import run_command
+from src.utils.files import write_beside
+from src.utils.options import refuse
+
+TABLE = "sweep.tsv"
+RESULT = "job_{}.json"
+Job = dict[str, Any]
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float | None:
+    """Train as a job of a sweep; a job that fails doesn't end the others.
+
+    Its results are written to `<sweep>/job_<number>.json`, since jobs may run on other machines.
+
+    Args:
+        config: of the job; `run_dir` becomes `<sweep>/<number>`.
+        train: called without arguments, returns `<evaluation>/<metric>` -> value.
+
+    Returns:
+        The value of `trainer.monitor`, which sweepers that search minimise; None without one.
+
+    Raises:
+        ValueError: there are several processes, or a run is to be resumed.
+        SystemExit: a signal ends the sweep.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("-m: a sweep runs in a single process, without torchrun.")
+    if config.trainer.resume_from:
+        refuse("config, trainer.resume_from", config.trainer.resume_from, "null in a sweep")
+    hydra = HydraConfig.get()
+    sweep, number = Path(hydra.sweep.dir), hydra.job.num
+    config.run_dir = str(Path(config.run_dir or sweep) / str(number))
+    job: Job = {"overrides": list(hydra.overrides.task), "run": config.run_dir}
+    try:
+        values = run_command(train)
+    except SystemExit as error:
+        if error.code != 1:
+            raise
+        values, job["failed"] = {}, True
+    monitor = config.trainer.get("monitor")
+    with write_beside(sweep / RESULT.format(number)) as path:
+        path.write_text(json.dumps(job | {"monitor": monitor, "values": values}) + "\n")
+    return values.get(monitor)
+
+
+class SweepTable(Callback):
+    """Prints and writes the table of a sweep at its end; ends with 1 if a job has failed."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Called by hydra after all jobs."""
+        folder = Path(config.hydra.sweep.dir)
+        paths = folder.glob(RESULT.format("*"))
+        paths = sorted(paths, key=lambda path: int(path.stem.partition("_")[2]))
+        jobs = [json.loads(path.read_text()) for path in paths]
+        if not jobs:  # of another program
+            return
+        write_table(folder / TABLE, jobs)
+        print("\n" + table(jobs) + f"\n\nAll values: {folder / TABLE}")
+        if any(job.get("failed") for job in jobs):
+            raise SystemExit(1)
+
+
+def table(jobs: list[Job]) -> str:
+    """A line for each job: its overrides, the monitored value and its run.
+
+    Args:
+        jobs: from `run_job`.
+    """
+    lines = [["job", "overrides", str(jobs[0]["monitor"] or ""), "run"]]
+    for number, job in enumerate(jobs):
+        value = job["values"].get(job["monitor"])
+        shown = "failed" if job.get("failed") else "" if value is None else f"{value:.6g}"
+        lines.append([str(number), " ".join(job["overrides"]), shown, job["run"]])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def write_table(path: Path, jobs: list[Job]) -> None:
+    """Write a row for each job, with a column for each override and value.
+
+    Args:
+        path: of the file, separated by tabs.
+        jobs: from `run_job`.
+    """
+    rows = []
+    for job in jobs:
+        chosen = dict(override.split("=", 1) for override in job["overrides"] if "=" in override)
+        rows.append({"run": job["run"], **chosen, **job["values"]})
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
