@@ -55,6 +55,8 @@ HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
 
+PORT_ERRORS: dict[int | None, str] = {errno.EADDRINUSE: "in use", errno.EACCES: "not allowed"}
+
 Contents = Mapping[str, Path | bytes]  # of the server, by their paths in a URL
 
 
@@ -207,11 +209,16 @@ def make_server(contents: Contents, port: int) -> Server:
     """
     try:
         return Server((HOST, port), partial(Handler, contents))
-    except OverflowError:
-        raise ValueError(f"--port: {port}; from 0 to 65535.") from None
-    except OSError as error:
-        reason = "in use" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ValueError(f"--port: {port} is {reason}; give another one.") from None
+    except (OSError, OverflowError) as error:
+        raise port_error(port, error) from None
+
+
+def port_error(port: int, error: OSError | OverflowError) -> ValueError:
+    """The error of a port that can't be listened on, as a sentence."""
+    if isinstance(error, OverflowError):
+        return ValueError(f"--port: {port}; from 0 to 65535.")
+    reason = PORT_ERRORS.get(error.errno, error.strerror)
+    return ValueError(f"--port: {port} is {reason}; give another one.")
 
 
 def serve(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,8 @@ RUNS_BATCHES = (
     "loss/weighted_sum.py",
     "interop/export/graphs.py",  # what torch traces for an export
 )
-NO_BATCHES = ("subprocess", "session")  # whose `run` is another one; session: of onnxruntime
+# Whose `run` is another one; session: of onnxruntime, server: of uvicorn.
+NO_BATCHES = ("subprocess", "session", "server")
 # Besides constructors, what else may be called with `**`: the callee's last name in each file.
 STARRED = {
     "config.py": {"instantiate"},  # its result is: a class with its arguments
