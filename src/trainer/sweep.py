@@ -1,4 +1,4 @@
-"""Sweeps: the jobs of `train.py -m`, each with a run folder of its own, and one table at the end."""
+"""Sweeps: the jobs of `train.py -m`, each with its own run folder, and one table at the end."""
 
 import csv
 import json
