@@ -13,11 +13,10 @@ from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
 from src.datasets.building import name_datasets
-from src.interop.nemo_run import NemoRun
 from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
-from src.run import Run, open_source, restore
+from src.run import OpenedRun, Run, open_source, restore
 from src.trainer.inferencer import Inferencer
 from src.trainer.output_folder import PAGE, OutputFolder
 from src.trainer.reporter import Reporter
@@ -40,7 +39,7 @@ def infer(config: DictConfig) -> dict[str, float]:
     """
     check_top_level(config, inference=True)
     trusted = list(config.trust)
-    run: Run | NemoRun
+    run: OpenedRun
     if config.run:
         run = open_source(Path(config.run), trusted)
     else:
@@ -53,7 +52,7 @@ def infer(config: DictConfig) -> dict[str, float]:
 
 
 def evaluate_run(
-    config: DictConfig, merged: DictConfig, run: Run | NemoRun, accelerator: Accelerator
+    config: DictConfig, merged: DictConfig, run: OpenedRun, accelerator: Accelerator
 ) -> dict[str, float]:
     """Restore the run and make the evaluations.
 
@@ -94,7 +93,7 @@ def evaluate_run(
     return values
 
 
-def check_task(run: Run | NemoRun, config: DictConfig, wanted: str | None) -> None:
+def check_task(run: OpenedRun, config: DictConfig, wanted: str | None) -> None:
     """Check that an inference config is for runs of this task.
 
     Raises:

@@ -14,7 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from src.building import build_system
 from src.config import build, check_overrides, check_top_level
 from src.datasets.building import name_datasets
-from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
+from src.interop.initialization import (
+    adopt_configs,
+    adopted_text_encoder,
+    initialize,
+    pin_sources,
+)
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
 from src.run import Run, open_run, own_config
@@ -59,6 +64,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     resumed = bool(config.trainer.resume_from)
     setup_logging(run.path, accelerator.is_main_process)
     if not resumed:
+        pin_sources(config)
         adopt_configs(config)
         name_datasets(config)
     set_seed(config.seed + accelerator.process_index)

@@ -31,11 +31,6 @@ from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_whole
 
-INFERENCES = {
-    "recognition": "inference_asr",
-    "separation": "inference_separation",
-    "pretraining": "inference_ssl",
-}
 FEW = 10  # speakers
 WIDTH = 60  # characters of a value of a config
 COLUMNS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
@@ -53,10 +48,10 @@ def read_or_evaluate(place: Path, name: str, trusted: list[str]) -> Evaluated:
         return read_evaluated(place, name, trusted)
     run = open_source(place, trusted)
     if not (run.inference_path / f"{name}.tsv").exists():
-        task = target_class(run.read_config(), "task").name
-        if task not in INFERENCES:
-            raise ValueError(f"{place}: a run of {task}; evaluate it with inference.py first.")
-        config = compose_experiment(INFERENCES[task])
+        task = target_class(run.read_config(), "task")
+        if not task.inference:
+            raise ValueError(f"{place}: a run of {task.name}; evaluate it with inference.py first.")
+        config = compose_experiment(task.inference)
         config.run, config.evaluate_on, config.trust = str(place), [name], trusted
         infer(config)
     return read_evaluated(run.inference_path, name, trusted)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm.auto import tqdm
 
-from src.run import Run
+from src.run import Run, open_source
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl, write_beside
 
@@ -130,9 +130,7 @@ def train_all(jobs: Iterable[Job], arguments: argparse.Namespace, title: str) ->
 def compare(arguments: argparse.Namespace) -> None:
     """Choose the learning rates, train with all seeds, and print the tables."""
     arguments.out = arguments.out.resolve()
-    arguments.run = arguments.run.resolve()
-    if arguments.run.suffix != ".nemo":
-        Run.open(arguments.run)
+    arguments.run = open_source(arguments.run).path.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     check_same_comparison(arguments)
     cases = [(start, minutes) for minutes in arguments.minutes for start in STARTS]
@@ -195,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a pretrained run, or a .nemo file")
+    parser.add_argument("run", type=Path, help="pretrained run, also of the hub, or a .nemo file")
     parser.add_argument("--out", type=Path, default=Path("runs/starts"), help="output folder")
     parser.add_argument(
         "--minutes", type=float, nargs="+", default=[3, 10], help="of labelled speech"

@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of the run, or a .nemo file")
+    parser.add_argument("run", type=Path, help="run, also user/name on the hub, or a .nemo file")
     parser.add_argument("out", type=Path, help="file to write, .nemo or .pt")
     parser.add_argument(
         "--checkpoint", default="best", choices=("best", "last"), help="default: best"

@@ -370,7 +370,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of the run, or a .nemo file")
+    parser.add_argument("run", type=Path, help="run, also user/name on the hub, or a .nemo file")
     parser.add_argument("out", type=Path, help="folder to create")
     parser.add_argument(
         "--int8", action="store_true", help="also model.int8.onnx, with weights of eight bits"

@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a run, or a .nemo file")
+    parser.add_argument("run", type=Path, help="run, also user/name on the hub, or a .nemo file")
     parser.add_argument("audio", type=Path, help="folder of recordings, or a manifest")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument(

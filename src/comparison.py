@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import build, target_class
+from src.config import target_class
 from src.datasets.tables import cell, check_columns, read_table
 from src.loaded_config import dotted, entries, read_config
 from src.metrics.base import Metric
 from src.metrics.bootstrap import Difference, Interval, paired_bootstrap
+from src.report.results import metrics_of
 from src.utils.audio import check_file
 from src.utils.options import shown
 
@@ -114,12 +115,10 @@ def scored_metrics(config: DictConfig, name: str, row: dict, path: Path) -> dict
     Raises:
         ValueError: there is none.
     """
-    own = config.evaluations.get(name) or OmegaConf.create({})
-    metrics = build(own if "metrics" in own else config, "metrics") or {}
     scored = {
         key: metric
-        for key, metric in metrics.items()
-        if metric is not None and key in row and metric.higher_is_better is not None
+        for key, metric in metrics_of(config, name).items()
+        if key in row and metric.higher_is_better is not None
     }
     if not scored:
         raise ValueError(f"{path}: has no scores to compare; it was made without references.")

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from src.building import build_system
 from src.config import inference_config, resume_config
+from src.interop.hub import locate_source, outputs_of
 from src.interop.nemo_run import NemoRun
+from src.interop.published_run import PublishedRun, check_has_state, is_published
 from src.loaded_config import YAML_END, dotted, entries, read_config
 from src.system import System
 from src.text_encoder.base import TextEncoder, load_text_encoder
@@ -267,6 +269,9 @@ def git(*arguments: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
+OpenedRun = Run | NemoRun | PublishedRun
+
+
 def load_run(
     folder: str | Path,
     checkpoint: str = "best",
@@ -277,7 +282,7 @@ def load_run(
     """A finished run, or NVIDIA's recogniser of a .nemo file, to be called with audio.
 
     Args:
-        folder: of the run, or the .nemo file.
+        folder: of the run, the .nemo file, or `user/name` or `user/name@revision` on the hub.
         checkpoint: `best` or `last`; a run without a best one has its last.
         device: None for that of the config: a GPU if there is one, unless it says cpu.
         changes: merged into the run's config, e.g. other decoders.
@@ -288,7 +293,7 @@ def load_run(
         The system in evaluation mode, checked against the self-test of the checkpoint.
 
     Raises:
-        FileNotFoundError: no run, or no checkpoint in it.
+        FileNotFoundError: no run, no checkpoint in it, or none that the hub has or can give.
         ValueError: weights of another model, a damaged file, a config that names what isn't
             allowed, or a failed self-test.
     """
@@ -296,17 +301,23 @@ def load_run(
     return restore(run, inference_config(run.read_config(), changes), checkpoint, device)
 
 
-def open_source(path: Path, trusted: Sequence[str] = ()) -> Run | NemoRun:
-    """The folder of a run, or a .nemo file.
+def open_source(path: Path, trusted: Sequence[str] = ()) -> OpenedRun:
+    """The folder of a run, a published one, which is downloaded from the hub, or a .nemo file.
 
     Raises:
-        FileNotFoundError: there is neither.
+        FileNotFoundError: there is none of them.
+        ValueError: a published run is damaged.
     """
-    return NemoRun(path) if path.suffix == ".nemo" else Run.open(path, trusted)
+    folder = locate_source(path)
+    if folder.suffix == ".nemo":
+        return NemoRun(folder)
+    if is_published(folder):
+        return PublishedRun(folder, trusted, outputs_of(path, folder))
+    return Run.open(folder, trusted)
 
 
 def restore(
-    run: Run | NemoRun,
+    run: OpenedRun,
     config: DictConfig,
     checkpoint: str,
     device: str | torch.device | None = None,
@@ -345,11 +356,13 @@ def own_config(config: DictConfig, overrides: list[str]) -> DictConfig:
 
     Raises:
         FileNotFoundError: there is no run to be resumed.
-        ValueError: its config is damaged, or an override that a resumed run can't take.
+        ValueError: it is a published one, its config is damaged, or an override that a resumed
+            run can't take.
     """
     source = config.trainer.get("resume_from")
     if not source:
         return config
+    check_has_state(Path(source))
     own = Run.open(Path(source), config.trust).read_config()
     resume_config(own, overrides)
     own.trainer.resume_from = source

@@ -3,7 +3,7 @@
 `config.init` maps submodules of the model (or `model`, for all of it) to sources of weights:
 
 encoder:
-  source: runs/nest    # a run, a checkpoint, a .safetensors or .nemo file, or a .pt of ClearerVoice
+  source: runs/nest    # a run, also of the hub, a checkpoint, a .safetensors, .nemo or .pt file
   part: encoder        # submodule of the source (default: the same name); null: all of its weights
   strict: true         # all weights must match; false: load the matching ones
   adopt_config: true   # use the size and the front end of the source
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from src.interop import clearervoice, nemo
+from src.interop.hub import locate_source, pinned
 from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
 from src.loaded_config import read_config
 from src.models.conformer import as_conv_context
@@ -55,7 +56,8 @@ class Source:
 
     Attributes:
         key: submodule of the model, or `model` for all of it.
-        source: a run, a checkpoint, a .safetensors or .nemo file, or a .pt of ClearerVoice.
+        source: a run, or its name on the hub; a checkpoint, a .safetensors or .nemo file, or a .pt
+            of ClearerVoice.
         part: submodule of the source; None: all of its weights.
         strict: all weights must match; False: load the matching ones.
         adopt_config: use the size and the front end of the source.
@@ -91,8 +93,8 @@ def sources_of(config: DictConfig) -> list[Source]:
             entry = OmegaConf.create({"source": entry})
         if not isinstance(entry, DictConfig) or not OmegaConf.select(entry, "source"):
             raise ValueError(
-                f"config, init.{key}.source: must be given: a run's folder, a file of weights, "
-                "a .nemo or a .pt file."
+                f"config, init.{key}.source: must be given: a run's folder or its name on the "
+                "hub, a file of weights, a .nemo or a .pt file."
             )
         options: Any = {"part": None if key == WHOLE else key}
         options |= OmegaConf.to_container(entry, resolve=True)
@@ -118,6 +120,25 @@ class Saved:
     sample_rate: int
     text_encoder: TextEncoder | None = None
     spec_augment: Any = None
+
+
+def pin_sources(config: DictConfig) -> None:
+    """Add the present commit to the sources of `config.init` that are on the hub.
+
+    So all that is read from a source is of one version, which the config of the new run names.
+
+    Args:
+        config: of an experiment; changed in place.
+
+    Raises:
+        FileNotFoundError: the hub has no run of this name, or can't be reached.
+    """
+    for source in sources_of(config):
+        exact = pinned(source.source)
+        if exact != source.source:
+            entry = config.init[source.key]
+            target = f"init.{source.key}" + ("" if isinstance(entry, str) else ".source")
+            OmegaConf.update(config, target, str(exact))
 
 
 def adopt_configs(config: DictConfig) -> None:
@@ -194,7 +215,7 @@ def read_saved(source: Source) -> Saved:
         FileNotFoundError: it is neither a run nor a .nemo file.
         ValueError: it is damaged, or has no such part.
     """
-    path = source.source
+    path = locate_source(source.source)
     if path.suffix == ".nemo":
         return read_saved_nemo(path, source.part)
     run = path if (path / "config.yaml").exists() else path.parent
@@ -260,7 +281,7 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
         ValueError: the weights don't match, or a submodule doesn't exist.
     """
     path, prefix = source.source, f"{source.part}." if source.part else ""
-    weights = read_source(path)
+    weights = read_source(locate_source(path))
     rest = [name for name in weights if not name.startswith(prefix)]
     weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     target = model if source.key == WHOLE else submodule(model, source.key, f"init.{source.key}")

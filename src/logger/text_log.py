@@ -52,5 +52,5 @@ def setup_logging(folder: Path, main_process: bool) -> None:
         handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO if main_process else logging.WARNING)
-    for library in ("matplotlib", "PIL", "urllib3", "git"):
+    for library in ("matplotlib", "PIL", "urllib3", "httpx2", "git"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -194,11 +194,17 @@ def write_picture(path: Path, image: np.ndarray) -> str:
 
 def remove_files(folder: Path, details: Row) -> None:
     """Remove the audio and pictures of an utterance, and their names from its details."""
-    players = details.pop("audio", [])
+    for name in files_of(details):
+        (folder / name).unlink(missing_ok=True)
+    details.pop("audio", None)
+    details.pop("picture", None)
+
+
+def files_of(details: Row) -> list[str]:
+    """The names of the audio and pictures of an utterance."""
+    players = details.get("audio", [])
     names = [player.get(key) for player in players for key in ("file", "spectrogram")]
-    for name in [*names, details.pop("picture", None)]:
-        if name is not None:
-            (folder / name).unlink(missing_ok=True)
+    return [name for name in (*names, details.get("picture")) if name is not None]
 
 
 def leave_worst(folder: Path, rows: list[Row]) -> None:

@@ -4,21 +4,28 @@ import base64
 import hashlib
 import json
 import math
+import re
+import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup, escape
 
 from src.report.charts import curves, layout
+from src.report.collector import files_of
 from src.report.facts import Facts
 from src.utils.files import write_beside
 from src.utils.sections import Chart, Section, Table
 
 Row = dict[str, Any]
 
+CONFIG = re.compile("(?<=<summary>YAML</summary><pre>).*?(?=</pre>)", re.DOTALL)
+DATA = re.compile('(?<=<script type="application/json" id="data">).*?(?=</script>)', re.DOTALL)
+MEDIA = (".flac", ".png")
 SPECIAL = ("audio", "picture", "words")  # details that are no columns
 
 # Everything is escaped, whatever the template is called.
@@ -29,7 +36,8 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+SEPARATORS = (",", ":")
+ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": SEPARATORS}
 
 
 @dataclass(frozen=True)
@@ -88,12 +96,47 @@ def read_page(path: Path) -> list[dict[str, Any]]:
         FileNotFoundError: there is no such file.
         ValueError: it isn't such a page.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    _, begin, rest = text.partition('<script type="application/json" id="data">')
-    data, end, _ = rest.partition("</script>")
-    if not (begin and end):
+    data = DATA.search(path.read_text(encoding="utf-8", errors="replace"))
+    if not data:
         raise ValueError(f"{path}: not a report.")
-    return json.loads(data)
+    return json.loads(data[0])
+
+
+def copy_page(page: Path, folder: Path, config: str, audio: bool) -> None:
+    """Copy a page for others: with another config, and perhaps without players and pictures.
+
+    Args:
+        page: that `write_page` wrote.
+        folder: to create.
+        config: YAML that replaces the page's.
+        audio: whether players and pictures are copied, too.
+
+    Raises:
+        FileNotFoundError: a file that the page needs is missing.
+        ValueError: it isn't such a page, or needs files elsewhere.
+    """
+    html = page.read_text(encoding="utf-8")
+    data = DATA.search(html)
+    html, configs = CONFIG.subn(lambda _: str(escape(config)), html)
+    try:
+        evaluations: Any = json.loads(data[0]) if data and configs == 1 else None
+        extras = [(one["folder"], extra) for one in evaluations for extra in one["extras"]]
+        if not audio:
+            for _, extra in extras:
+                extra.pop("audio", None)
+                extra.pop("picture", None)
+        files = [own + name for own, extra in extras for name in files_of(extra)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(f"{page}: not a report of this version; evaluate the run again.") from None
+    folder.mkdir()
+    for name in files:
+        source = (page.parent / name).resolve()
+        if not source.is_relative_to(page.parent.resolve()) or source.suffix not in MEDIA:
+            raise ValueError(f"{page}: shows {name}, which isn't a part of it.")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    text = str(htmlsafe_json_dumps(evaluations, separators=SEPARATORS))
+    (folder / page.name).write_text(DATA.sub(lambda _: text, html), encoding="utf-8")
 
 
 def read_template(name: str) -> str:

@@ -17,6 +17,7 @@ class Task:
 
     Attributes:
         name: of the task, which `for_task` of an inference config refers to.
+        inference: name of the experiment that evaluates its runs; empty: none of src/configs.
         output: batch key of the result that `System(audio)` returns, e.g. the transcripts.
         sort_by: name of the metric by whose scores the table of utterances is sorted, the worst
             first; empty to sort by id.
@@ -28,6 +29,7 @@ class Task:
     """
 
     name: str = ""
+    inference: str = ""
     output: str = ""
     sort_by: str = ""
     window_seconds: float | None = None

@@ -21,6 +21,7 @@ class PretrainingTask(Task):
     """
 
     name = "pretraining"
+    inference = "inference_ssl"
     output = "encoded"
     sort_by = "loss"
 

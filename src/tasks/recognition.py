@@ -48,6 +48,7 @@ class RecognitionTask(Task):
     """
 
     name = "recognition"
+    inference = "inference_asr"
     output = "prediction"
     sort_by = "WER"
 

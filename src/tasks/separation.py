@@ -50,6 +50,7 @@ class SeparationTask(Task):
     """
 
     name = "separation"
+    inference = "inference_separation"
     output = "estimates_written"
     sort_by = "SI-SDRi"
 

@@ -22,6 +22,7 @@ from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
+from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings, steps_in_epoch
@@ -193,14 +194,13 @@ def build_evaluation(
         seed=config.seed,
     )
     labelled = getattr(dataset, "has_targets", True)
-    metrics = build(own if "metrics" in own else config, "metrics") if labelled else None
-    chosen = {key: metric for key, metric in (metrics or {}).items() if metric is not None}
+    metrics = metrics_of(config, name) if labelled else {}
     loss: nn.Module | None = None
     if labelled:
         loss = build(own, "loss") if "loss" in own else system.loss
     if loss is not None:
         loss = loss.to(accelerator.device)
-    return Evaluation(name, loader, MetricTracker(chosen), loss, labelled)
+    return Evaluation(name, loader, MetricTracker(metrics), loss, labelled)
 
 
 def prepare(

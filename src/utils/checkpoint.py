@@ -292,12 +292,14 @@ def verify(path: Path) -> None:
     checksums = path.parent / CHECKSUMS
     expected = read_checksums(checksums).get(path.name) if checksums.exists() else None
     check_regular(path)
-    if not expected:
-        return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != expected:
+    if expected and file_digest(path) != expected:
         raise ValueError(f"{path}: damaged, its SHA-256 is not the one in {CHECKSUMS}.")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_checksums(path: Path) -> dict[str, str]:

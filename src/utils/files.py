@@ -14,7 +14,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 
 
 @contextmanager
@@ -54,6 +54,8 @@ def create_beside(folder: Path) -> Iterator[Path]:
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder}: exists already; name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in left_behind(folder.parent, folder.name):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with explain_disk_error(folder):
@@ -66,10 +68,24 @@ def create_beside(folder: Path) -> Iterator[Path]:
 
 def remove_temporary_files(folder: Path) -> None:
     """Remove from a folder what processes that were killed in `write_beside` left there."""
-    for path in folder.glob(".*.tmp"):
-        match = TEMPORARY.fullmatch(path.name)
-        if match and not is_running(int(match[1])):
+    for path in left_behind(folder):
+        if not path.is_dir():
             path.unlink(missing_ok=True)
+
+
+def left_behind(folder: Path, name: str | None = None) -> list[Path]:
+    """Temporary files and folders in a folder whose processes were killed.
+
+    Args:
+        folder: of them; may be absent.
+        name: what they would have become; None: anything.
+    """
+    matches = {path: TEMPORARY.fullmatch(path.name) for path in folder.glob(".*.tmp")}
+    return [
+        path
+        for path, match in matches.items()
+        if match and name in (None, match[1]) and not is_running(int(match[2]))
+    ]
 
 
 def is_running(pid: int) -> bool:
