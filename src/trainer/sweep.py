@@ -68,8 +68,8 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Called by hydra after all jobs."""
         folder = Path(config.hydra.sweep.dir)
-        paths = folder.glob(RESULT.format("*"))
-        paths = sorted(paths, key=lambda path: int(path.stem.partition("_")[2]))
+        found = folder.glob(RESULT.format("*"))
+        paths = sorted(found, key=lambda path: int(path.stem.partition("_")[2]))
         jobs = [json.loads(path.read_text()) for path in paths]
         if not jobs:  # of another program
             return
