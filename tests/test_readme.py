@@ -56,7 +56,7 @@ def test_commands_compose(command):
         if word.startswith("-cn="):
             name = word.removeprefix("-cn=").replace("NAME", name)
         elif "=" in word and word != "key=value":
-            overrides.append(word)
+            overrides.append(word.partition(",")[0] if "-m" in words else word)  # of a sweep
     check_top_level(composed(name, *overrides), inference=program == "inference.py")
 
 
