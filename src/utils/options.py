@@ -1,6 +1,7 @@
 """Checks of option values; their messages name the key, the value and the values allowed."""
 
 import math
+from numbers import Integral
 from typing import Any
 
 SHOWN = 60  # characters of a value in a message
@@ -43,7 +44,7 @@ def check_whole(
     """
     if optional and value is None:
         return
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     if whole and value >= low and (high is None or value <= high):
         return
     allowed = "above 0" if low == 1 else f"from {low} on"

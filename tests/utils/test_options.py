@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from src.utils.options import check_choice, check_number, check_whole, shown
@@ -13,6 +14,7 @@ def test_whole_numbers(value):
 def test_ranges_of_whole_numbers():
     check_whole("a", None, optional=True)
     check_whole("a", 10**400)
+    check_whole("a", np.int64(3))
     check_whole("a", 0, low=0, high=4)
     with pytest.raises(ValueError, match="^a: 5; a whole number from 0 to 4, or null.$"):
         check_whole("a", 5, low=0, high=4, optional=True)

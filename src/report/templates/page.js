@@ -98,7 +98,7 @@ class Utterances {
     this.numeric = data.columns.filter((_, i) =>
       data.rows.some((row) => row[i] !== null && !isNaN(asNumber(row[i])))
     );
-    this.fill("sort", ["worst first", ...data.columns]);
+    this.fill("sort", ["default", ...data.columns]);
     this.fill("filter", ["", ...this.numeric]);
     for (const name of ["search", "sort", "direction", "filter", "low", "high", "with-audio"]) {
       this.find(name).addEventListener("input", () => this.select());
