@@ -20,8 +20,8 @@ from src.run import OpenedRun, Run, open_source, restore
 from src.trainer.inferencer import Inferencer
 from src.trainer.output_folder import PAGE, OutputFolder
 from src.trainer.reporter import Reporter
-from src.trainer.results import summary
 from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
+from src.trainer.summary import summary
 from src.utils.entry import run_command, run_hydra
 
 

@@ -26,7 +26,6 @@ from src.run import Run, open_run, own_config
 from src.trainer.optimization import build_optimizations
 from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
-from src.trainer.results import summary
 from src.trainer.setup import (
     build_accelerator,
     build_evaluations,
@@ -37,6 +36,7 @@ from src.trainer.setup import (
     count_steps,
     prepare,
 )
+from src.trainer.summary import summary
 from src.trainer.sweep import in_sweep, run_job
 from src.utils.entry import run_command, run_hydra
 

@@ -18,7 +18,7 @@ from src.trainer.evaluation import (
 )
 from src.trainer.output_folder import RESULTS, OutputFolder
 from src.trainer.reporter import Reporter, shared_folder
-from src.trainer.results import write_results
+from src.trainer.summary import write_results
 from src.utils.files import write_beside
 from src.utils.plots import save_image
 

@@ -1,6 +1,6 @@
 """Tables of the values of several evaluations."""
 
-from src.trainer.results import summary, write_results
+from src.trainer.summary import summary, write_results
 
 VALUES = {"test/loss": 1.5, "test/WER": 0.25, "val/WER": 0.125}
 
