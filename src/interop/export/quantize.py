@@ -8,6 +8,7 @@ from src.interop.export.packages import required
 
 # Products with weights. ConvInteger is slower than Conv in onnxruntime, so convolutions stay.
 OPERATORS = ["MatMul", "Gemm", "LSTM"]
+FLOAT = 1  # data type of a tensor in single precision
 
 
 def write_int8(source: Path, path: Path) -> None:
@@ -30,17 +31,19 @@ def write_int8(source: Path, path: Path) -> None:
             prepared,
             path,
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=batches_of_matrices(onnx.load(prepared)),
+            nodes_to_exclude=plain_products(onnx.load(prepared)),
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
         )
 
 
-def batches_of_matrices(model: Any) -> list[str]:
-    """Names of the products with a constant that isn't one matrix.
+def plain_products(model: Any) -> list[str]:
+    """Names of the products that stay as they are: those with another constant than one matrix.
 
-    onnxruntime can't run them with a scale for each column; positions of attention are such.
+    onnxruntime can't run batches of matrices with a scale for each column; positions of attention
+    are such. The Fourier transform of a front end is in double precision.
     """
-    ranks = {constant.name: len(constant.dims) for constant in model.graph.initializer}
+    tensors = model.graph.initializer
+    single = {one.name: len(one.dims) == 2 and one.data_type == FLOAT for one in tensors}
     nodes = [node for node in model.graph.node if node.op_type == "MatMul"]
-    return [node.name for node in nodes if any(ranks.get(name, 2) != 2 for name in node.input)]
+    return [node.name for node in nodes if not all(single.get(name, True) for name in node.input)]
