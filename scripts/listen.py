@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from src.run import load_run
 from src.stream import Partial, Stream
-from src.utils.audio import open_audio
+from src.utils.audio_files import open_audio
 from src.utils.entry import run_command
 
 BEAM_SEARCH = "src.text_encoder.decoders.beam_search.BeamSearchDecoder"

@@ -32,7 +32,8 @@ from src.metrics.separation import (
     Stoi,
 )
 from src.metrics.tracker import MetricTracker
-from src.utils.audio import audio_info, read_audio
+from src.utils.audio import read_audio
+from src.utils.audio_files import audio_info
 from src.utils.entry import run_command
 
 

@@ -14,7 +14,7 @@ from src.loaded_config import dotted, entries, read_config
 from src.metrics.base import Metric
 from src.metrics.bootstrap import Difference, Interval, paired_bootstrap
 from src.report.results import metrics_of
-from src.utils.audio import check_file
+from src.utils.audio_files import check_file
 from src.utils.options import shown
 
 # Keys of a config that differ between any two runs.

@@ -14,7 +14,8 @@ from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.base import CTCDecoder, Search
 from src.transforms.chain import Chain
 from src.utils.annotations import fits
-from src.utils.audio import SAMPLE_RATES, given_samples, to_mono_at
+from src.utils.audio import given_samples, to_mono_at
+from src.utils.audio_files import SAMPLE_RATES
 from src.utils.entry import sentence
 from src.utils.options import check_choice, check_whole, refuse
 from src.utils.resampling import resampling_stage

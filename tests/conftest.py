@@ -1,5 +1,6 @@
 """Shapes are checked while the tests run, and a tiny corpus is made once."""
 
+import gc
 import os
 import signal
 
@@ -18,6 +19,18 @@ import torch
 from tests.demo import tiny_corpus
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector, which every training calls, from visiting all that is imported.
+
+    That would take most of the time of a tiny training; in a forked process, it would also copy
+    the memory.
+    """
+    import torch._dynamo  # noqa: F401, hundreds of modules, which the first optimizer imports
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

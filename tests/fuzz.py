@@ -16,6 +16,7 @@ Every case runs in a forked process with limits on its time and memory. What bec
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -276,6 +277,7 @@ def run_all(
     outcomes = []
     with tempfile.TemporaryDirectory() as name, single_threaded():
         world = World(Path(name))
+        gc.freeze()  # a collection in a case neither visits nor copies what is imported here
         for kind in kinds:
             for number, case in enumerate(KINDS[kind](world, count, seed)):
                 folder = Path(name) / "cases" / f"{kind}-{number}"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -37,10 +38,44 @@ def count_operations(function: Callable[[], object], folder: Path) -> int:
     Raises:
         RuntimeError: `function` raised an error; holds its traceback.
     """
-    status, message = in_fork(function, folder, at=0)
+    return calls_before(function, folder, lambda n: None)
+
+
+def calls_before(
+    function: Callable[[], object], folder: Path, before: Callable[[int], object]
+) -> int:
+    """As `count_operations`; `before` is called in that process before each, with its number."""
+    status, message = in_fork(function, folder, before)
     if status != 0:
         raise RuntimeError(f"ended with status {status}:\n{message}")
     return int(message)
+
+
+def copy_at(function: Callable[[], object], folder: Path, numbers: range, copies: Path) -> int:
+    """Call `function` in a forked process, and copy `folder` just before some of its operations.
+
+    The copies are what `kill_at` would leave, as long as the process has no other threads and
+    starts no processes: data in Python's buffers is not in them.
+
+    Args:
+        function: what the process does.
+        folder: only operations below it are counted.
+        numbers: of the operations, from 1.
+        copies: folder for the copies, whose names are the numbers; there is none of a folder
+            that doesn't exist yet.
+
+    Returns:
+        The number of operations.
+
+    Raises:
+        RuntimeError: `function` raised an error; holds its traceback.
+    """
+
+    def copy(n: int) -> None:
+        if n in numbers and folder.exists():
+            shutil.copytree(folder, copies / str(n))
+
+    return calls_before(function, folder, copy)
 
 
 def kill_at(function: Callable[[], object], folder: Path, n: int) -> None:
@@ -57,9 +92,31 @@ def kill_at(function: Callable[[], object], folder: Path, n: int) -> None:
     Raises:
         RuntimeError: the process ended before.
     """
-    status, message = in_fork(function, folder, at=n)
+    kill_when(function, folder, lambda count: count == n)
+
+
+def kill_when(
+    function: Callable[[], object], folder: Path, condition: Callable[[int], bool]
+) -> None:
+    """As `kill_at`, at the first operation for whose number `condition` is true.
+
+    Args:
+        function: what the process does.
+        folder: only operations below it are counted.
+        condition: called in that process before each operation.
+
+    Raises:
+        RuntimeError: the process ended before.
+    """
+    status, message = in_fork(function, folder, lambda n: condition(n) and kill())
     if status != -signal.SIGKILL:
-        raise RuntimeError(f"ended with status {status} before operation {n}:\n{message}")
+        raise RuntimeError(f"ended with status {status}, not by the kill:\n{message}")
+
+
+def kill() -> None:
+    """End this process by SIGKILL."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()  # the signal ends the process while this thread waits
 
 
 def kill_after(function: Callable[[], object], folder: Path, seconds: float) -> None:
@@ -68,20 +125,23 @@ def kill_after(function: Callable[[], object], folder: Path, seconds: float) -> 
     Raises:
         RuntimeError: `function` raised an error; holds its traceback.
     """
-    status, message = in_fork(function, folder, at=0, seconds=seconds)
+    status, message = in_fork(function, folder, seconds=seconds)
     if status not in (0, -signal.SIGKILL):
         raise RuntimeError(f"ended with status {status}:\n{message}")
 
 
 def in_fork(
-    function: Callable[[], object], folder: Path, at: int, seconds: float | None = None
+    function: Callable[[], object],
+    folder: Path,
+    before: Callable[[int], object] = lambda n: None,
+    seconds: float | None = None,
 ) -> tuple[int, str]:
     """Run `function` in a forked process.
 
     Args:
         function: what the process does.
         folder: whose file operations are counted.
-        at: operation at which the process is killed; 0: none.
+        before: called in the forked process before each operation, with its number.
         seconds: after which it is killed; None: never.
 
     Returns:
@@ -93,7 +153,7 @@ def in_fork(
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        run_and_exit(function, folder.resolve(), at, writing)
+        run_and_exit(function, folder.resolve(), before, writing)
     os.close(writing)
     if seconds is not None:
         ended, _, _ = select.select([reading], [], [], seconds)  # readable when it ends
@@ -107,7 +167,9 @@ def in_fork(
     return os.waitstatus_to_exitcode(status), message
 
 
-def run_and_exit(function: Callable[[], object], folder: Path, at: int, report: int) -> None:
+def run_and_exit(
+    function: Callable[[], object], folder: Path, before: Callable[[int], object], report: int
+) -> None:
     """In the forked process: call `function`, report the result and exit without clean-up."""
     status = 1
     try:
@@ -115,7 +177,7 @@ def run_and_exit(function: Callable[[], object], folder: Path, at: int, report: 
         quiet = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(quiet, descriptor)
-        counter = Counter(folder, at)
+        counter = Counter(folder, before)
         # A lock that is shared with the next forks would stay locked if this process were killed.
         tqdm.set_lock(threading.RLock())
         sys.addaudithook(counter)
@@ -131,16 +193,16 @@ def run_and_exit(function: Callable[[], object], folder: Path, at: int, report: 
 
 
 class Counter:
-    """An audit hook that counts the file operations of this process, and kills it at one of them.
+    """An audit hook that counts the file operations of this process.
 
     Args:
         folder: only operations below it count.
-        at: the number of the operation, from 1; 0: never.
+        before: called before each with its number, from 1.
     """
 
-    def __init__(self, folder: Path, at: int):
+    def __init__(self, folder: Path, before: Callable[[int], object]):
         self.folder: Path | None = folder
-        self.at = at
+        self.before = before
         self.count = 0
         self.pid = os.getpid()
         self.lock = threading.RLock()
@@ -152,9 +214,7 @@ class Counter:
             return
         with self.lock:
             self.count += 1
-            if self.count == self.at:
-                os.kill(self.pid, signal.SIGKILL)
-                threading.Event().wait()  # the signal ends the process while this thread waits
+            self.before(self.count)
 
     def concerns(self, event: str, arguments: tuple) -> bool:
         """Whether an event changes something below the folder."""

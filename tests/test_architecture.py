@@ -236,6 +236,15 @@ def test_models_need_torch_only():
         assert name not in loaded
 
 
+def test_manifests_and_texts_need_no_torch():
+    """Scripts that hear nothing start at once."""
+    names = "datasets.manifest", "text_encoder.subwords", "text_encoder.decoders.ngram_training"
+    code = "".join(f"import src.{name}; " for name in names)
+    code += "import sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def docstrings(tree: ast.Module) -> set[int]:
     """`id` of the constants that are docstrings."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)

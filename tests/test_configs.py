@@ -64,6 +64,7 @@ def test_every_experiment_has_the_debug_modes(name, corpus, tmp_path):
 
 def test_asr_overfits_one_batch(corpus, tmp_path):
     options = ["debug=overfit", *SMALL[1:], "model.hidden_size=64", "scheduler=constant"]
+    options += ["trainer.epochs=1"]
     config = experiment("asr_deepspeech2", corpus, tmp_path / "r", *options)
     assert config.transforms.batch.train == config.transforms.batch.inference
     metrics = train(config)
@@ -72,6 +73,7 @@ def test_asr_overfits_one_batch(corpus, tmp_path):
 
 def test_ssl_overfits_one_batch(corpus, tmp_path):
     options = ["debug=overfit", "model.encoder.num_layers=2", "scheduler=constant"]
+    options += ["trainer.epochs=1"]
     config = experiment("ssl_nest", corpus, tmp_path / "r", *options)
     metrics = train(config)
     assert metrics["test/accuracy"] > 0.9
@@ -84,8 +86,11 @@ def test_separation_overfits_one_mixture(corpus, tmp_path):
         "scheduler=constant",
         "model.num_layers=2",
         "datasets.train.limit=1",
+        "datasets.train.segment=0.5",
+        "optimizer.lr=2e-3",
+        "trainer.epochs=2",
+        "trainer.steps_per_epoch=40",
     ]
-    options += ["datasets.train.segment=1.0", "optimizer.lr=2e-3", "trainer.epochs=4"]
     config = experiment("separation_mossformer2", corpus, tmp_path / "r", *options)
     metrics = train(config)
     assert metrics["test/SI-SDR"] > 20

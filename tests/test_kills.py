@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -22,7 +23,15 @@ import torch
 from src.utils.checkpoint import WEIGHTS, read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import experiment, tiny_corpus
-from tests.kill_points import count_operations, in_fork, kill_after, kill_at
+from tests.kill_points import (
+    copy_at,
+    count_operations,
+    in_fork,
+    kill,
+    kill_after,
+    kill_at,
+    kill_when,
+)
 from train import train
 
 ROOT = Path(__file__).parents[1]
@@ -150,46 +159,60 @@ def files(run: Path) -> set[str]:
 # Kills -------------------------------------------------------------------------------------
 
 
-def kill_at_each(
-    bench: Bench, source: Path | None, step: int = 1, twice: random.Random | None = None
-) -> tuple[int, list[str]]:
-    """Kill a start at file operations, go on, and compare the end.
+def resume_from_each(bench: Bench, source: Path | None, step: int = 1) -> tuple[int, list[str]]:
+    """Go on from what kills at file operations leave, and compare the end.
 
     Args:
         bench: starts runs.
         source: a run that is resumed; None: a new one.
         step: only every so many operations.
-        twice: draws the operation at which the second start is killed, too.
 
     Returns:
         How many kills, and which of them changed anything.
+    """
+    run, copies = bench.new(source), bench.new()
+    numbers = range(step, sys.maxsize, step)
+    count = copy_at(bench.start(run), run, numbers, copies)
+    chosen = [n for n in range(1, count + 1) if n in numbers]
+    faults = [bench.finish(copies / str(n), f"operation {n}") for n in chosen]
+    return len(chosen), sum(faults, [])
+
+
+def kill_twice(
+    bench: Bench, source: Path | None, draw: random.Random, step: int = 1
+) -> tuple[int, list[str]]:
+    """Kill a start at file operations and the next one at random ones, and compare the end.
+
+    Args:
+        bench: starts runs.
+        source: a run that is resumed; None: a new one.
+        draw: the operation of the second kill.
+        step: only every so many operations.
+
+    Returns:
+        How many pairs of kills, and which of them changed anything.
     """
     run = bench.new(source)
     count = count_operations(bench.start(run), run)
     chosen = range(step, count + 1, step)
     faults = []
     for n in chosen:
-        run, kills = bench.new(source), f"operation {n}"
+        run, again = bench.new(source), draw.randint(1, count)
         kill_at(bench.start(run), run, n)
-        if twice is not None:
-            again = twice.randint(1, count)
-            kills += f", then {again}"
-            in_fork(bench.start(run), run, at=again)
-        faults += bench.finish(run, kills)
+        in_fork(bench.start(run), run, lambda count, again=again: count == again and kill())
+        faults += bench.finish(run, f"operation {n}, then {again}")
     return len(chosen), faults
 
 
 def interrupted(bench: Bench) -> Path:
     """A run that was killed between the two renames of its second checkpoint."""
     run = bench.new()
-    count = count_operations(bench.start(run), run)
-    shutil.rmtree(run)
-    for n in range(1, count):
-        kill_at(bench.start(run), run, n)
-        if (run / "last.old").exists() and not (run / "last").exists():
-            return run
-        shutil.rmtree(run, ignore_errors=True)
-    raise AssertionError("no such state")
+
+    def between_renames(n: int) -> bool:
+        return (run / "last.old").exists() and not (run / "last").exists()
+
+    kill_when(bench.start(run), run, between_renames)
+    return run
 
 
 def kill_at_random(bench: Bench, times: int, seed: int) -> tuple[int, list[str]]:
@@ -217,23 +240,34 @@ def bench(corpus, tmp_path_factory):
 
 
 def test_kills_of_a_new_run(bench):
-    count, faults = kill_at_each(bench, None, 2)
+    count, faults = resume_from_each(bench, None, 2)
     assert count > 50 and not faults, "\n".join(faults)
 
 
+def test_copies_are_what_kills_leave(bench):
+    run, copies, numbers = bench.new(), bench.new(), range(20, 100, 20)
+    assert copy_at(bench.start(run), run, numbers, copies) > numbers[-1]
+    for n in numbers:
+        run = bench.new()
+        kill_at(bench.start(run), run, n)
+        assert files(run) == files(copies / str(n)) != set()
+        for path in run.rglob(f"*/{WEIGHTS}"):
+            assert path.read_bytes() == (copies / str(n) / path.relative_to(run)).read_bytes()
+
+
 def test_kills_of_a_resumed_run(bench):
-    count, faults = kill_at_each(bench, interrupted(bench), 2)
+    count, faults = resume_from_each(bench, interrupted(bench), 2)
     assert count > 40 and not faults, "\n".join(faults)
 
 
 def test_kills_twice(bench):
-    _, faults = kill_at_each(bench, None, 10, random.Random(1))
+    _, faults = kill_twice(bench, None, random.Random(1), 10)
     assert not faults, "\n".join(faults)
 
 
 def test_kills_without_checkpoints_in_the_epoch(corpus, tmp_path):
     bench = Bench(tmp_path, corpus, "trainer.save_every_steps=null", "report.audio=worst")
-    _, faults = kill_at_each(bench, None, 8)
+    _, faults = resume_from_each(bench, None, 8)
     assert not faults, "\n".join(faults)
 
 
@@ -266,10 +300,10 @@ def main() -> None:
         for options in (often, seldom):
             bench = Bench(Path(tempfile.mkdtemp(dir=name)), corpus, *options)
             half, draw, label = interrupted(bench), random.Random(arguments.seed), " ".join(options)
-            report(f"{label}, new", kill_at_each(bench, None))
-            report(f"{label}, resumed", kill_at_each(bench, half))
-            report(f"{label}, new, twice", kill_at_each(bench, None, twice=draw))
-            report(f"{label}, resumed, twice", kill_at_each(bench, half, twice=draw))
+            report(f"{label}, new", resume_from_each(bench, None))
+            report(f"{label}, resumed", resume_from_each(bench, half))
+            report(f"{label}, new, twice", kill_twice(bench, None, draw))
+            report(f"{label}, resumed, twice", kill_twice(bench, half, draw))
         for workers in (0, 2):
             options = (f"dataloader.num_workers={workers}", "trainer.epochs=2")
             bench = Bench(Path(tempfile.mkdtemp(dir=name)), corpus, *options)

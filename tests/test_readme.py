@@ -29,7 +29,7 @@ from src.datasets.manifest import Manifest
 from src.datasets.recognition import RecognitionDataset
 from src.metrics.base import Metric
 from src.trainer.trainer import Trainer
-from src.utils.audio import audio_info
+from src.utils.audio_files import audio_info
 
 
 class MyLoss(nn.Module):

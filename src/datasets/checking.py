@@ -10,7 +10,8 @@ from tqdm import tqdm
 from src.datasets.filters import frames_needed
 from src.datasets.manifest import check_row, find_lines, map_file, parse
 from src.text_encoder.base import TextEncoder
-from src.utils.audio import audio_info, full_duration, read_audio
+from src.utils.audio import read_audio
+from src.utils.audio_files import audio_info, full_duration
 from src.utils.options import check_number, shown
 
 TOLERANCE = 0.05  # seconds; largest difference between the durations of row and file

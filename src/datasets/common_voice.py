@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from src.datasets.manifest import Manifest, cached_manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import cell, check_columns, read_table
-from src.utils.audio import check_file, full_duration
+from src.utils.audio_files import check_file, full_duration
 
 COLUMNS = ("path", "sentence")
 

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from src.datasets.custom_dir import is_recording
 from src.datasets.librispeech import read_chapter
 from src.datasets.tables import cell, check_columns, read_table, read_text
-from src.utils.audio import full_duration
+from src.utils.audio_files import full_duration
 from src.utils.options import is_finite, shown
 
 Values = dict[str, Any]

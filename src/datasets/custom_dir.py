@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from src.datasets.manifest import Manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import read_text
-from src.utils.audio import full_duration
+from src.utils.audio_files import full_duration
 
 ENDINGS = (".wav", ".flac", ".mp3", ".ogg")
 

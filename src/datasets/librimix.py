@@ -13,7 +13,7 @@ from src.datasets.base_dataset import Item
 from src.datasets.manifest import UNSAFE, Manifest, Row
 from src.datasets.mixtures import Mixtures
 from src.datasets.tables import cell, check_columns, read_table
-from src.utils.audio import full_duration, open_audio
+from src.utils.audio_files import full_duration, open_audio
 from src.utils.options import check_choice, shown
 from src.utils.random import generator, uniform
 

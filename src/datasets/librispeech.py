@@ -9,7 +9,7 @@ from src.datasets.download import download, unpack
 from src.datasets.manifest import Manifest, cached_manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import read_text
-from src.utils.audio import full_duration
+from src.utils.audio_files import full_duration
 from src.utils.options import check_choice, shown
 
 URL = "https://www.openslr.org/resources/12/{split}.tar.gz"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from src.utils.audio import MAX_SECONDS, check_file
+from src.utils.audio_files import MAX_SECONDS, check_file
 from src.utils.files import write_beside
 from src.utils.options import has_surrogates, is_finite, shown
 

@@ -11,7 +11,8 @@ from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.custom_dir import duration_of, is_recording
 from src.datasets.filters import check_all_or_none
 from src.datasets.manifest import Manifest, Row, is_text
-from src.utils.audio import AudioInfo, audio_info, read_audio
+from src.utils.audio import read_audio
+from src.utils.audio_files import AudioInfo, audio_info
 from src.utils.options import check_number, shown
 from src.utils.random import generator, uniform
 from src.utils.streams import read_blocks

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from src.utils.audio import check_file
+from src.utils.audio_files import check_file
 from src.utils.options import has_surrogates, shown
 
 

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.audio import signal_distortion_ratio
 
 from src.metrics.base import Metric, ratio
 from src.utils.si_sdr import IDENTICAL_DB, si_sdr
@@ -169,6 +168,9 @@ def bounded_sdr(signals: Tensor, references: Tensor) -> Tensor:
     Returns:
         [S], in dB.
     """
+    # Imported here since it takes seconds, and trainings don't compute SDR.
+    from torchmetrics.functional.audio import signal_distortion_ratio
+
     pairs = zip(signals.double(), references.double(), strict=True)
     sdr = torch.stack([signal_distortion_ratio(*pair) for pair in pairs])
     # NaN for a signal that equals its reference up to rounding, and for a silent one.

@@ -20,7 +20,8 @@ from src.tasks.levels import LEVELS, apply_level, limit_peak
 from src.tasks.separated_recording import SeparatedRecording, activity
 from src.tasks.separation_analysis import mixture_scores, reference_details, separation_sections
 from src.tasks.windows import Separate, separate_in_windows
-from src.utils.audio import Recording, audio_info, write_audio
+from src.utils.audio import Recording, write_audio
+from src.utils.audio_files import audio_info
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled
 from src.utils.sections import Section

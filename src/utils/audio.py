@@ -1,9 +1,6 @@
 """Reading and writing audio files: any sample rate and channel count in, mono float32 out."""
 
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from src.utils.audio_files import MAX_SECONDS, SAMPLE_RATES, audio_info, check_file, open_audio
 from src.utils.files import read_jsonl, write_beside
 from src.utils.options import check_number, check_whole, shown
 from src.utils.resampling import resample, resampled
@@ -22,111 +20,8 @@ LONG = 300  # seconds from which a file is read in blocks
 BLOCK = 10  # seconds
 RESERVED = 1 << 28  # samples at first
 SHORTFALL = 0.1  # seconds by which a file may be shorter than requested
-SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
 MOST_CHANNELS = 64
 PCM = {torch.int16: 2.0**15, torch.int32: 2.0**31}  # value of full scale
-MAX_SECONDS = 1e7  # longest duration of a recording
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """Sample rate, channels and length in the header of an audio file.
-
-    Attributes:
-        sample_rate: in Hz.
-        channels: number of channels.
-        frames: samples of each channel. An MP3 of variable bit rate without a Xing header, as
-            from a recorded stream, only has an estimate.
-    """
-
-    sample_rate: int
-    channels: int
-    frames: int
-
-    @property
-    def duration(self) -> float:
-        """Duration in seconds."""
-        return self.frames / self.sample_rate
-
-
-def check_file(path: Path, name: str) -> None:
-    """Raise unless there is a regular file; opening a FIFO would wait forever.
-
-    Args:
-        path: of the file.
-        name: what it should be, for the message, e.g. "audio file".
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: it is a folder, a FIFO, a device or a socket, or can't be looked up.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path}: no such {name}.") from None
-    except OSError as error:
-        raise ValueError(f"{shown(str(path))}: no {name} ({error.strerror}).") from None
-    except ValueError as error:  # NUL, or half of a surrogate pair
-        raise ValueError(f"{shown(str(path))}: no {name} ({error}).") from None
-    if not stat.S_ISREG(mode):
-        kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
-        article = "an" if name[0] in "aeiou" else "a"
-        raise ValueError(f"{path}: {kind}, not {article} {name}.")
-
-
-@contextmanager
-def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """An audio file, open for reading, with errors that name the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio.
-    """
-    check_file(path, "audio file")
-    low, high = SAMPLE_RATES
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            if not low <= file.samplerate <= high:
-                raise ValueError(
-                    f"{path}: a sample rate of {file.samplerate} Hz; allowed are {low} to {high}."
-                )
-            yield file
-    except (soundfile.SoundFileError, TypeError, MemoryError, OSError) as error:
-        reason = str(error).rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
-        raise ValueError(f"{path}: not readable as audio ({reason}).") from None
-
-
-def audio_info(path: Path) -> AudioInfo:
-    """Sample rate, channels and frames of an audio file, by its header.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio.
-    """
-    with open_audio(path) as file:
-        return AudioInfo(file.samplerate, file.channels, file.frames)
-
-
-def full_duration(path: Path) -> float:
-    """Seconds of a recording, by its header.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio, or is empty, or its header is damaged.
-    """
-    info = audio_info(path)
-    if info.frames == 0:
-        raise ValueError(f"{path}: a header without audio.")
-    if info.duration > MAX_SECONDS:
-        raise ValueError(f"{path}: {info.frames} samples by its header; it is damaged or a stream.")
-    return info.duration
 
 
 def read_audio(

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.utils.audio import open_audio
+from src.utils.audio_files import open_audio
 
 BLOCK = 10.0  # seconds
 

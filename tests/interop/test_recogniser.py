@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import copy
+import functools
 import io
 import tarfile
 
@@ -260,14 +261,21 @@ def test_normalisation_follows_from_the_vocabulary(characters, language):
 # Files of other versions ----------------------------------------------------------------------
 
 
-def rewritten(source, target, change):
-    """A file with another config; its tokenizer is kept."""
+@functools.cache
+def contents(source):
+    """Config, weights and tokenizer of a file, which must not be changed."""
     config, weights = read_archive(source)
     artifacts = {}
     if isinstance(config.get("tokenizer"), dict):
         name = tokenizer_of(source)
         artifacts[name] = read_artifact(source, name)
-    config = copy.deepcopy(config)
+    return config, weights, artifacts
+
+
+def rewritten(source, target, change):
+    """A file with another config; its tokenizer is kept."""
+    config, weights, artifacts = contents(source)
+    config, weights = copy.deepcopy(config), dict(weights)
     change(config, weights)
     write_archive(target, config, weights, artifacts)
     return target
@@ -413,14 +421,16 @@ def test_values_of_a_file_are_not_executed(source, value, tmp_path, monkeypatch)
             "encoder.activation",
         ]
     )
+    path = tmp_path / "a.nemo"
+    composed_config = composed("asr_finetune", f"init.model.source={path}")
     for place in places:
-        path = rewritten(source, tmp_path / "a.nemo", setting(place, value))
+        rewritten(source, path, setting(place, value))
         try:
             load_run(path)
         except ValueError as error:
             assert str(path) in str(error) and "hunter2" not in str(error)
         with contextlib.suppress(ValueError, KeyError):
-            config = composed("asr_finetune", f"init.model.source={path}")
+            config = copy.deepcopy(composed_config)
             adopt_configs(config)
             assert "hunter2" not in str(config)
     assert not (tmp_path / "ran").exists()

@@ -10,14 +10,13 @@ import torch
 
 from src.utils.audio import (
     Recording,
-    audio_info,
-    full_duration,
     given_audio,
     read_audio,
     read_recordings,
     to_mono_at,
     write_audio,
 )
+from src.utils.audio_files import audio_info, full_duration
 from src.utils.streams import read_blocks
 from tests.demo import sine
 
