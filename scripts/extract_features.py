@@ -10,12 +10,13 @@ input of the first layer, then the output of each layer.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from src.datasets.base_dataset import BaseDataset
@@ -24,26 +25,34 @@ from src.datasets.manifest_dataset import ManifestDataset
 from src.interop.nemo import load_features, load_nemo
 from src.models.conformer import ConformerEncoder
 from src.run import load_run
+from src.system import System
+from src.tasks.pretraining import PretrainingTask
+from src.transforms.chain import Chain
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 
 
-def load_encoder(path: Path, device: torch.device) -> tuple[ConformerEncoder, nn.Module, int]:
-    """Encoder, front end and sample rate of a run or of a .nemo file.
+def load_system(path: Path, device: torch.device) -> Any:
+    """The system of a run, or of a .nemo file with NEST.
 
     Raises:
         ValueError: the run's model has no FastConformer encoder.
     """
     if path.suffix == ".nemo":
-        features = load_features(path).to(device)
-        return load_nemo(path).encoder.to(device).eval(), features, features.sample_rate
+        features = load_features(path)
+        system = System(
+            load_nemo(path),
+            PretrainingTask(),
+            sample_rate=features.sample_rate,
+            inference_transforms=Chain({"features": features}),
+        )
+        return system.to(device).eval()
     system = load_run(path, device=device)
-    encoder = getattr(system.model, "encoder", None)
-    if not isinstance(encoder, ConformerEncoder):
+    if not isinstance(getattr(system.model, "encoder", None), ConformerEncoder):
         raise ValueError(
             f"{path}: holds {type(system.model).__name__}, which has no FastConformer encoder."
         )
-    return encoder, system.inference_transforms, system.sample_rate
+    return system
 
 
 def open_audio(path: Path, sample_rate: int) -> BaseDataset:
@@ -54,14 +63,13 @@ def open_audio(path: Path, sample_rate: int) -> BaseDataset:
 
 
 @torch.inference_mode()
-def states_of(encoder: ConformerEncoder, features: nn.Module, audio: Tensor) -> np.ndarray:
+def states_of(system: Any, audio: Tensor) -> np.ndarray:
     """Hidden states [num_layers + 1, frames, d_model] of audio [T]."""
-    length = torch.tensor([len(audio)], device=audio.device)
-    seed = torch.zeros_like(length)
-    batch = features(audio=audio[None], audio_length=length, seed=seed)
-    x, frames = encoder.subsampling(batch["spectrogram"], batch["spectrogram_length"])
-    states = [state[0, : int(frames[0])] for state in encoder.hidden_states(x, frames)]
-    return torch.stack(states).float().cpu().numpy()
+    batch = system.transform(system.batch_of(audio, system.sample_rate))
+    states, length = system.model.encoder.all_hidden_states(
+        batch["spectrogram"], batch["spectrogram_length"]
+    )
+    return states[:, 0, : int(length[0])].float().cpu().numpy()
 
 
 def extract(arguments: argparse.Namespace) -> None:
@@ -71,16 +79,15 @@ def extract(arguments: argparse.Namespace) -> None:
         ValueError: the encoder has no such layer.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder, features, sample_rate = load_encoder(arguments.run, device)
-    if arguments.layer is not None and not 0 <= arguments.layer <= len(encoder.layers):
-        raise ValueError(
-            f"--layer {arguments.layer}: {arguments.run} has layers 0 to {len(encoder.layers)}."
-        )
-    dataset = open_audio(arguments.audio, sample_rate)
+    system = load_system(arguments.run, device)
+    last = len(system.model.encoder.layers)
+    if arguments.layer is not None and not 0 <= arguments.layer <= last:
+        raise ValueError(f"--layer {arguments.layer}: {arguments.run} has layers 0 to {last}.")
+    dataset = open_audio(arguments.audio, system.sample_rate)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(len(dataset)), desc="features", unit="file"):
         item = dataset[index]
-        states = states_of(encoder, features, item["audio"].to(device))
+        states = states_of(system, item["audio"])
         if arguments.layer is not None:
             states = states[arguments.layer]
         with write_beside(arguments.out / f"{item['id']}.npy") as path, path.open("wb") as file:

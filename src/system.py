@@ -17,7 +17,7 @@ from src.transforms.chain import Chain
 from src.utils.audio import Audio, Recording, given_audio
 from src.utils.batch import Batch, check_keys, report_skipped, required_keys, select, to_device
 from src.utils.self_test import comparable, compare, test_signal
-from src.utils.windows import Windows, frame_stride, outputs_of, recordings_of
+from src.utils.windows import Windows, frame_counter, frame_stride, outputs_of, recordings_of
 
 
 class System(nn.Module):
@@ -152,12 +152,22 @@ class System(nn.Module):
         if (windows := self.windows_for(batch)) is not None:
             model = WindowedModel(model, self.inference_transforms, windows, self.task.joined)
             return batch | self.task.decode(model, batch | times)
+        changed = self.transform(batch)
+        return changed | self.task.decode(model, changed | times)
+
+    def transform(self, batch: Batch) -> Batch:
+        """The batch on the device of the model, after the inference transforms.
+
+        Args:
+            batch: from `collate` or `batch_of`; not modified.
+        """
+        batch = to_device(batch, self.device)
         # A random transform needs a seed; from one of the batch itself NEST would draw a mask.
         seed = torch.zeros(len(batch["id"]), dtype=torch.int64, device=self.device)
         changed = self.inference_transforms(**{"seed": seed, **batch})
         if "seed" not in batch:
             del changed["seed"]
-        return changed | self.task.decode(model, changed | times)
+        return changed
 
     def windows_for(self, batch: Batch) -> Windows | None:
         """The task's windows, if a recording is longer than one.
@@ -199,10 +209,27 @@ class System(nn.Module):
         if isinstance(audio, list):
             return [self.predict(one, sample_rate) for one in audio]
         longest = None if self.stride is None else self.task.window_seconds
-        samples = given_audio(audio, sample_rate, self.sample_rate, longest)
-        batch = self.evaluation_step(collate([{"id": "audio", "path": "", "audio": samples}]))
+        batch = self.evaluation_step(self.batch_of(audio, sample_rate, longest))
         value, length = batch[self.task.output][0], batch.get(f"{self.task.output}_length")
         return value if length is None else value[..., : int(length[0])]
+
+    def batch_of(
+        self, audio: Audio, sample_rate: int | None = None, longest: float | None = None
+    ) -> Batch:
+        """A batch of one recording, for `evaluation_step`.
+
+        Args:
+            audio: a path; samples [T] or [channels, T], with `sample_rate`; or a pair (samples,
+                sample_rate).
+            sample_rate: of samples given without it, in Hz.
+            longest: seconds from which on a file is read piece by piece; None: never.
+
+        Raises:
+            ValueError: samples without a sample rate, or a file that can't be read.
+            FileNotFoundError: there is no such file.
+        """
+        samples = given_audio(audio, sample_rate, self.sample_rate, longest)
+        return collate([{"id": "audio", "path": "", "audio": samples}])
 
     def stream(
         self,
@@ -271,21 +298,8 @@ class System(nn.Module):
         }
 
     def frame_counter(self) -> Callable[[Any], Any] | None:
-        """A function from the number of samples to that of the output frames of the model.
-
-        Both are ints or integer arrays. None if the model has no `output_length`.
-        """
-        stages = [*self.inference_transforms.values(), self.model]
-        stages = [stage for stage in stages if hasattr(stage, "output_length")]
-        if self.model not in stages:
-            return None
-
-        def count(samples: Any) -> Any:
-            for stage in stages:
-                samples = stage.output_length(samples)  # type: ignore[operator]
-            return samples
-
-        return count
+        """A function from samples to output frames; None if the model has no `output_length`."""
+        return frame_counter([*self.inference_transforms.values(), self.model])
 
     def self_test(self) -> dict[str, Tensor]:
         """One second of synthetic audio, and all floating-point outputs for it.

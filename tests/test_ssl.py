@@ -100,6 +100,10 @@ def test_load_run_does_not_mask(pretrained, corpus):
     with torch.inference_mode():
         plain = encode.model.encoder(**batch)["encoded"][0, :, :frames]
     torch.testing.assert_close(encoded, plain)
+    given = encode.transform(encode.batch_of(path))
+    states, length = encode.model.encoder.all_hidden_states(**given)
+    assert states.shape[:2] == (3, 1) and length.tolist() == [frames]
+    torch.testing.assert_close(states[-1, 0, :frames].T, plain)
 
 
 def test_convert(pretrained, tmp_path):

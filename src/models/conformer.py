@@ -214,6 +214,21 @@ class ConformerEncoder(nn.Module):
             x = state
         return x if self.out_proj is None else self.out_proj(x)
 
+    def all_hidden_states(
+        self, spectrogram: Tensor, spectrogram_length: Tensor, **_
+    ) -> tuple[Tensor, Tensor]:
+        """Stack the input of the first block and the output of every block.
+
+        Args:
+            spectrogram: [B, F, T].
+            spectrogram_length: [B], frames of each utterance without padding.
+
+        Returns:
+            Hidden states [num_layers + 1, B, T', D], and their lengths [B].
+        """
+        x, length = self.subsampling(spectrogram, spectrogram_length)
+        return torch.stack(list(self.hidden_states(x, length))), length
+
     def hidden_states(self, x: Tensor, length: Tensor) -> Iterator[Tensor]:
         """Iterate over the input of the first block and the output of every block.
 

@@ -112,8 +112,7 @@ class LayerProbe(nn.Module):
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
         """
         with torch.no_grad():
-            x, length = self.encoder.subsampling(spectrogram, spectrogram_length)
-            states = torch.stack(list(self.encoder.hidden_states(x, length)))
+            states, length = self.encoder.all_hidden_states(spectrogram, spectrogram_length)
             states = F.layer_norm(states, states.shape[-1:])
         mixed = torch.einsum("l,lbtd->btd", self.layer_weights().to(states.dtype), states)
         log_probs = F.log_softmax(self.head(mixed).float(), dim=-1)

@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from src.utils.files import write_beside
+from src.utils.files import read_jsonl, write_beside
+
+TRAINING_PANELS = (  # of the tasks; those that a run has are plotted
+    "train/loss,val/loss",
+    "val/WER,val/CER",
+    "val/accuracy,val/accuracy_majority",
+    "val/SI-SDRi",
+)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -64,6 +71,48 @@ def curves_figure(panels: Mapping[str, Curves], xlabel: str) -> Figure:
         if curves:
             axes.legend()
     return figure
+
+
+def training_figure(run: Path, panels: Sequence[str] = ()) -> Figure:
+    """Figure with the metrics of a run over the time of training, in minutes.
+
+    Args:
+        run: its folder.
+        panels: names of metrics, those of one panel joined by commas, e.g. `train/loss,val/loss`;
+            none: the main ones of the task.
+
+    Raises:
+        FileNotFoundError: the folder has no metrics.jsonl.
+        ValueError: the run has no such metric; lists those that it has.
+    """
+    path = Path(run) / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; is {run} a run?")
+    rows = read_jsonl(path, tolerant=True)
+    names = {key for row in rows for key in row}
+    main = [panel for panel in TRAINING_PANELS if set(panel.split(",")) <= names]
+    curves: dict[str, Curves] = {
+        panel: {name: read_curve(rows, name) for name in panel.split(",")}
+        for panel in panels or main or TRAINING_PANELS[:1]
+    }
+    return curves_figure(curves, "minutes")
+
+
+def read_curve(rows: list[dict], name: str) -> tuple[list[float], list[float]]:
+    """Times in minutes and values of a metric.
+
+    Args:
+        rows: of metrics.jsonl.
+        name: of the metric, e.g. `val/WER`.
+
+    Raises:
+        ValueError: the run has no such metric; lists those that it has.
+    """
+    with_metric = [row for row in rows if name in row]
+    if not with_metric:
+        names = sorted({key for row in rows for key in row if "/" in key})
+        raise ValueError(f"no metric '{name}'; the run has {', '.join(names) or 'none'}.")
+    return [row["time"] / 60 for row in with_metric], [row[name] for row in with_metric]
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -9,7 +9,7 @@ Before that, a recording is split at silence. A front end that normalises over w
 a bidirectional network, do with a second of digital silence what they never learnt to do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +236,26 @@ def best_cut(left: Tensor, right: Tensor) -> int:
     around = (total[high] - total[low]) / (high - low).clamp(min=1)
     from_middle = (cuts - size / 2).abs() / (size + 1)
     return int(cuts[(around + 1e-3 * from_middle).argmin()])
+
+
+def frame_counter(stages: Sequence[Any]) -> Callable[[Any], Any] | None:
+    """A function from the number of samples to that of the output frames of the last stage.
+
+    Both are ints or integer arrays. None if the last stage has no `output_length`.
+
+    Args:
+        stages: transforms and the model; those without an `output_length` keep the number.
+    """
+    if not hasattr(stages[-1], "output_length"):
+        return None
+    counting = [stage for stage in stages if hasattr(stage, "output_length")]
+
+    def count(samples: Any) -> Any:
+        for stage in counting:
+            samples = stage.output_length(samples)
+        return samples
+
+    return count
 
 
 def frame_stride(count_frames: Callable[[Any], Any], sample_rate: int) -> int | None:
