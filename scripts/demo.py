@@ -29,7 +29,8 @@ from src.run import load_run
 from src.system import System
 from src.tasks.levels import limit_peak
 from src.text_encoder.alignment import Word
-from src.utils.audio import full_duration, write_audio
+from src.utils.audio import write_audio
+from src.utils.audio_files import full_duration
 from src.utils.entry import end, is_bad_input, run_command, sentence
 from src.utils.self_test import test_signal
 
