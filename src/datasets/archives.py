@@ -22,7 +22,7 @@ class Archive:
         checksum: in hex, or the address of a list that is published with it, of lines
             `CHECKSUM NAME`.
         algorithm: of the checksum, a name that hashlib knows.
-        inside: path of the folder in the archive; None: as `folder`.
+        inside: path of the folder in the archive; None: its only folder, or else all of it.
     """
 
     url: str
@@ -54,7 +54,10 @@ def corpus_folder(folder: Path, marker: str, archive: Archive, fetch: bool) -> P
         raise ValueError(f"{place}: has no {marker}; complete or remove this folder.")
     if not fetch:
         raise FileNotFoundError(f"{folder}: has no {marker}, and no {archive.folder}/{marker}.")
-    return fetch_archive(archive, folder)
+    fetch_archive(archive, folder)
+    if not (place / marker).exists():
+        raise ValueError(f"{place}: what {archive.url} holds has no {marker}.")
+    return place
 
 
 def fetch_archive(archive: Archive, folder: Path) -> Path:
@@ -65,29 +68,36 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
     """
     path, place = folder / archive.name, folder / archive.folder
     download(archive.url, path, checksum_of(archive), archive.algorithm)
-    unpack_as(path, archive.folder if archive.inside is None else archive.inside, place)
+    unpack_as(path, place, archive.inside)
     path.unlink()
     return place
 
 
-def unpack_as(archive: Path, inside: str, place: Path, progress: bool = True) -> None:
+def unpack_as(archive: Path, place: Path, inside: str | None = None, progress: bool = True) -> None:
     """Unpack a folder of an archive; it exists only once it is complete.
 
     Args:
         archive: .tar or compressed tar file.
-        inside: path of the folder in it; "": all of it.
-        place: what it becomes.
+        place: what the folder becomes.
+        inside: path of the folder in the archive; None: its only folder, or else all of it.
         progress: whether to show a progress bar.
 
     Raises:
         ValueError: the archive is damaged, or has no such folder; names it.
     """
     unpacked = place.with_name(f"{place.name}.unpacked")
+    unpacked.mkdir(parents=True, exist_ok=True)
     unpack(archive, unpacked, progress)
-    if not (unpacked / inside).is_dir():
-        shutil.rmtree(unpacked, ignore_errors=True)
-        raise ValueError(f"{archive}: has no folder '{inside}'.")
-    (unpacked / inside).rename(place)
+    top = list(unpacked.iterdir())
+    if inside is None:
+        found = top[0] if len(top) == 1 and top[0].is_dir() else unpacked
+    else:
+        found = unpacked / inside
+    if not top or not found.is_dir():
+        shutil.rmtree(unpacked)
+        raise ValueError(f"{archive}: has no {'files' if inside is None else inside}.")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found.rename(place)
     shutil.rmtree(unpacked, ignore_errors=True)
 
 

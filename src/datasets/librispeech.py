@@ -59,8 +59,8 @@ def find_split(folder: Path, split: str) -> Path | None:
 
 def fetch_split(folder: Path, split: str) -> Path:
     """Download and unpack a split; its folder exists only once it is complete."""
-    name = f"{split}.tar.gz"
-    archive = Archive(URL.format(split=split), name, f"LibriSpeech/{split}", SHA256[split])
+    name, inside = f"{split}.tar.gz", f"LibriSpeech/{split}"
+    archive = Archive(URL.format(split=split), name, inside, SHA256[split], inside=inside)
     return fetch_archive(archive, folder)
 
 

@@ -263,9 +263,9 @@ def cached_manifest(
         make_rows: as they would stand in it; an iterator's are written one by one.
         source: the file that they come from; when it is newer, they are made again.
     """
-    if path.exists() and path.stat().st_size:
-        if source is None or path.stat().st_mtime >= source.stat().st_mtime:
-            return Manifest(path)
+    filled = path.exists() and path.stat().st_size > 0
+    if filled and (source is None or path.stat().st_mtime >= source.stat().st_mtime):
+        return Manifest(path)
     try:
         write_manifest(path, make_rows())
     except FileNotFoundError:  # of a recording or a transcript
