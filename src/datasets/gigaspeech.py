@@ -64,12 +64,12 @@ def read_subset(path: Path, subset: str) -> Iterator[dict[str, Any]]:
     for audio in tqdm(recordings(path), desc=f"reading {path.name}", unit="recording"):
         try:
             rows = segments(audio, subset)
+            if rows:
+                check_file(path.parent / audio["path"], "audio file")
         except (KeyError, TypeError, AttributeError) as error:
             name = shown(audio.get("aid")) if isinstance(audio, dict) else shown(audio)
             raise ValueError(f"{path}, recording {name}: lacks something ({error}).") from None
-        if rows:
-            check_file(path.parent / audio["path"], "audio file")
-            yield from rows
+        yield from rows
 
 
 def segments(audio: dict[str, Any], subset: str) -> list[dict[str, Any]]:
@@ -108,8 +108,8 @@ def recordings(path: Path) -> Iterator[Any]:
     Raises:
         ValueError: it has no such list, or isn't JSON.
     """
+    text = ""
     with path.open(encoding="utf-8", errors="replace") as file:
-        text = ""
         while not (start := START.search(text)):
             text = text[-BLOCK:] + (block := file.read(BLOCK))
             if not block:
@@ -122,7 +122,7 @@ def recordings(path: Path) -> Iterator[Any]:
                 return
             try:
                 value, position = DECODER.raw_decode(text, position)
-            except ValueError:
+            except (ValueError, RecursionError):
                 block = file.read(size)
                 if not block:
                     raise ValueError(f"{path}: not whole, or not JSON.") from None

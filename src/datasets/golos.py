@@ -5,7 +5,7 @@ from pathlib import Path
 from src.datasets.archives import Archive, corpus_folder
 from src.datasets.manifest import Manifest
 from src.datasets.recognition import RecognitionDataset
-from src.datasets.splitting import part_by_hash, sentence_of
+from src.datasets.splitting import Values, part_by_hash
 from src.utils.audio import check_file
 from src.utils.options import check_choice
 
@@ -58,5 +58,10 @@ class Golos(RecognitionDataset):
         check_file(path, "manifest")
         manifest = Manifest(path)
         if not test:
-            manifest = part_by_hash(manifest, sentence_of, PARTS[split])
+            manifest = part_by_hash(manifest, sentence_or_name, PARTS[split])
         super().__init__(manifest, **options)
+
+
+def sentence_or_name(values: Values) -> str:
+    """The text of a row, or the path of its audio where the text is empty."""
+    return values.get("text") or values["audio_filepath"]

@@ -22,7 +22,7 @@ from src.utils.options import check_choice
 
 logger = logging.getLogger(__name__)
 
-INDEX = "voxforge.jsonl"
+INDEX = "voxforge_{}.jsonl"  # of a language
 PARTS = {"val": (0.0, 0.05), "test": (0.05, 0.1), "train": (0.1, 1.0)}  # of the speakers
 ENDINGS = ("wav", "flac")  # also names of the folders
 
@@ -50,8 +50,10 @@ class VoxForge(RecognitionDataset):
         check_choice("VoxForge: language", language, ("en", "ru"))
         place = Path(folder)
         if unpack_sessions(place):
-            (place / INDEX).unlink(missing_ok=True)
-        manifest = cached_manifest(place / INDEX, lambda: read_sessions(place, language))
+            for index in place.glob(INDEX.format("*")):
+                index.unlink()
+        index = place / INDEX.format(language)
+        manifest = cached_manifest(index, lambda: read_sessions(place, language))
         super().__init__(part_by_hash(manifest, speaker_of, PARTS[split]), **options)
 
 
