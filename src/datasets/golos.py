@@ -24,8 +24,8 @@ PARTS = {"val": (0.0, 0.005), "train": (0.005, 1.0)}  # of the sentences of the 
 class Golos(RecognitionDataset):
     """A split in Opus, whose archive (20.5 GB) is downloaded unless it is there.
 
-    No validation set is published: `val` has every 200th sentence of the training set, and `train`
-    the others.
+    No validation set is published: `val` has 0.5 % of the sentences of the training set, and
+    `train` the others.
 
     Args:
         split: train, val, test_crowd or test_farfield.

@@ -493,9 +493,9 @@ def test_russian_recipe(tmp_path, monkeypatch):
     make_golos(tmp_path)
     own = [f"datasets.train.folder={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     own += ["model=quartznet_demo", "model.encoder.block_defaults.out_channels=16", "device=cpu"]
-    own += ["writer=nothing", "precision='no'", "trainer.test_on=[test,test_farfield]"]
+    own += ["writer=nothing", "precision='no'", "trainer.test_on=[test_farfield]"]
     metrics = train(composed("asr_russian", "debug=smoke", *own))
-    assert metrics["test/WER"] > 0 and metrics["test_farfield/WER"] > 0
+    assert metrics["test_farfield/WER"] > 0
 
     manifest = tmp_path / "golos_opus" / "test_opus" / "crowd" / "manifest.jsonl"
     words = ["train_subwords", manifest, tmp_path / "m", "--size", "40", "--language", "ru"]
