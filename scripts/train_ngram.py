@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.datasets.manifest import Manifest
 from src.text_encoder.decoders.ngram_training import train_ngram
-from src.text_encoder.normalizer import Normalizer
+from src.text_encoder.normalizer import LATIN, Normalizer
 from src.utils.entry import run_command
 from src.utils.options import check_whole
 
@@ -22,7 +22,7 @@ def train(arguments: argparse.Namespace) -> None:
     check_whole("--order", arguments.order, high=100)
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
-    normalize = Normalizer(arguments.language)
+    normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
     texts = (normalize(row.text) for row in Manifest(arguments.manifest) if row.text)
     model = train_ngram(texts, arguments.order)
     model.write_arpa(arguments.out)
@@ -42,6 +42,10 @@ def main() -> None:
     )
     parser.add_argument(
         "--language", default="en", choices=["en", "ru"], help="of the normalisation"
+    )
+    parser.add_argument("--fold-yo", action="store_true", help="Russian: replace ё by е")
+    parser.add_argument(
+        "--latin", default=LATIN[0], choices=LATIN, help="Russian: Latin letters (default: keep)"
     )
     arguments = parser.parse_args()
     run_command(lambda: train(arguments))

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.datasets.manifest import Manifest
-from src.text_encoder.normalizer import Normalizer
+from src.text_encoder.normalizer import LATIN, Normalizer
 from src.text_encoder.subwords import train_subwords
 from src.utils.entry import run_command
 from src.utils.files import write_beside
@@ -23,12 +23,13 @@ def train(arguments: argparse.Namespace) -> None:
     check_whole("--size", arguments.size, low=2, high=1_000_000)
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
-    normalize = Normalizer(arguments.language)
+    normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
     texts = (normalize(row.text) for row in Manifest(arguments.manifest) if row.text)
     model = train_subwords(texts, arguments.size)
     with write_beside(arguments.out) as path:
         path.write_bytes(model)
-    print(f"Use it with: text_encoder=subwords text_encoder.model={arguments.out}")
+    group = "russian_subwords" if arguments.language == "ru" else "subwords"
+    print(f"Use it with: text_encoder={group} text_encoder.model={arguments.out}")
 
 
 def main() -> None:
@@ -41,6 +42,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="vocabulary size (default: 128)")
     parser.add_argument(
         "--language", default="en", choices=["en", "ru"], help="of the normalisation"
+    )
+    parser.add_argument("--fold-yo", action="store_true", help="Russian: replace ё by е")
+    parser.add_argument(
+        "--latin", default=LATIN[0], choices=LATIN, help="Russian: Latin letters (default: keep)"
     )
     arguments = parser.parse_args()
     run_command(lambda: train(arguments))

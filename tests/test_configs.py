@@ -24,6 +24,7 @@ NARROW = {
     "asr_conformer": ENCODER,
     "asr_streaming": ENCODER,
     "asr_quartznet": ["model.encoder.block_defaults.out_channels=16"],
+    "asr_russian": ["model=quartznet_demo", "precision='no'"],
     "asr_finetune": [f"init.model.source={RECOGNISER}"],
     "asr_finetune_streaming": [f"init.model.source={RECOGNISER}"],
     "asr_adapter": [f"init.model.source={RECOGNISER}"],

@@ -103,10 +103,12 @@ def usual_column(line: Values, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in line), None)
 
 
-def rows_of_kaldi(folder: Path) -> list[Values]:
+def rows_of_kaldi(folder: Path, root: Path | None = None) -> list[Values]:
     """Rows of a Kaldi data folder: `wav.scp`, and `text`, `utt2spk` and `segments` if they exist.
 
-    Relative paths are those from the working directory, or else from the folder.
+    Args:
+        folder: of the files.
+        root: that relative paths start from; None: the working directory, or else the folder.
 
     Raises:
         FileNotFoundError: there is no wav.scp, or a recording is missing.
@@ -114,7 +116,8 @@ def rows_of_kaldi(folder: Path) -> list[Values]:
             no recording or text; or a segment is no part of its recording.
     """
     recordings = {
-        name: audio_of(folder, name, value) for name, value in pairs(folder / "wav.scp").items()
+        name: audio_of(folder, name, value, root)
+        for name, value in pairs(folder / "wav.scp").items()
     }
     texts, speakers, segments = (
         pairs(folder / name) if (folder / name).exists() else None
@@ -167,8 +170,14 @@ def known(values: dict, name: str, source: Path) -> Any:
     return values[name]
 
 
-def audio_of(folder: Path, name: str, value: str) -> Path:
+def audio_of(folder: Path, name: str, value: str, root: Path | None = None) -> Path:
     """The absolute path of a recording in wav.scp.
+
+    Args:
+        folder: of wav.scp.
+        name: of the recording.
+        value: the rest of its line.
+        root: that relative paths start from; None: the working directory, or else the folder.
 
     Raises:
         ValueError: it is a command.
@@ -179,6 +188,8 @@ def audio_of(folder: Path, name: str, value: str) -> Path:
             "write its output to a file and name that."
         )
     path = Path(value)
+    if root is not None:
+        return (root / path).absolute()
     return (path if path.exists() else folder / path).absolute()
 
 

@@ -76,19 +76,21 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, progress: bool = True) -> None:
     """Extract the regular files of a tar archive into a folder.
 
     Args:
         archive: .tar or compressed tar file.
         folder: to extract to.
+        progress: whether to show a progress bar.
 
     Raises:
         ValueError: a member has a path outside of the folder, or the archive is damaged.
     """
     try:
         with tarfile.open(archive) as tar:
-            for member in tqdm(tar, desc=f"unpacking {archive.name}", unit="file"):
+            title = f"unpacking {archive.name}"
+            for member in tqdm(tar, desc=title, unit="file", disable=not progress):
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
                     raise ValueError(

@@ -1,11 +1,10 @@
 """LibriSpeech (Panayotov et al., 2015): read English, 1,000 hours, from openslr.org."""
 
-import shutil
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from src.datasets.download import download, unpack
+from src.datasets.archives import Archive, fetch_archive
 from src.datasets.manifest import Manifest, cached_manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import read_text
@@ -60,16 +59,9 @@ def find_split(folder: Path, split: str) -> Path | None:
 
 def fetch_split(folder: Path, split: str) -> Path:
     """Download and unpack a split; its folder exists only once it is complete."""
-    archive = folder / f"{split}.tar.gz"
-    download(URL.format(split=split), archive, SHA256[split])
-    unpacked = folder / f"{split}.unpacked"
-    unpack(archive, unpacked)
-    place = folder / "LibriSpeech" / split
-    place.parent.mkdir(parents=True, exist_ok=True)
-    (unpacked / "LibriSpeech" / split).rename(place)
-    shutil.rmtree(unpacked)
-    archive.unlink()
-    return place
+    name, inside = f"{split}.tar.gz", f"LibriSpeech/{split}"
+    archive = Archive(URL.format(split=split), name, inside, SHA256[split], inside=inside)
+    return fetch_archive(archive, folder)
 
 
 def index_split(place: Path) -> Manifest:

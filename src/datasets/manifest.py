@@ -252,25 +252,27 @@ def safe_name(path: str) -> str:
 
 
 def cached_manifest(
-    path: Path, make_rows: Callable[[], list[dict[str, Any]]], source: Path | None = None
+    path: Path, make_rows: Callable[[], Iterable[dict[str, Any]]], source: Path | None = None
 ) -> Manifest:
-    """The manifest at a path, made and written there on first use.
+    """The manifest at a path, made and written there on first use, or if it is empty.
 
     Where it can't be written, as on a disk that is only for reading, its rows stay in memory.
 
     Args:
         path: of the manifest.
-        make_rows: as they would stand in it.
+        make_rows: as they would stand in it; an iterator's are written one by one.
         source: the file that they come from; when it is newer, they are made again.
     """
-    if path.exists() and (source is None or path.stat().st_mtime >= source.stat().st_mtime):
+    filled = path.exists() and path.stat().st_size > 0
+    if filled and (source is None or path.stat().st_mtime >= source.stat().st_mtime):
         return Manifest(path)
-    rows = make_rows()
     try:
-        write_manifest(path, rows)
+        write_manifest(path, make_rows())
+    except FileNotFoundError:  # of a recording or a transcript
+        raise
     except OSError as error:
         logger.warning("%s: could not be written (%s); made anew each time.", path, error.strerror)
-        return Manifest.from_rows(rows, path)
+        return Manifest.from_rows(make_rows(), path)
     return Manifest(path)
 
 

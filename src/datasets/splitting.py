@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from src.datasets.manifest import Manifest
 from src.utils.options import is_finite, shown
 
@@ -39,6 +41,21 @@ def split_by_hash(
         splits[names[bisect_right(limits, position(own, seed))]].append(values)
     check_filled(manifest, splits, "another seed or other fractions may help")
     return splits
+
+
+def part_by_hash(
+    manifest: Manifest, key: Callable[[Values], str], limits: tuple[float, float]
+) -> Manifest:
+    """The rows whose keys' positions are in a range, as of `position`; others stay apart.
+
+    Args:
+        manifest: the rows.
+        key: of a row's values: `speaker_of` or `sentence_of`.
+        limits: the range, from 0 to 1, without its end.
+    """
+    low, high = limits
+    inside = [low <= position(own, 0) < high for _, own in keyed(manifest, key)]
+    return manifest.select(np.array(inside, dtype=bool))
 
 
 def split_by_duration(

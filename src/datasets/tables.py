@@ -1,10 +1,11 @@
 """Text files and tables of corpora, with errors that name file and line."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from src.utils.audio_files import check_file
+from src.utils.audio_files import MAX_SECONDS, check_file
 from src.utils.options import has_surrogates, shown
 
 
@@ -26,6 +27,27 @@ def read_text(path: Path, name: str = "text file") -> str:
         raise ValueError(f"{path}: not text in UTF-8.") from None
 
 
+def read_lines(path: Path, name: str = "text file") -> Iterator[tuple[int, str]]:
+    """The lines of a file that aren't empty, with their numbers from 1.
+
+    Args:
+        path: of the file.
+        name: what it should be, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, or isn't UTF-8.
+    """
+    check_file(path, name)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8.") from None
+
+
 def read_table(path: Path, delimiter: str, quoted: bool = True) -> list[dict]:
     """The rows of a table with a header, each with its line number under the key `line`.
 
@@ -38,12 +60,31 @@ def read_table(path: Path, delimiter: str, quoted: bool = True) -> list[dict]:
         FileNotFoundError: there is no such file.
         ValueError: it isn't a table.
     """
+    return list(iterate_table(path, delimiter, quoted))
+
+
+def iterate_table(
+    path: Path, delimiter: str, quoted: bool = True, columns: tuple[str, ...] | None = None
+) -> Iterator[dict]:
+    """The rows of a table one by one, as of `read_table`.
+
+    Args:
+        path: of the file.
+        delimiter: between cells.
+        quoted: whether a cell may be in double quotes.
+        columns: their names, if the table has no header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't a table.
+    """
     check_file(path, "table")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             quotes: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE}
-            reader = csv.DictReader(file, delimiter=delimiter, **quotes)
-            return [row | {"line": reader.line_num} for row in reader]
+            reader = csv.DictReader(file, columns, delimiter=delimiter, **quotes)
+            for row in reader:
+                yield row | {"line": reader.line_num}
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not text in UTF-8.") from None
     except csv.Error as error:
@@ -66,6 +107,21 @@ def cell(path: Path, row: dict, column: str, may_be_empty: bool = False) -> str:
     if not isinstance(value, str) or not (value or may_be_empty) or has_surrogates(value):
         raise ValueError(f"{path}, line {row['line']}: {column} is {shown(value)}, wanted a text.")
     return value
+
+
+def seconds(path: Path, number: int, value: str) -> float:
+    """A number of seconds in a line of a file.
+
+    Raises:
+        ValueError: it is no number from 0 on; names the file and the line.
+    """
+    try:
+        time = float(value)
+    except ValueError:
+        time = -1.0
+    if not 0 <= time <= MAX_SECONDS:
+        raise ValueError(f"{path}, line {number}: {shown(value)}, wanted a number of seconds.")
+    return time
 
 
 def check_columns(path: Path, rows: list[dict], columns: tuple[str, ...]) -> None:

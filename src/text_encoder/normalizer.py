@@ -4,9 +4,11 @@ import re
 import unicodedata
 
 from src.text_encoder.languages import LANGUAGES
+from src.text_encoder.latin import transliterate
 from src.text_encoder.numbers import NumberSpeller
 from src.utils.options import check_choice
 
+LATIN = ("keep", "transliterate")
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u0060\u2032", "'"))
 ACUTE = {"\u00b4": "\u2019"}  # often typed as an apostrophe; NFKC would make it a space
 # Typographic spaces between groups of three digits.
@@ -21,20 +23,25 @@ class Normalizer:
     Normalisation is idempotent: text that consists of letters of the language, apostrophes and
     single spaces is returned unchanged. Apostrophes of English words are kept, quotation marks
     and accents on English letters are removed, punctuation and symbols become spaces. Letters of
-    other alphabets are kept, so that the text encoder can report them.
+    other alphabets are kept, so that the text encoder can report them, unless `latin` says else.
 
     Args:
         language: `en` or `ru`.
         fold_yo: replace the Russian letter ё by е.
+        latin: what becomes of Latin letters in Russian texts: `keep`, or `transliterate` to
+            Cyrillic ones.
 
     Raises:
-        ValueError: the language is not known, or `fold_yo` is not a bool.
+        ValueError: the language is not known, or another option has no such value.
     """
 
-    def __init__(self, language: str, fold_yo: bool = False):
+    def __init__(self, language: str, fold_yo: bool = False, latin: str = "keep"):
         check_choice("text_encoder, language", language, tuple(LANGUAGES))
         check_choice("text_encoder, fold_yo", fold_yo, (True, False))
-        self.language, self.fold_yo = language, fold_yo
+        check_choice("text_encoder, latin", latin, LATIN)
+        if latin != "keep" and language != "ru":
+            raise ValueError(f"text_encoder, latin: '{latin}', but the language is '{language}'.")
+        self.language, self.fold_yo, self.latin = language, fold_yo, latin
         self.spell_numbers = NumberSpeller(language)
         self.normal = LANGUAGES[language].normal
         signs = LANGUAGES[language].words
@@ -55,7 +62,8 @@ class Normalizer:
 
     def describe(self) -> dict[str, str | bool]:
         """The constructor's arguments, JSON-serialisable."""
-        return {"language": self.language, "fold_yo": self.fold_yo}
+        own: dict[str, str | bool] = {"language": self.language, "fold_yo": self.fold_yo}
+        return own if self.latin == "keep" else own | {"latin": self.latin}
 
     def normalize(self, text: str) -> str:
         """Normalise a text that is not in normal form yet; ё is kept."""
@@ -66,6 +74,7 @@ class Normalizer:
         text = self.spell_numbers(without_quotes(text.translate(APOSTROPHES)))
         text = without_marks(text, decompose=self.language == "en")
         text = self.other.sub(" ", text)
+        text = transliterate(text) if self.latin == "transliterate" else text
         return " ".join(word for word in text.split() if word.strip("'"))
 
 

@@ -62,6 +62,29 @@ def test_foreign_letters_are_preserved():
     assert Normalizer("ru")("мой iPhone") == "мой iphone"
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("мой iPhone", "мой ифоне"),
+        ("Cказал, что хаoc", "сказал что хаос"),  # Latin letters in the place of Cyrillic ones
+        ("photo из Café", "фото из кафе"),
+        ("Show must go on!", "шов муст го он"),
+        ("wi-fiе", "ви фие"),
+    ],
+)
+def test_latin_letters_in_russian(text, wanted):
+    normalize = Normalizer("ru", latin="transliterate")
+    assert normalize(text) == normalize(normalize(text)) == wanted
+    assert Normalizer(**normalize.describe()).latin == "transliterate"
+
+
+def test_unknown_options():
+    with pytest.raises(ValueError, match="latin: 'drop'; keep or transliterate"):
+        Normalizer("ru", latin="drop")
+    with pytest.raises(ValueError, match="latin: 'transliterate', but the language is 'en'"):
+        Normalizer("en", latin="transliterate")
+
+
 def test_unknown_language():
     with pytest.raises(ValueError, match="text_encoder, language: 'fr'; en or ru"):
         Normalizer("fr")
