@@ -1,5 +1,6 @@
 """Programs that use an exported recogniser, by their own Python packages."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from src.interop.export.packages import REQUIREMENTS, installed, required
 
+CONFIG = "config.json"
+STREAMING_DELAY = "streaming_delay"  # key of it: seconds by which outputs are held back
 HALF_HOP = 0.005  # seconds
-TAIL = 2.0  # seconds
+TAIL = 2.0  # seconds, in addition to the delay
 CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 
 Transcribe = Callable[[Tensor], str]  # of samples [T] at the sample rate of the model
@@ -51,7 +54,8 @@ def sherpa_onnx_streaming(
     """sherpa-onnx on the streaming form of a recogniser, greedy, in packets of 0.1 s.
 
     Its frames lie half a hop later than centred ones, which as much silence before makes up for;
-    silence after makes it decode the last chunk, which must be complete.
+    silence after makes it decode the last chunk, which must be complete, and gives the outputs that
+    the model holds back.
 
     Args:
         folder: of the export.
@@ -71,7 +75,8 @@ def sherpa_onnx_streaming(
         sample_rate=sample_rate,
     )
     before = np.zeros(round(HALF_HOP * sample_rate), dtype=np.float32)
-    after = np.zeros(round(TAIL * sample_rate), dtype=np.float32)
+    delay = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[STREAMING_DELAY]
+    after = np.zeros(round((TAIL + delay) * sample_rate), dtype=np.float32)
 
     def transcribe(audio: Tensor) -> str:
         stream = recogniser.create_stream()
