@@ -249,7 +249,8 @@ class StreamingDeepSpeech2Graph(StreamingGraph):
         self.time_shape = [1, 1, bins * self.past + hidden_size + 1]
         self.most = max(self.past, self.delay * self.stride)  # frames that are counted
         self.filled = (0, self.most)
-        self.vocab_size = network.head[-1].weight.shape[0]
+        output: Any = network.head[-1]
+        self.vocab_size = output.out_features
 
     def forward(  # type: ignore[override]
         self, audio_signal: Tensor, length: Tensor, channel: Tensor, time: Tensor, filled: Tensor
