@@ -1,6 +1,5 @@
 """Programs that use an exported recogniser, by their own Python packages."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from torch import Tensor
 
 from src.interop.export.packages import REQUIREMENTS, installed, required
 
-CONFIG = "config.json"
-STREAMING_DELAY = "streaming_delay"  # key of it: seconds by which outputs are held back
+STREAMING_DELAY = "streaming_delay"  # key of config.json: seconds by which outputs are held back
 HALF_HOP = 0.005  # seconds
-TAIL = 2.0  # seconds, in addition to the delay
+TAIL = 2.0  # seconds
 CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
 
 Transcribe = Callable[[Tensor], str]  # of samples [T] at the sample rate of the model
@@ -54,8 +52,7 @@ def sherpa_onnx_streaming(
     """sherpa-onnx on the streaming form of a recogniser, greedy, in packets of 0.1 s.
 
     Its frames lie half a hop later than centred ones, which as much silence before makes up for;
-    silence after makes it decode the last chunk, which must be complete, and gives the outputs that
-    the model holds back.
+    silence after makes it decode the last chunk, which must be complete.
 
     Args:
         folder: of the export.
@@ -75,8 +72,7 @@ def sherpa_onnx_streaming(
         sample_rate=sample_rate,
     )
     before = np.zeros(round(HALF_HOP * sample_rate), dtype=np.float32)
-    delay = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[STREAMING_DELAY]
-    after = np.zeros(round((TAIL + delay) * sample_rate), dtype=np.float32)
+    after = np.zeros(round(TAIL * sample_rate), dtype=np.float32)
 
     def transcribe(audio: Tensor) -> str:
         stream = recogniser.create_stream()
@@ -147,6 +143,8 @@ class Client:
         size = config["features_size"]
         if not installed(self.package):
             return f"not installed (pip install -r {REQUIREMENTS})"
+        if self.graph == "streaming" and config[STREAMING_DELAY]:
+            return "it never ends a stream, so the look-ahead of this model would see silence instead"
         if self.bins and not config["takes_client_features"]:
             return f"it computes {CLIENT_FEATURES}, which the front end of this model doesn't"
         if self.bins and size not in self.bins:

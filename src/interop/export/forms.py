@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from src.interop.export import recogniser
-from src.interop.export.clients import CONFIG, STREAMING_DELAY
+from src.interop.export.clients import STREAMING_DELAY
 from src.interop.export.graphs import (
     EncoderGraph,
     FrontendGraph,
@@ -35,6 +35,7 @@ from src.transforms.base import RandomTransform
 from src.transforms.chain import Chain
 from src.utils.files import write_beside
 
+CONFIG = "config.json"
 INT8_SUFFIX = ".int8.onnx"
 
 
