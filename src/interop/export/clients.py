@@ -144,7 +144,7 @@ class Client:
         if not installed(self.package):
             return f"not installed (pip install -r {REQUIREMENTS})"
         if self.graph == "streaming" and config[STREAMING_DELAY]:
-            return "it never ends a stream, so the look-ahead of this model would see silence instead"
+            return "it never ends a stream, and the model looks ahead to its end"
         if self.bins and not config["takes_client_features"]:
             return f"it computes {CLIENT_FEATURES}, which the front end of this model doesn't"
         if self.bins and size not in self.bins:
