@@ -195,7 +195,11 @@ def score_all(
 def score_streams(
     system: System, form: Form, arguments: argparse.Namespace, items: list[dict[str, Any]]
 ) -> list[Row]:
-    """Rows with the scores of streams: of PyTorch, onnxruntime and the installed clients."""
+    """Rows with the scores of streams: of PyTorch, onnxruntime and the installed clients.
+
+    In onnxruntime, a stream of a model whose outputs are held back ends with chunks of length 0;
+    others are followed by silence, as clients append it.
+    """
     streaming: Any = form.streaming
 
     def stream(item: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +215,8 @@ def score_streams(
             OnnxFile(path, torch.get_num_threads()),
             streaming.size,
             streaming.caches(1),
-            math.log(LOG_OFFSET),
+            streaming.flushes,
+            None if streaming.flushes else math.log(LOG_OFFSET),
         )
         steps = {"onnxruntime, stream": (path, evaluator(system, form, path, chunks))}
         rows += score_files(steps | client_evaluators(form, path), items, form)

@@ -168,10 +168,20 @@ class DeepSpeech2(nn.Module):
         Returns:
             Log-probabilities [B, T', V] in float32.
         """
-        if self.lookahead is not None:
-            x = zero_padding(torch.clamp(self.lookahead(x), 0.0, CLIP).float(), padding_mask)
+        return self.apply_linear(x if self.lookahead is None else self.lookahead(x), padding_mask)
+
+    def apply_linear(self, x: Tensor, padding_mask: Tensor) -> Tensor:
+        """Apply the fully connected layers, each after batch normalisation.
+
+        Args:
+            x: [B, T', hidden_size], of the recurrent layers or the lookahead convolution.
+            padding_mask: [B, T', 1], True beyond the end.
+
+        Returns:
+            Log-probabilities [B, T', V] in float32.
+        """
         for i, (norm, linear) in enumerate(zip(self.head_norms, self.head, strict=True)):
-            if i > 0:
+            if i > 0 or self.lookahead is not None:
                 x = zero_padding(torch.clamp(x, 0.0, CLIP).float(), padding_mask)
             x = linear(normalize(norm, x, padding_mask))
         return F.log_softmax(x.float(), dim=-1)

@@ -1,9 +1,12 @@
 """Exported models: every family at other lengths than the traced ones, in every format."""
 
 import json
+from functools import partial
+from itertools import groupby
 
 import pytest
 import torch
+from torch.nn.functional import pad
 
 from src.interop.export.compare import difference, largest_difference, streaming_difference
 from src.interop.export.forms import front_end, recogniser_form, write_form
@@ -19,13 +22,18 @@ from src.interop.export.packages import required
 from src.interop.export.programs import write_program
 from src.interop.export.recogniser import symbols
 from src.interop.export.sessions import OnnxFile, load_program
-from src.interop.export.streaming_graph import StreamingGraph
+from src.interop.export.streaming_graph import (
+    StreamingConformerGraph,
+    StreamingDeepSpeech2Graph,
+    StreamingGraph,
+)
 from src.interop.export.substitutes import MatrixSpectrogram
 from src.models.baseline import Baseline
 from src.models.conformer import ConformerEncoder
 from src.models.deepspeech2 import DeepSpeech2
 from src.models.encoder_ctc import EncoderCTC
 from src.models.jasper import ConvEncoder
+from src.models.layers.deepspeech.recurrent import RNN_TYPES
 from src.models.mossformer2 import MossFormer2
 from src.text_encoder.characters import CharacterEncoder
 from src.transforms.chain import Chain
@@ -48,9 +56,17 @@ BLOCKS = [
 SECONDS = [(0.3,), (0.97,), (1.9,), (2.6,), (4.2,), (1.43, 0.7)]
 
 
-def deepspeech2(rnn_type="lstm", bidirectional=True):
+def deepspeech2(rnn_type="lstm", bidirectional=True, **options):
     sizes = {"hidden_size": 8, "num_layers": 2, "lookahead_context": 3}
-    return DeepSpeech2(20, 7, CONVOLUTIONS, rnn_type, bidirectional=bidirectional, **sizes)
+    options = {"convolutions": CONVOLUTIONS, **sizes, **options}
+    return DeepSpeech2(20, 7, rnn_type=rnn_type, bidirectional=bidirectional, **options)
+
+
+def chunked_deepspeech2(rnn_type="lstm", **options):
+    network = deepspeech2(rnn_type, bidirectional=False, **options)
+    for _ in range(30):  # statistics of batch normalisation
+        network(torch.randn(2, 20, 100), torch.tensor([100, 100]))
+    return StreamingDeepSpeech2Graph(network, 20, 100, (-10.0, 4.0)).eval()
 
 
 def conformer(**options):
@@ -84,10 +100,11 @@ GRAPHS = {
     ),
     "jasper": lambda: recogniser(EncoderCTC(ConvEncoder(20, BLOCKS), 7)),
     "baseline": lambda: recogniser(Baseline(20, 7, 8)),
-    "chunks": lambda: StreamingGraph(streaming_network(), (4, 1), 100, scale=(-10.0, 4.0)),
-    "chunks, symmetric subsampling": lambda: StreamingGraph(
-        streaming_network(causal_downsampling=False), (4, 1), 100
+    "chunks": lambda: StreamingConformerGraph(streaming_network(), (4, 1), 20, 100, (-10.0, 4.0)),
+    "chunks, symmetric subsampling": lambda: StreamingConformerGraph(
+        streaming_network(causal_downsampling=False), (4, 1), 20, 100
     ),
+    **{f"chunks, {name}": partial(chunked_deepspeech2, name) for name in RNN_TYPES},
     "samples": lambda: samples(deepspeech2()),
     "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
     "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
@@ -104,6 +121,8 @@ def test_onnx_at_other_lengths(name, tmp_path):
     graph = graph_of(name)
     path = write_program(graph, tmp_path, "onnx", {"a": "b"})
     assert largest_difference(graph, load_program(path), SECONDS) < 1e-5
+    if isinstance(graph, StreamingGraph):
+        assert streaming_difference(graph, load_program(path)) < 1e-5
     assert [one.name for one in tmp_path.iterdir()] == [f"{graph.name}.onnx"]
     file = OnnxFile(path)
     assert file.session.get_modelmeta().custom_metadata_map == {"a": "b"}
@@ -241,16 +260,60 @@ def test_chunks_equal_the_whole_utterance(context, factor, symmetric):
     torch.manual_seed(0)
     options = {"subsampling_factor": factor, "causal_downsampling": not symmetric}
     network = streaming_network(**options, att_context_size=[context]).eval()
-    graph = StreamingGraph(network, context, 100, scale=(-10.0, 4.0)).eval()
+    graph = StreamingConformerGraph(network, context, 20, 100, (-10.0, 4.0)).eval()
     assert streaming_difference(graph, lambda *inputs: graph(*inputs)) < 1e-5
 
 
-def test_exported_chunks_equal_the_whole_utterance(tmp_path):
-    graph = graph_of("chunks")
-    path = write_program(graph, tmp_path, "onnx", graph.metadata)
-    assert streaming_difference(graph, OnnxFile(path)) < 1e-5
+def widths(*sizes, stride=2):
+    """Convolutions with kernels of these sizes over time, of which the first two have a stride."""
+    return [
+        {"out_channels": 2, "kernel_size": (3, size), "stride": (2, stride if i < 2 else 1)}
+        for i, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rnn_type": "gru", "lookahead_context": 1, "head_sizes": [6]},
+        {"rnn_type": "rnn", "lookahead_context": 20},
+        {"convolutions": widths(11, 11, 11, stride=1)},
+        {"convolutions": widths(11, 7)},
+        {"convolutions": widths(1, 1)},
+        {"convolutions": widths(1, 3, 5)},
+    ],
+    ids=str,
+)
+def test_chunks_of_deepspeech2_equal_the_whole_utterance(options):
+    torch.manual_seed(0)
+    graph = chunked_deepspeech2(**options)
+    assert streaming_difference(graph, lambda *inputs: graph(*inputs)) < 1e-5
+
+
+@pytest.mark.parametrize("frames", [3, 8, 100, 203])
+def test_all_output_frames_of_chunks_have_the_text_of_the_whole_utterance(frames):
+    torch.manual_seed(0)
+    graph = chunked_deepspeech2(convolutions=widths(11, 7))
+    assert graph.delay % graph.chunk > 0
+    x, caches, ids = torch.randn(1, 20, frames), graph.caches(1), []
+    for start in range(0, frames + graph.flushes * graph.size, graph.size):
+        chunk = (x * 4.0 - 10.0)[..., start : start + graph.size]
+        padded = pad(chunk, (0, graph.size - chunk.shape[2]))
+        log_probs, _, *caches = graph(padded, torch.tensor([chunk.shape[2]]), *caches)
+        ids += log_probs[0].argmax(1).tolist()
+    wanted = graph.whole(x)[0].argmax(1).tolist()
+    assert len(set(wanted)) > 1 or frames < 10
+    assert collapsed(ids) == collapsed(wanted)
+
+
+def collapsed(ids):
+    """Tokens of CTC's output without repetitions and blanks."""
+    return [token for token, _ in groupby(ids) if token > 0]
 
 
 def test_streams_of_offline_models_are_refused():
     with pytest.raises(ValueError, match=r"att_context_size: \[-1, -1\]"):
-        StreamingGraph(EncoderCTC(conformer(), 7), (-1, -1), 100)
+        StreamingConformerGraph(EncoderCTC(conformer(), 7), (-1, -1), 20, 100)
+    with pytest.raises(ValueError, match="DeepSpeech2.bidirectional: True"):
+        StreamingDeepSpeech2Graph(deepspeech2(), 20, 100)

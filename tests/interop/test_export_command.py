@@ -103,6 +103,23 @@ def test_streaming_recogniser(corpus, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_streaming_deepspeech2(corpus, tmp_path, capsys):
+    one_way = ("model.bidirectional=false", "+model.lookahead_context=5")
+    statistics = ("+features.normalization=none", "+features.fixed_mean=-10.8")
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(experiment("asr_deepspeech2", corpus, run, *SMALL, *one_way, *statistics, "debug=smoke"))
+    export.export(arguments(run, out, check="all", limit=2))
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    scores = {row["name"]: row["score"] for row in rows if "stream" in row["name"]}
+    assert scores.keys() == {"torch, stream", "onnxruntime, stream"}
+    assert len(set(scores.values())) == 1
+    assert "sherpa-onnx, stream: not run; it never ends a stream" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert config["streaming_delay"] == pytest.approx(0.04 * (2 + 5))
+    with pytest.raises(ValueError, match="none for DeepSpeech2, see lookahead_context"):
+        export.export(arguments(run, tmp_path / "b", context=[70, 1]))
+
+
 def test_differences_fail(recogniser, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"torchscript, model.ts: outputs differ by 5.0"):

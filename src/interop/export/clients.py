@@ -10,6 +10,7 @@ from torch import Tensor
 
 from src.interop.export.packages import REQUIREMENTS, installed, required
 
+STREAMING_DELAY = "streaming_delay"  # key of config.json: seconds by which outputs are held back
 HALF_HOP = 0.005  # seconds
 TAIL = 2.0  # seconds
 CLIENT_FEATURES = "log-mel spectrograms every 10 ms at 16 kHz, each bin normalised"
@@ -142,6 +143,8 @@ class Client:
         size = config["features_size"]
         if not installed(self.package):
             return f"not installed (pip install -r {REQUIREMENTS})"
+        if self.graph == "streaming" and config[STREAMING_DELAY]:
+            return "it never ends a stream, and the model looks ahead to its end"
         if self.bins and not config["takes_client_features"]:
             return f"it computes {CLIENT_FEATURES}, which the front end of this model doesn't"
         if self.bins and size not in self.bins:

@@ -54,16 +54,14 @@ def streaming_difference(graph: StreamingGraph, file: Callable[..., Sequence[Ten
         graph: in evaluation mode.
         file: called with its inputs, e.g. the file in which it was exported.
     """
-    chunks, largest = OnnxStreamingModule(file, graph.size, graph.caches(1)), 0.0
-    encoder = graph.encoder
-    contexts, encoder.att_context_sizes = encoder.att_context_sizes, [graph.context]
-    for frames in (*range(1, 2 * graph.stride + 2), 5 * graph.size, 5 * graph.size + 3):
-        length = torch.tensor([frames])
+    chunks = OnnxStreamingModule(file, graph.size, graph.caches(1), graph.flushes)
+    long, largest = 5 * graph.size + graph.delay * graph.stride, 0.0
+    for frames in (*range(1, 2 * graph.stride + 2), long, long + 3):
         x = torch.randn(1, graph.bins or 0, frames, generator=torch.Generator().manual_seed(frames))
-        wanted = graph.network(spectrogram=x, spectrogram_length=length)["log_probs"]
-        given = chunks(x * graph.scale[1] + graph.scale[0], length)["log_probs"]
+        wanted = graph.whole(x)
+        energies = x * graph.scale[1] + graph.scale[0]
+        given = chunks(energies, torch.tensor([frames]))["log_probs"]
         enough = given.shape[1] >= -(-frames // graph.stride)
         apart = difference(given, wanted[:, : given.shape[1]]) if enough else float("inf")
         largest = max(largest, apart)
-    encoder.att_context_sizes = contexts
     return largest

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from src.interop.export import recogniser
+from src.interop.export.clients import STREAMING_DELAY
 from src.interop.export.graphs import (
     EncoderGraph,
     FrontendGraph,
@@ -20,7 +21,12 @@ from src.interop.export.graphs import (
 )
 from src.interop.export.programs import write_program
 from src.interop.export.quantize import write_int8
-from src.interop.export.streaming_graph import StreamingGraph
+from src.interop.export.streaming_graph import (
+    StreamingConformerGraph,
+    StreamingDeepSpeech2Graph,
+    StreamingGraph,
+)
+from src.models.deepspeech2 import DeepSpeech2
 from src.models.encoder_ctc import EncoderCTC
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
@@ -87,12 +93,14 @@ def recogniser_form(
     graphs: list[Graph] = [graph, front]
     if for_clients and sample_rate == recogniser.CLIENT_RATE:
         graphs.append(SamplesGraph(front, graph, recogniser.BLANK_ID).eval())
-    streaming = streaming_graph(network, transforms, rate, scale, context)
+    config = recogniser.describe(names, factor, bins, sample_rate, features, suits)
+    streaming = streaming_graph(network, transforms, bins, rate, scale, context)
     if streaming is not None:
         graphs.append(streaming)
+        config[STREAMING_DELAY] = streaming.delay * streaming.stride / rate
     return Form(
         graphs=graphs,
-        config=recogniser.describe(names, factor, bins, sample_rate, features, suits),
+        config=config,
         texts={"tokens.txt": tokens, "vocab.txt": tokens},
     )
 
@@ -100,6 +108,7 @@ def recogniser_form(
 def streaming_graph(
     network: Any,
     transforms: Chain,
+    bins: int,
     rate: float,
     scale: tuple[float, float] | None,
     context: tuple[int, int] | None,
@@ -110,10 +119,14 @@ def streaming_graph(
         ValueError: a context is given that the network doesn't have.
     """
     try:
-        if not isinstance(network, EncoderCTC) or recogniser.normalises(transforms):
-            raise ValueError("stream: this recogniser needs the whole utterance.")
-        contexts = getattr(network.encoder, "att_context_sizes", [(-1, -1)])
-        return StreamingGraph(network, context or contexts[0], rate, scale).eval()
+        if recogniser.normalises(transforms):
+            raise ValueError("stream: the front end needs the whole utterance.")
+        if isinstance(network, DeepSpeech2):
+            return StreamingDeepSpeech2Graph(network, bins, rate, scale, context).eval()
+        if not isinstance(network, EncoderCTC):
+            raise ValueError("stream: the model needs the whole utterance.")
+        first = getattr(network.encoder, "att_context_sizes", [(-1, -1)])[0]
+        return StreamingConformerGraph(network, context or first, bins, rate, scale).eval()
     except ValueError:
         if context is None:
             return None

@@ -166,8 +166,7 @@ class SamplesGraph(Graph):
         samples = torch.ones_like(audio[:, 0], dtype=torch.int64) * audio.shape[1]
         log_probs, length = self.recogniser(*self.front(audio, samples))
         mask = padding_mask(length, log_probs.shape[1]).unsqueeze(2)
-        blank = torch.arange(log_probs.shape[2]) == self.blank
-        return (torch.where(mask, torch.where(blank, 0.0, -100.0), log_probs),)
+        return (blank_where(mask, log_probs, self.blank),)
 
 
 def original_level(audio: Tensor) -> Tensor:
@@ -222,6 +221,12 @@ class SeparatorGraph(Graph):
         """[B, T] and [B] in samples to [B, S, T]."""
         x = zeros_beyond(audio.unsqueeze(1), audio_length).squeeze(1)
         return (self.network(audio=x, audio_length=audio_length)["estimates"],)
+
+
+def blank_where(mask: Tensor, log_probs: Tensor, blank: int) -> Tensor:
+    """Log-probabilities [B, T, V] with certain blanks where a mask [B, T or 1, 1] is True."""
+    is_blank = torch.arange(log_probs.shape[2]) == blank
+    return torch.where(mask, torch.where(is_blank, 0.0, -100.0), log_probs)
 
 
 def zeros_beyond(signal: Tensor, length: Tensor) -> Tensor:

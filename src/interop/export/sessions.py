@@ -101,6 +101,7 @@ class OnnxStreamingModule(nn.Module):
         file: streaming.onnx or its version of eight bits.
         size: frames of the spectrogram in a chunk.
         caches: those of a new stream.
+        flushes: chunks of length 0 at the end, which give the outputs that are left.
         silence: log energy of the frames that follow an utterance until a chunk is complete, and
             for one more chunk, as clients append silence; None: there are none.
     """
@@ -110,23 +111,25 @@ class OnnxStreamingModule(nn.Module):
         file: Callable[..., Sequence[Tensor]],
         size: int,
         caches: Sequence[Tensor],
+        flushes: int = 0,
         silence: float | None = None,
     ):
         super().__init__()
         self.file, self.size, self.caches, self.silence = file, size, list(caches), silence
+        self.flushes = flushes
 
     def forward(self, spectrogram: Tensor, spectrogram_length: Tensor, **_) -> dict[str, Any]:
         """`log_probs` [1, T', V] of log energies [1, F, T] with their lengths [1].
 
-        Without silence, the outputs that have no input frame of their own are left out: strided
-        convolutions have up to two of them at the end.
+        Without silence, the outputs of a Conformer that have no input frame of their own are left
+        out: its strided convolutions have up to two of them at the end.
         """
         caches, parts = self.caches, []
         energies = spectrogram[..., : int(spectrogram_length[0])]
         if self.silence is not None:
             more = self.size - energies.shape[2] % self.size + self.size
             energies = pad(energies, (0, more), value=self.silence)
-        for chunk in energies.split(self.size, 2):
+        for chunk in (*energies.split(self.size, 2), *[energies[..., :0]] * self.flushes):
             length = torch.tensor([chunk.shape[2]])
             chunk = pad(chunk, (0, self.size - chunk.shape[2]))
             log_probs, count, *caches = self.file(chunk, length, *caches)

@@ -103,6 +103,20 @@ class OnnxRecurrent(nn.Module):
         )  # [T, directions, B, hidden_size]
         return states.sum(1).transpose(0, 1)
 
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, input_size] and the state before, [B, 1 or 2, hidden_size], to
+        [B, T, hidden_size] and the state after; for one direction."""
+        parts = [part[None] for part in state.unbind(1)]  # [directions, B, hidden_size]
+        states, *last = torch.onnx.ops.symbolic_multi_out(
+            self.operator,
+            (x.transpose(0, 1), self.weight, self.recurrence, self.bias, None, *parts),
+            self.attributes,
+            dtypes=[x.dtype] * (1 + len(parts)),
+            shapes=[(x.shape[1], 1, *parts[0].shape[1:]), *(part.shape for part in parts)],
+            version=OPSET,
+        )
+        return states.squeeze(1).transpose(0, 1), torch.cat(last).transpose(0, 1)
+
 
 Substitutes = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
 FOR_ONNX: Substitutes = {PowerSpectrogram: MatrixSpectrogram, Recurrent: OnnxRecurrent}
