@@ -19,6 +19,7 @@ from src.text_encoder.decoders.beam import (
     grow,
 )
 from src.text_encoder.decoders.beam_stream import BeamStream
+from src.text_encoder.decoders.kenlm import read_language_model
 from src.text_encoder.decoders.ngram import NgramModel
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
@@ -36,13 +37,13 @@ class BeamSearchDecoder(CTCDecoder):
             the ending is a blank or the last token.
         token_threshold: minimum log-probability of a token in a frame to extend prefixes with
             it; speeds up large vocabularies. None: no threshold.
-        language_model: an ARPA file, or a model.
+        language_model: an ARPA file, a binary file of KenLM, or a model.
         alpha: weight of the language model.
         beta: added per word.
 
     Raises:
-        ValueError: an argument is out of range, or the ARPA file is damaged.
-        FileNotFoundError: the ARPA file does not exist.
+        ValueError: an argument is out of range, or the language model is damaged.
+        FileNotFoundError: the language model does not exist.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class BeamSearchDecoder(CTCDecoder):
         check_number("beam search, alpha", alpha, -math.inf)
         check_number("beam search, beta", beta, -math.inf)
         if isinstance(language_model, str | Path):
-            language_model = NgramModel.from_arpa(Path(language_model))
+            language_model = read_language_model(Path(language_model))
         self.beam_size, self.token_threshold = beam_size, token_threshold
         self.language_model, self.alpha, self.beta = language_model, alpha, beta
         self.vocabulary: list[str] | None = None
