@@ -35,6 +35,7 @@ class Beam:
     token: np.ndarray  # log-probability of all alignments that end in the last token
     bonus: np.ndarray  # score of the complete words
     word: np.ndarray  # score of the last word if it is complete here
+    promise: np.ndarray  # added to the rank while the last word is incomplete
 
     @classmethod
     def start(cls, size: int) -> "Beam":
@@ -42,7 +43,7 @@ class Beam:
         roots, zeros = np.arange(size), np.zeros(size)
         nothing = np.full(size, LOG_ZERO)
         no_parent, no_token = np.full(size, -1), np.full(size, BLANK)
-        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros)
+        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros, zeros)
 
     def __getitem__(self, rows: np.ndarray) -> "Beam":
         """The prefixes of these rows."""
@@ -168,7 +169,7 @@ def grow(
     longer.blank, longer.token = np.full(len(nodes), LOG_ZERO), scores[source, column + 1]
     if scorer is not None:
         longer.bonus = longer.bonus + np.where(scorer.starts_word[last], longer.word, 0.0)
-        longer.word = scorer.bonus_of(nodes)
+        longer.word, longer.promise = scorer.scores_of(nodes)
     parts = zip(*([getattr(b, f.name) for f in fields(Beam)] for b in (kept, longer)), strict=True)
     both = Beam(*(np.concatenate(part) for part in parts))
     return both[np.argsort(both.item, kind="stable")]

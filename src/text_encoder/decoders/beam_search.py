@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from src.text_encoder.base import TextEncoder
+from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.base import CTCDecoder
 from src.text_encoder.decoders.beam import (
     Beam,
@@ -23,7 +23,7 @@ from src.text_encoder.decoders.kenlm import read_language_model
 from src.text_encoder.decoders.ngram import NgramModel
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
-from src.utils.options import check_number, check_whole
+from src.utils.options import check_number, check_whole, shown
 
 
 class BeamSearchDecoder(CTCDecoder):
@@ -31,6 +31,7 @@ class BeamSearchDecoder(CTCDecoder):
 
     With a language model the score is that of Deep Speech 2 (arXiv 1512.02595, section 3.8),
     log p_ctc + alpha * log p_lm + beta * (number of words); a word is scored once it is complete.
+    Each hotword adds `hotword_boost`, also without a language model.
 
     Args:
         beam_size: number of (prefix, ending) pairs of an utterance kept after each frame, where
@@ -40,6 +41,9 @@ class BeamSearchDecoder(CTCDecoder):
         language_model: an ARPA file, a binary file of KenLM, or a model.
         alpha: weight of the language model.
         beta: added per word.
+        hotwords: words that are more likely in the audio than elsewhere, e.g. names; a phrase
+            stands for its words.
+        hotword_boost: added for each of them; below 0 they are avoided.
 
     Raises:
         ValueError: an argument is out of range, or the language model is damaged.
@@ -53,20 +57,37 @@ class BeamSearchDecoder(CTCDecoder):
         language_model: NgramModel | Path | str | None = None,
         alpha: float = 0.5,
         beta: float = 1.0,
+        hotwords: Sequence[str] = (),
+        hotword_boost: float = 5.0,
     ):
         check_whole("beam search, beam_size", beam_size)
         check_number("beam search, token_threshold", token_threshold, -math.inf, optional=True)
         check_number("beam search, alpha", alpha, -math.inf)
         check_number("beam search, beta", beta, -math.inf)
+        check_number("beam search, hotword_boost", hotword_boost, -math.inf)
+        if isinstance(hotwords, str) or not all(isinstance(word, str) for word in hotwords):
+            raise ValueError(f"beam search, hotwords: {shown(hotwords)}; a list of words.")
         if isinstance(language_model, str | Path):
             language_model = read_language_model(Path(language_model))
         self.beam_size, self.token_threshold = beam_size, token_threshold
         self.language_model, self.alpha, self.beta = language_model, alpha, beta
+        self.hotwords, self.hotword_boost = list(hotwords), hotword_boost
         self.vocabulary: list[str] | None = None
+        self.words: list[str] = []  # the hotwords, normalised
 
     def set_text_encoder(self, text_encoder: TextEncoder) -> None:
-        """Set the text encoder, whose vocabulary the language model needs."""
+        """Set the text encoder, whose vocabulary the language model and the hotwords need.
+
+        Raises:
+            ValueError: a hotword has a character outside the vocabulary, or the vocabulary has no
+                spaces, so that it is unknown where words end.
+        """
         self.vocabulary = text_encoder.vocabulary
+        if self.hotwords and not any(t.startswith((" ", WORD_START)) for t in self.vocabulary):
+            raise ValueError("beam search, hotwords: they need a vocabulary with spaces.")
+        for phrase in self.hotwords:
+            text_encoder.encode(phrase)  # raises
+        self.words = " ".join(map(text_encoder.normalize, self.hotwords)).split()
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
         """Token ids of the best hypothesis of each utterance, without blanks.
@@ -76,7 +97,7 @@ class BeamSearchDecoder(CTCDecoder):
             log_probs_length: [B], in frames; later frames are ignored.
 
         Raises:
-            ValueError: a length exceeds T, or there is a language model but no text encoder.
+            ValueError: a length exceeds T, or the text encoder is needed and was not set.
         """
         n_best = self.n_best(log_probs, log_probs_length, 1)
         return [hypotheses[0][1] if hypotheses else [] for hypotheses in n_best]
@@ -90,7 +111,7 @@ class BeamSearchDecoder(CTCDecoder):
             n: maximum number of hypotheses; the beam may hold fewer.
 
         Raises:
-            ValueError: a length exceeds T, or there is a language model but no text encoder.
+            ValueError: a length exceeds T, or the text encoder is needed and was not set.
         """
         frames = log_probs.detach().cpu().double().numpy()
         lengths = log_probs_length.cpu().numpy()
@@ -117,16 +138,24 @@ class BeamSearchDecoder(CTCDecoder):
         return BeamStream(self, state, words)
 
     def build_scorer(self, trie: PrefixTrie) -> WordScorer | None:
-        """The scorer of complete words, or None without a language model.
+        """The scorer of words, or None without a language model and hotwords.
 
         Raises:
             ValueError: the text encoder was not set.
         """
-        if self.language_model is None:
+        if self.language_model is None and not self.hotwords:
             return None
         if self.vocabulary is None:
             raise ValueError("beam search: a language model needs set_text_encoder() first.")
-        return WordScorer(self.language_model, self.vocabulary, trie, self.alpha, self.beta)
+        return WordScorer(
+            self.language_model,
+            self.vocabulary,
+            trie,
+            self.alpha,
+            self.beta,
+            self.words,
+            self.hotword_boost,
+        )
 
     def advance(
         self, beam: Beam, frame: np.ndarray, trie: PrefixTrie, scorer: WordScorer | None
@@ -134,9 +163,10 @@ class BeamSearchDecoder(CTCDecoder):
         """The beam after one more frame, whose log-probabilities are `frame` [B, V]."""
         tokens, columns, tried = choose_tokens(frame, self.token_threshold)
         scores = extend(beam, frame, columns, tried)
-        ranked = scores + beam.bonus[:, None]
+        ranked = scores
         if scorer is not None:
-            ends_word = scorer.starts_word[tokens]
-            ranked[:, :-1] += np.where(ends_word, beam.word[:, None], 0.0)
+            ranked = scores + (beam.bonus + beam.promise)[:, None]
+            ends_word = np.flatnonzero(scorer.starts_word[tokens])
+            ranked[:, ends_word] += (beam.word - beam.promise)[:, None]
         chosen = best_of_each(ranked, beam.item, self.beam_size)
         return grow(beam, scores, chosen, tokens, trie, scorer)
