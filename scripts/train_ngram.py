@@ -53,7 +53,7 @@ def train(arguments: argparse.Namespace) -> None:
     model = train_ngram(filter(None, texts), arguments.order)
     model.write_arpa(arguments.out)
     print(f"{len(model.ngrams)} n-grams. Use them with: ", end="")
-    print(f"+task.decoders.beam.language_model={arguments.out}")
+    print(f"task.decoders.beam.language_model={arguments.out}")
 
 
 def main() -> None:

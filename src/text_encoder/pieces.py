@@ -1,7 +1,7 @@
 """Long log-probabilities in pieces, so that search and alignment take little memory."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from src.text_encoder.decoders.base import BLANK
+from src.text_encoder.decoders.beam import Hypothesis
 
 AT_ONCE = 8  # pieces in a batch
 AROUND = 12  # frames to either side of a cut that should be blank
@@ -95,4 +96,26 @@ def joined(pieces: list[Pieces], values: list[list[list]], size: int) -> list[li
     for part, own in zip(pieces, values, strict=True):
         for owner, value in zip(part.owners, own, strict=True):
             whole[owner] += value
+    return whole
+
+
+def best_combinations(
+    pieces: list[Pieces], hypotheses: list[list[list[Hypothesis]]], size: int, n: int
+) -> list[list[Hypothesis]]:
+    """Up to n hypotheses of each recording, the best first, from those of its pieces.
+
+    The score of a recording is the sum of the scores of its pieces.
+
+    Args:
+        pieces: batches of pieces.
+        hypotheses: of each batch those of its pieces, the best first.
+        size: number of recordings.
+        n: maximum number of hypotheses of a recording.
+    """
+    whole: list[list[Hypothesis]] = [[(0.0, [])] for _ in range(size)]
+    for part, found in zip(pieces, hypotheses, strict=True):
+        for owner, own in zip(part.owners, found, strict=True):
+            pairs = product(whole[owner], own)
+            sums = [(first + second, before + after) for (first, before), (second, after) in pairs]
+            whole[owner] = sorted(sums, key=lambda pair: -pair[0])[:n]
     return whole
