@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -104,7 +105,8 @@ def best_combinations(
 ) -> list[list[Hypothesis]]:
     """Up to n hypotheses of each recording, the best first, from those of its pieces.
 
-    The score of a recording is the sum of the scores of its pieces.
+    Pieces are independent, so that the probability of a recording's tokens is the sum over all ways
+    to share them out among the pieces, of the product of the pieces' probabilities.
 
     Args:
         pieces: batches of pieces.
@@ -115,7 +117,10 @@ def best_combinations(
     whole: list[list[Hypothesis]] = [[(0.0, [])] for _ in range(size)]
     for part, found in zip(pieces, hypotheses, strict=True):
         for owner, own in zip(part.owners, found, strict=True):
-            pairs = product(whole[owner], own)
-            sums = [(first + second, before + after) for (first, before), (second, after) in pairs]
-            whole[owner] = sorted(sums, key=lambda pair: -pair[0])[:n]
+            sums: dict[tuple[int, ...], float] = {}
+            for (first, before), (second, after) in product(whole[owner], own):
+                tokens = (*before, *after)
+                sums[tokens] = float(np.logaddexp(sums.get(tokens, -np.inf), first + second))
+            best = sorted(sums.items(), key=lambda pair: -pair[1])[:n]
+            whole[owner] = [(score, list(tokens)) for tokens, score in best]
     return whole
