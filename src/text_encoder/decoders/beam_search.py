@@ -83,11 +83,13 @@ class BeamSearchDecoder(CTCDecoder):
                 spaces, so that it is unknown where words end.
         """
         self.vocabulary = text_encoder.vocabulary
-        if self.hotwords and not any(t.startswith((" ", WORD_START)) for t in self.vocabulary):
-            raise ValueError("beam search, hotwords: they need a vocabulary with spaces.")
+        spaces = any(token.startswith((" ", WORD_START)) for token in self.vocabulary)
+        if not spaces and (self.hotwords or self.language_model):
+            needs = "language_model" if self.language_model else "hotwords"
+            raise ValueError(f"beam search, {needs}: only for a vocabulary with spaces.")
         for phrase in self.hotwords:
             text_encoder.encode(phrase)  # raises
-        self.words = " ".join(map(text_encoder.normalize, self.hotwords)).split()
+        self.words = " ".join(text_encoder.normalize(phrase) for phrase in self.hotwords).split()
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
         """Token ids of the best hypothesis of each utterance, without blanks.

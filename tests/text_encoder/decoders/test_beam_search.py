@@ -167,8 +167,10 @@ def test_hotword_errors():
         BeamSearchDecoder(hotwords="anna")
     with pytest.raises(ValueError, match="the character 'ж' is not in the vocabulary"):
         BeamSearchDecoder(hotwords=["ж"]).set_text_encoder(CharacterEncoder("en"))
-    with pytest.raises(ValueError, match="they need a vocabulary with spaces"):
+    with pytest.raises(ValueError, match="hotwords: only for a vocabulary with spaces"):
         BeamSearchDecoder(hotwords=["a"]).set_text_encoder(Pieces(["a", "b"], None))
+    with pytest.raises(ValueError, match="language_model: only for a vocabulary with spaces"):
+        BeamSearchDecoder(language_model=MODEL).set_text_encoder(Pieces(["a", "b"], None))
     with pytest.raises(ValueError, match="needs set_text_encoder"):
         BeamSearchDecoder(hotwords=["a"])(log_probs(1, 3, 4, seed=5), torch.tensor([3]))
 
