@@ -17,6 +17,7 @@ from src.text_encoder.decoders.beam import (
     collect_hypotheses,
     extend,
     grow,
+    needed_log_probs,
 )
 from src.text_encoder.decoders.beam_stream import BeamStream
 from src.text_encoder.decoders.kenlm import read_language_model
@@ -163,8 +164,10 @@ class BeamSearchDecoder(CTCDecoder):
         self, beam: Beam, frame: np.ndarray, trie: PrefixTrie, scorer: WordScorer | None
     ) -> Beam:
         """The beam after one more frame, whose log-probabilities are `frame` [B, V]."""
-        tokens, columns, tried = choose_tokens(frame, self.token_threshold)
-        scores = extend(beam, frame, columns, tried)
+        threshold = -np.inf if self.token_threshold is None else self.token_threshold
+        needed = needed_log_probs(beam, frame, self.beam_size)
+        tokens, columns, tried = choose_tokens(frame, np.maximum(needed, threshold))
+        scores = extend(beam, frame, columns, tried, threshold)
         ranked = scores
         if scorer is not None:
             ranked = scores + (beam.bonus + beam.promise)[:, None]
