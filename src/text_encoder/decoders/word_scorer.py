@@ -69,6 +69,7 @@ class WordScorer:
         self.texts = [token.replace(WORD_START, " ") for token in vocabulary]
         self.starts_word = np.array([text.startswith(" ") for text in self.texts])
         self.start = model.start if model else ()
+        self.known: dict[tuple[tuple[str, ...], str], WordState] = {}
         self.states = [WordState(self.start, "", 0.0, 0.0)] * trie.n_roots  # by trie node
 
     def set_root(self, words: Sequence[str]) -> None:
@@ -84,6 +85,7 @@ class WordScorer:
         """This scorer for another trie, each of whose nodes [N] has a number in the present one."""
         other = copy(self)
         other.trie, other.states = trie, [self.states[node] for node in nodes]
+        other.known = {}
         return other
 
     def scores_of(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,13 +104,15 @@ class WordScorer:
         return self.state_of(context, letters)
 
     def state_of(self, context: tuple[str, ...], letters: str) -> WordState:
-        """The state of a prefix with this last word."""
-        if not letters:
-            return WordState(context, letters, 0.0, 0.0)
-        bonus = self.boosts.get(letters, 0.0)
-        if self.model:
-            bonus += self.alpha * self.model.log_prob(letters, context) + self.beta
-        return WordState(context, letters, bonus, self.promises.get(letters, 0.0))
+        """The state of a prefix with this last word; many prefixes have the same."""
+        state = self.known.get((context, letters))
+        if state is None:
+            bonus = self.boosts.get(letters, 0.0)
+            if letters and self.model:
+                bonus += self.alpha * self.model.log_prob(letters, context) + self.beta
+            state = WordState(context, letters, bonus, self.promises.get(letters, 0.0))
+            self.known[context, letters] = state
+        return state
 
     def after_word(self, state: WordState) -> tuple[str, ...]:
         """The language model context once the last word, if there is one, is complete."""
