@@ -9,7 +9,7 @@ uses the best ones. The test set is not used.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -142,19 +142,39 @@ def tune(arguments: argparse.Namespace) -> None:
     read_language_model(arguments.language_model)  # raises before the model is run
     system, utterances, references = validation_set(arguments)
     search = partial(Search, utterances, references, system.text_encoder, arguments)
+    if arguments.processes == 1:
+        results = searched(map, search().wer, arguments)
+    else:
+        spawn = get_context("spawn")  # forks of a process that has run torch may hang
+        with ProcessPoolExecutor(arguments.processes, spawn, start, (search,)) as pool:
+            results = searched(pool.map, wer_of, arguments)
+    report(results, best_of(results), arguments)
+
+
+def searched(
+    apply: Callable[..., Iterator[float]],
+    wer: Callable[[Point], float],
+    arguments: argparse.Namespace,
+) -> dict[Point, float]:
+    """The WER at the points of the grid, and of a finer grid around the best of them.
+
+    Args:
+        apply: `map`, or that of a pool of processes.
+        wer: of a point.
+        arguments: of the command line.
+    """
     results: dict[Point, float] = {}
-    spawn = get_context("spawn")  # forks of a process that has run torch may hang
-    with ProcessPoolExecutor(arguments.processes, spawn, start, (search,)) as pool:
-        points = [(alpha, beta) for alpha in arguments.alpha for beta in arguments.beta]
-        while points:
-            values = tqdm(pool.map(wer_of, points), total=len(points), desc="WER", disable=None)
-            results |= dict(zip(points, values, strict=True))
-            # Of equal error rates, the smallest weights.
-            best = min(results, key=lambda p: (results[p], abs(p[0]), abs(p[1])))
-            points = [p for p in finer(best, STEPS) if p not in results]
-            if len(results) > len(arguments.alpha) * len(arguments.beta):
-                points = []
-    report(results, best, arguments)
+    points = [(alpha, beta) for alpha in arguments.alpha for beta in arguments.beta]
+    for _ in range(2):
+        values = tqdm(apply(wer, points), total=len(points), desc="WER", disable=None)
+        results |= dict(zip(points, values, strict=True))
+        points = [point for point in finer(best_of(results), STEPS) if point not in results]
+    return results
+
+
+def best_of(results: dict[Point, float]) -> Point:
+    """The point with the lowest WER; of several, that of the smallest weights."""
+    return min(results, key=lambda point: (results[point], abs(point[0]), abs(point[1])))
 
 
 def report(results: dict[Point, float], best: Point, arguments: argparse.Namespace) -> None:

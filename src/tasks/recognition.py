@@ -115,10 +115,11 @@ class RecognitionTask(Task):
         predictions: dict[str, list] = {}
         for i, (name, decoder) in enumerate(self.decoders.items()):
             if self.n_best and i == len(self.decoders) - 1:
-                found = [self.several(decoder, part.outputs) for part in pieces]
+                count = SPARE * self.n_best
+                found = [self.several(decoder, part.outputs, count) for part in pieces]
                 tokens = [[own[0][1] if own else [] for own in part] for part in found]
                 predictions["n_best"] = self.best_texts(
-                    best_combinations(pieces, found, len(batch["id"]), SPARE * self.n_best)
+                    best_combinations(pieces, found, len(batch["id"]), count)
                 )
             else:
                 tokens = [self.search(decoder, model, part.outputs) for part in pieces]
@@ -160,10 +161,10 @@ class RecognitionTask(Task):
         """
         return decoder(outputs["log_probs"].float().cpu(), outputs["log_probs_length"].cpu())
 
-    def several(self, decoder: Any, outputs: dict[str, Any]) -> list[list[Hypothesis]]:
-        """The best hypotheses of each utterance by a beam search; arguments as of `search`."""
+    def several(self, decoder: Any, outputs: dict[str, Any], count: int) -> list[list[Hypothesis]]:
+        """Up to `count` hypotheses of each utterance by a beam search, the best first."""
         log_probs, lengths = outputs["log_probs"], outputs["log_probs_length"]
-        return decoder.n_best(log_probs.float().cpu(), lengths.cpu(), SPARE * self.n_best)
+        return decoder.n_best(log_probs.float().cpu(), lengths.cpu(), count)
 
     def best_texts(self, hypotheses: list[list[Hypothesis]]) -> list[list[tuple[float, str]]]:
         """For each utterance the `n_best` best different texts, each with its highest score."""

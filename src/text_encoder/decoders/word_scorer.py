@@ -77,8 +77,9 @@ class WordScorer:
         if not words:
             return
         context = self.start
-        for word in words[-self.model.order : -1] if self.model else ():
-            context = self.model.extend(context, word)
+        if self.model:
+            for word in words[-self.model.order : -1]:
+                context = self.model.extend(context, word)
         self.states[0] = self.state_of(context, words[-1])
 
     def on_trie(self, trie: PrefixTrie, nodes: np.ndarray) -> "WordScorer":
