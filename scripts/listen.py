@@ -59,7 +59,8 @@ class Screen:
             self.line += space + word
             self.write("" if self.live else space + word)
         if self.live:
-            pending = f" {partial.pending}"[: max(0, self.width - len(self.line) - 1)].rstrip()
+            room = max(0, self.width - len(self.line) - 1)
+            pending = (partial.space + partial.pending)[:room].rstrip()
             self.write(f"{self.line}{DIM}{pending}{NORMAL}")
         sys.stdout.flush()
 

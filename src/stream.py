@@ -34,13 +34,15 @@ class Partial:
     Attributes:
         final: words that can't change any more.
         pending: what follows them in the best hypothesis.
+        space: between the two; none where the vocabulary has no spaces.
     """
 
     final: str
     pending: str
+    space: str = " "
 
     def __str__(self) -> str:
-        return f"{self.final} {self.pending}".strip()
+        return f"{self.final}{self.space}{self.pending}".strip()
 
 
 class StreamingRecogniser:
@@ -70,7 +72,10 @@ class StreamingRecogniser:
         self.stages, self.decoder, self.text_encoder = list(stages), decoder, text_encoder
         self.sample_rate, self.device = sample_rate, device
         texts = [token.replace(WORD_START, " ") for token in text_encoder.vocabulary]
-        self.starts_word = [text.startswith(" ") for text in texts]
+        starts_word = [text.startswith(" ") for text in texts]
+        # Without spaces, each token is a word of its own.
+        self.space = " " if any(starts_word) else ""
+        self.starts_word = starts_word if self.space else [True] * len(texts)
 
     @cached_property
     def identity(self) -> Tensor:
@@ -146,7 +151,8 @@ class Stream:
         """The transcript so far."""
         if self.finished:
             return Partial(self.final, "")
-        return Partial(self.final, self.recogniser.text_encoder.decode(self.search.best()))
+        pending = self.recogniser.text_encoder.decode(self.search.best())
+        return Partial(self.final, pending, self.recogniser.space)
 
     @property
     def seconds(self) -> float:
@@ -241,7 +247,7 @@ class Stream:
         starts = [i for i, token in enumerate(certain) if self.recogniser.starts_word[token]]
         if starts and starts[-1]:
             text = self.recogniser.text_encoder.decode(certain[: starts[-1]])
-            self.final = f"{self.final} {text}".strip()
+            self.final = str(Partial(self.final, text, self.recogniser.space))
             self.search.commit(starts[-1])
 
 
@@ -380,5 +386,7 @@ def choices(
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a number or a text."""
+    """Whether a value is a number, a text or a list of these."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
     return isinstance(value, bool | int | float | str | None)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from src.building import build_system
 from src.run import load_run
-from src.stream import accept_all, finish_all
+from src.stream import Stream, StreamingRecogniser, accept_all, finish_all
+from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.text_encoder.decoders.ngram_training import train_ngram
@@ -194,6 +195,21 @@ def test_beam_of_a_stream_equals_that_of_the_utterance(name, prune, monkeypatch)
         assert " ".join([*words, text.decode(search.best())]).strip() == text.decode(whole)
         if name != "threshold":
             assert words
+
+
+@pytest.mark.parametrize("decoder", [GreedyDecoder(), BeamSearchDecoder(beam_size=8)])
+def test_tokens_are_committed_without_spaces(decoder):
+    encoder = CharacterEncoder(alphabet="abc")
+    stages = StreamingRecogniser([], decoder, encoder, 16000, torch.device("cpu"), "", None)
+    stream, log_probs = Stream(stages), (2 * peaked(600, 0, "abc")).log_softmax(-1)
+    held = []
+    for start in range(0, 600, 6):
+        stream.decode(log_probs[start : start + 6].T)
+        held.append(len(stream.search.certain()))
+    whole = decoder(log_probs[None], torch.tensor([600]))[0]
+    assert str(stream.partial) == encoder.decode(whole)
+    assert len(stream.final) > 100
+    assert max(held) < 100
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])

@@ -13,12 +13,14 @@ from src.tasks.error_analysis import analyse, is_hypothesis, word_alignment
 from src.tasks.subtitles import ctm, srt
 from src.text_encoder.alignment import align_batch, words_of
 from src.text_encoder.decoders.base import BLANK
-from src.text_encoder.pieces import in_pieces, joined
+from src.text_encoder.decoders.beam import Hypothesis
+from src.text_encoder.pieces import best_combinations, in_pieces, joined
 from src.utils.files import write_beside
 from src.utils.options import check_choice, check_number, check_whole
 from src.utils.sections import Section
 
 IMPOSSIBLE = -50.0  # log-probability
+SPARE = 4  # hypotheses searched for each that is wanted, since several may have the same text
 SHORTEST_WINDOW = 2.0  # seconds; longer than the audio of a checkpoint's self-test
 
 
@@ -42,9 +44,13 @@ class RecognitionTask(Task):
             long silence is not part of what the model is given; None: nowhere.
         word_times: whether the words of the last decoder are aligned with the audio and saved with
             their times. They are then what `System(audio)` returns, a list of `Word`.
+        n_best: number of hypotheses of the last decoder that are saved with their scores; None:
+            only the best one, without. Without `word_times` they are then what `System(audio)`
+            returns, a list of (score, text), the best first.
 
     Raises:
-        ValueError: there is no decoder, or a value is out of range.
+        ValueError: there is no decoder, a value is out of range, or the last decoder does not
+            give several hypotheses.
     """
 
     name = "recognition"
@@ -63,6 +69,7 @@ class RecognitionTask(Task):
         overlap_seconds: float = 8.0,
         silence_dbfs: float | None = -70.0,
         word_times: bool = False,
+        n_best: int | None = None,
     ):
         check_whole("task.rows_logged", rows_logged, low=0)
         check_number(
@@ -72,8 +79,11 @@ class RecognitionTask(Task):
         check_number("task.overlap_seconds", overlap_seconds, high=longest)
         check_number("task.silence_dbfs", silence_dbfs, -math.inf, high=0.0, optional=True)
         check_choice("task.word_times", word_times, (True, False))
+        check_whole("task.n_best", n_best, optional=True)
         if not decoders:
             raise ValueError("task.decoders is empty: name at least one decoder, e.g. greedy.")
+        if n_best and not hasattr(list(decoders.values())[-1], "n_best"):
+            raise ValueError(f"task.n_best: {n_best}; only for beam search as the last decoder.")
         for decoder in decoders.values():
             if hasattr(decoder, "set_text_encoder"):
                 decoder.set_text_encoder(text_encoder)
@@ -81,8 +91,9 @@ class RecognitionTask(Task):
         self.rows_logged = rows_logged
         self.window_seconds, self.overlap_seconds = window_seconds, overlap_seconds
         self.silence_dbfs, self.word_times = silence_dbfs, word_times
-        if word_times:
-            self.output = "words"
+        self.n_best = n_best
+        if word_times or n_best:
+            self.output = "words" if word_times else "n_best"
 
     def decode(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Outputs of the model, and the hypotheses of every decoder.
@@ -93,7 +104,8 @@ class RecognitionTask(Task):
 
         Returns:
             The outputs, `prediction`, and `prediction_<name>` of each further decoder: a list of
-            transcripts. With `word_times` also `words`, the last decoder's as lists of `Word`.
+            transcripts. With `word_times` also `words`, the last decoder's as lists of `Word`; with
+            `n_best` also `n_best`, the last decoder's as lists of (score, text).
 
         Raises:
             ValueError: `word_times` for a model without CTC's frames.
@@ -102,7 +114,15 @@ class RecognitionTask(Task):
         pieces = in_pieces(outputs, len(batch["id"]))
         predictions: dict[str, list] = {}
         for i, (name, decoder) in enumerate(self.decoders.items()):
-            tokens = [self.search(decoder, model, part.outputs) for part in pieces]
+            if self.n_best and i == len(self.decoders) - 1:
+                count = SPARE * self.n_best
+                found = [self.several(decoder, part.outputs, count) for part in pieces]
+                tokens = [[own[0][1] if own else [] for own in part] for part in found]
+                predictions["n_best"] = self.best_texts(
+                    best_combinations(pieces, found, len(batch["id"]), count)
+                )
+            else:
+                tokens = [self.search(decoder, model, part.outputs) for part in pieces]
             key = f"prediction_{name}" if i else "prediction"
             whole = joined(pieces, tokens, len(batch["id"]))
             predictions[key] = [self.text_encoder.decode(ids) for ids in whole]
@@ -140,6 +160,21 @@ class RecognitionTask(Task):
             outputs: of the model: `log_probs` [B, T, V] and `log_probs_length` [B].
         """
         return decoder(outputs["log_probs"].float().cpu(), outputs["log_probs_length"].cpu())
+
+    def several(self, decoder: Any, outputs: dict[str, Any], count: int) -> list[list[Hypothesis]]:
+        """Up to `count` hypotheses of each utterance by a beam search, the best first."""
+        log_probs, lengths = outputs["log_probs"], outputs["log_probs_length"]
+        return decoder.n_best(log_probs.float().cpu(), lengths.cpu(), count)
+
+    def best_texts(self, hypotheses: list[list[Hypothesis]]) -> list[list[tuple[float, str]]]:
+        """For each utterance the `n_best` best different texts, each with its highest score."""
+        found: list[list[tuple[float, str]]] = []
+        for own in hypotheses:
+            scores: dict[str, float] = {}
+            for score, tokens in own:
+                scores.setdefault(self.text_encoder.decode(tokens), score)
+            found.append([(score, text) for text, score in scores.items()][: self.n_best])
+        return found
 
     def postprocess(self, text: list[str] | None = None, **batch) -> dict[str, Any]:
         """`rows` with the hypotheses, and `target` and `speaker` where they are known.
@@ -180,7 +215,7 @@ class RecognitionTask(Task):
     def save(self, directory: Path, id: list[str], **batch) -> None:
         """Write each transcript of the last decoder, usually the best one, to `<id>.txt`.
 
-        With `word_times` also `<id>.ctm` and `<id>.srt`.
+        With `word_times` also `<id>.ctm` and `<id>.srt`, with `n_best` also `<id>.nbest.tsv`.
 
         Args:
             directory: an existing folder.
@@ -193,6 +228,9 @@ class RecognitionTask(Task):
         for name, words in zip(id, batch["words"] if self.word_times else [], strict=False):
             write_text(directory / f"{name}.ctm", ctm(name, words))
             write_text(directory / f"{name}.srt", srt(words))
+        for name, hypotheses in zip(id, batch["n_best"] if self.n_best else [], strict=False):
+            lines = [f"{score:.4f}\t{text}\n" for score, text in hypotheses]
+            write_text(directory / f"{name}.nbest.tsv", "".join(["score\ttext\n", *lines]))
 
     def details(self, id: list[str], **batch) -> list[dict]:
         """Words with their times, where they were aligned.

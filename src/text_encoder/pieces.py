@@ -1,14 +1,16 @@
 """Long log-probabilities in pieces, so that search and alignment take little memory."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from src.text_encoder.decoders.base import BLANK
+from src.text_encoder.decoders.beam import Hypothesis
 
 AT_ONCE = 8  # pieces in a batch
 AROUND = 12  # frames to either side of a cut that should be blank
@@ -95,4 +97,30 @@ def joined(pieces: list[Pieces], values: list[list[list]], size: int) -> list[li
     for part, own in zip(pieces, values, strict=True):
         for owner, value in zip(part.owners, own, strict=True):
             whole[owner] += value
+    return whole
+
+
+def best_combinations(
+    pieces: list[Pieces], hypotheses: list[list[list[Hypothesis]]], size: int, n: int
+) -> list[list[Hypothesis]]:
+    """Up to n hypotheses of each recording, the best first, from those of its pieces.
+
+    Pieces are independent, so that the probability of a recording's tokens is the sum over all ways
+    to share them out among the pieces, of the product of the pieces' probabilities.
+
+    Args:
+        pieces: batches of pieces.
+        hypotheses: of each batch those of its pieces, the best first.
+        size: number of recordings.
+        n: maximum number of hypotheses of a recording.
+    """
+    whole: list[list[Hypothesis]] = [[(0.0, [])] for _ in range(size)]
+    for part, found in zip(pieces, hypotheses, strict=True):
+        for owner, own in zip(part.owners, found, strict=True):
+            sums: dict[tuple[int, ...], float] = {}
+            for (first, before), (second, after) in product(whole[owner], own):
+                tokens = (*before, *after)
+                sums[tokens] = float(np.logaddexp(sums.get(tokens, -np.inf), first + second))
+            best = sorted(sums.items(), key=lambda pair: -pair[1])[:n]
+            whole[owner] = [(score, list(tokens)) for tokens, score in best]
     return whole

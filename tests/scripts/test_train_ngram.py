@@ -1,3 +1,4 @@
+import gzip
 import json
 import math
 import subprocess
@@ -21,9 +22,31 @@ def test_trains_on_manifest(tmp_path):
     done = run(manifest, tmp_path / "lm.arpa", "--order", 2)
     assert done.returncode == 0, done.stderr
     model = NgramModel.from_arpa(tmp_path / "lm.arpa")
-    # After "the": "cat" twice, one kind; single words: 8 in 4 kinds, over 5 with <unk>.
-    single = (2 + 4 / 5) / (8 + 4)
-    assert math.exp(model.log_prob("cat", ("the",))) == pytest.approx((2 + single) / 3, abs=1e-6)
+    # Discounts are 0.5, 1 and 1.5. Single words: 4 kinds, each after one other word, over 5 with
+    # <unk>; after "the": "cat" twice, less 1.
+    single = 0.5 / 4 + 0.5 / 5
+    assert math.exp(model.log_prob("cat", ("the",))) == pytest.approx((1 + single) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["corpus.txt", "corpus.txt.gz"])
+def test_trains_on_text(tmp_path, name):
+    opener = gzip.open if name.endswith(".gz") else open
+    with opener(tmp_path / name, "wt") as file:
+        file.write("The cat sat.\n\nThe dog sat.\n")
+    done = run(tmp_path / name, tmp_path / "lm.arpa", "--order", 5)
+    assert done.returncode == 0, done.stderr
+    assert "1-grams: too few for their own discounts; 0.5, 1 and 1.5 are used." in done.stderr
+    model = NgramModel.from_arpa(tmp_path / "lm.arpa")
+    assert model.order == 5
+    assert ("<s>", "the", "dog", "sat", "</s>") in model.ngrams
+
+
+def test_bad_text_prints_one_line(tmp_path):
+    (tmp_path / "a.txt.gz").write_text("no gzip")
+    done = run(tmp_path / "a.txt.gz", tmp_path / "lm.arpa")
+    assert done.returncode == 1
+    assert "a.txt.gz: not readable as a text (Not a gzipped file" in done.stderr
+    assert not (tmp_path / "lm.arpa").exists()
 
 
 def test_missing_manifest_prints_one_line(tmp_path):

@@ -64,6 +64,41 @@ def test_one_file_per_utterance(tmp_path):
     }
 
 
+def test_n_best(tmp_path):
+    task = RecognitionTask(ENCODER, {"beam": BeamSearchDecoder(20)}, n_best=3)
+    outputs = finished(task, **BATCH)
+    for found, best in zip(outputs["n_best"], ["a cat", "aab"], strict=True):
+        scores, texts = zip(*found, strict=True)
+        assert texts[0] == best
+        assert len(set(texts)) == 3
+        assert sorted(scores, reverse=True) == list(scores)
+    task.save(tmp_path, **outputs)
+    lines = (tmp_path / "one.nbest.tsv").read_text().splitlines()
+    assert lines[0] == "score\ttext"
+    assert lines[1].endswith("\ta cat")
+    assert len(lines) == 4
+
+
+def test_n_best_of_a_long_recording():
+    # Two pieces; their hypotheses are independent of each other.
+    long = {"log_probs": torch.cat([aligned("a cat", 40), aligned("b", 40)])[None]}
+    long |= {"log_probs_length": torch.tensor([80]), "windows": torch.tensor([2])}
+    task = RecognitionTask(ENCODER, {"beam": BeamSearchDecoder(200)}, n_best=4)
+    found = task.decode(lambda id, **_: long, {"id": ["one"]})["n_best"][0]
+    whole = {k: v for k, v in long.items() if k != "windows"}
+    expected = task.decode(lambda id, **_: whole, {"id": ["one"]})["n_best"][0]
+    assert found[0][1] == expected[0][1] == "a catb"
+    scores = [score for score, _ in found]
+    assert scores[0] == pytest.approx(expected[0][0], abs=0.01)
+    assert len(found) == 4
+    assert sorted(scores, reverse=True) == scores
+
+
+def test_n_best_needs_a_beam():
+    with pytest.raises(ValueError, match=r"task.n_best: 2; only for beam search as the last"):
+        RecognitionTask(ENCODER, {"greedy": GreedyDecoder()}, n_best=2)
+
+
 def test_table_for_the_writer():
     class Writer:
         def table(self, name, columns, rows, step):

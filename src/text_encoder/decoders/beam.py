@@ -15,6 +15,7 @@ from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
 
 LOG_ZERO = -np.inf
+ROUNDING = 1e-6  # more than the rounding of any score
 
 Hypothesis = tuple[float, list[int]]  # score, token ids
 
@@ -35,6 +36,7 @@ class Beam:
     token: np.ndarray  # log-probability of all alignments that end in the last token
     bonus: np.ndarray  # score of the complete words
     word: np.ndarray  # score of the last word if it is complete here
+    promise: np.ndarray  # added to the rank while the last word is incomplete
 
     @classmethod
     def start(cls, size: int) -> "Beam":
@@ -42,7 +44,7 @@ class Beam:
         roots, zeros = np.arange(size), np.zeros(size)
         nothing = np.full(size, LOG_ZERO)
         no_parent, no_token = np.full(size, -1), np.full(size, BLANK)
-        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros)
+        return cls(roots, roots, no_parent, no_token, zeros, nothing, zeros, zeros, zeros)
 
     def __getitem__(self, rows: np.ndarray) -> "Beam":
         """The prefixes of these rows."""
@@ -54,34 +56,59 @@ class Beam:
         return np.logaddexp(self.blank, self.token)
 
 
+def needed_log_probs(beam: Beam, frame: np.ndarray, size: int) -> np.ndarray:
+    """The log-probability [B] below which no token of a frame can extend a prefix of the new beam.
+
+    Each prefix may stay as it is, in two ways. Where these alone fill the beam, an extension must
+    be at least as good as the worst of them.
+
+    Args:
+        beam: before the frame.
+        frame: [B, V], log-probabilities.
+        size: of the new beam, for each utterance.
+    """
+    needed = np.full(len(frame), LOG_ZERO)
+    total, rank = beam.total, beam.bonus + beam.promise
+    blank = total + frame[beam.item, BLANK] + rank
+    same = beam.token + frame[beam.item, beam.last] + rank
+    highest = total + np.maximum(rank, beam.bonus + beam.word)
+    limits = np.flatnonzero(np.diff(beam.item, prepend=-1, append=-1))
+    for i, j in zip(limits, limits[1:], strict=False):
+        stays = np.concatenate([blank[i:j], same[i:j]])
+        if len(stays) >= size:
+            worst = np.partition(stays, len(stays) - size)[len(stays) - size]
+            if worst > LOG_ZERO:
+                needed[beam.item[i]] = worst - highest[i:j].max() - ROUNDING
+    return needed
+
+
 def choose_tokens(
-    frame: np.ndarray, threshold: float | None
+    frame: np.ndarray, threshold: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The tokens considered in a frame.
 
     Args:
         frame: [B, V], log-probabilities.
-        threshold: minimum log-probability of a token; None: all tokens are considered.
+        threshold: minimum log-probability of a token in each utterance, [B].
 
     Returns:
         The tokens [C], the blank first; the column [V] of each token, which is C for tokens that
         are not considered; and log-probabilities [B, C + 1], minus infinity in column C and for
         tokens that only other utterances consider.
     """
-    tokens = np.arange(frame.shape[1])
     impossible = np.full((len(frame), 1), LOG_ZERO)
-    if threshold is None:
-        return tokens, tokens, np.concatenate([frame, impossible], axis=1)
-    tries = frame >= threshold
+    tries = frame >= threshold[:, None]
     tries[:, BLANK] = True
     tokens = np.flatnonzero(tries.any(axis=0))
     columns = np.full(frame.shape[1], len(tokens))
     columns[tokens] = np.arange(len(tokens))
-    tried = np.where(tries, frame, LOG_ZERO)[:, tokens]
+    tried = np.where(tries[:, tokens], frame[:, tokens], LOG_ZERO)
     return tokens, columns, np.concatenate([tried, impossible], axis=1)
 
 
-def extend(beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray) -> np.ndarray:
+def extend(
+    beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray, threshold: float
+) -> np.ndarray:
     """Log-probabilities of all continuations of each prefix in a frame.
 
     Args:
@@ -89,6 +116,7 @@ def extend(beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray
         frame: [B, V], log-probabilities.
         columns: [V], the column of each token, C for tokens not considered.
         tried: [B, C + 1], log-probabilities of the tokens considered.
+        threshold: minimum log-probability of a token that extends a prefix.
 
     Returns:
         [N, C + 1]: column 0 is the unchanged prefix ending in a blank, column C the unchanged
@@ -99,10 +127,12 @@ def extend(beam: Beam, frame: np.ndarray, columns: np.ndarray, tried: np.ndarray
     # Repeating the last token requires a blank in between; without one it is the same token.
     rows = np.arange(len(total))
     scores[rows, column] = beam.blank + tried[beam.item, column]
-    unchanged = beam.token + frame[beam.item, beam.last]
+    lasting = frame[beam.item, beam.last]
+    unchanged = beam.token + lasting
     # A prefix that is also an extension of another one in the beam is scored once, in its own row.
     child, parent = families(beam)
-    extension = scores[parent, column[child]]
+    before = np.where(beam.last[child] == beam.last[parent], beam.blank[parent], total[parent])
+    extension = before + np.where(lasting[child] >= threshold, lasting[child], LOG_ZERO)
     unchanged[child] = np.logaddexp(unchanged[child], extension)
     scores[parent, column[child]] = LOG_ZERO
     scores[:, 0] = total + frame[beam.item, BLANK]
@@ -127,10 +157,13 @@ def best_of_each(scores: np.ndarray, item: np.ndarray, size: int) -> np.ndarray:
 
 
 def best(scores: np.ndarray, size: int) -> np.ndarray:
-    """Mask of the best `size` scores of an array; of equal scores, the first ones."""
+    """Mask of the best `size` scores of an array [N, C + 1]; of equal scores, the first ones."""
     if scores.size <= size:
         return scores > LOG_ZERO
-    lowest = np.partition(scores, scores.size - size, axis=None)[scores.size - size]
+    stays, likely = scores[:, [0, -1]], scores
+    if stays.size >= size:  # as good as the worst of them are few, which takes less time
+        likely = scores[scores >= np.partition(stays, stays.size - size, axis=None)[-size]]
+    lowest = np.partition(likely, likely.size - size, axis=None)[-size]
     chosen = scores > lowest
     if lowest > LOG_ZERO:
         equals = np.flatnonzero(scores == lowest)
@@ -168,7 +201,7 @@ def grow(
     longer.blank, longer.token = np.full(len(nodes), LOG_ZERO), scores[source, column + 1]
     if scorer is not None:
         longer.bonus = longer.bonus + np.where(scorer.starts_word[last], longer.word, 0.0)
-        longer.word = scorer.bonus_of(nodes)
+        longer.word, longer.promise = scorer.scores_of(nodes)
     parts = zip(*([getattr(b, f.name) for f in fields(Beam)] for b in (kept, longer)), strict=True)
     both = Beam(*(np.concatenate(part) for part in parts))
     return both[np.argsort(both.item, kind="stable")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from src.text_encoder.base import TextEncoder
+from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.base import CTCDecoder
 from src.text_encoder.decoders.beam import (
     Beam,
@@ -17,12 +17,14 @@ from src.text_encoder.decoders.beam import (
     collect_hypotheses,
     extend,
     grow,
+    needed_log_probs,
 )
 from src.text_encoder.decoders.beam_stream import BeamStream
+from src.text_encoder.decoders.kenlm import read_language_model
 from src.text_encoder.decoders.ngram import NgramModel
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
-from src.utils.options import check_number, check_whole
+from src.utils.options import check_number, check_whole, shown
 
 
 class BeamSearchDecoder(CTCDecoder):
@@ -30,19 +32,23 @@ class BeamSearchDecoder(CTCDecoder):
 
     With a language model the score is that of Deep Speech 2 (arXiv 1512.02595, section 3.8),
     log p_ctc + alpha * log p_lm + beta * (number of words); a word is scored once it is complete.
+    Each hotword adds `hotword_boost`, also without a language model.
 
     Args:
         beam_size: number of (prefix, ending) pairs of an utterance kept after each frame, where
             the ending is a blank or the last token.
         token_threshold: minimum log-probability of a token in a frame to extend prefixes with
             it; speeds up large vocabularies. None: no threshold.
-        language_model: an ARPA file, or a model.
+        language_model: an ARPA file, a binary file of KenLM, or a model.
         alpha: weight of the language model.
         beta: added per word.
+        hotwords: words that are more likely in the audio than elsewhere, e.g. names; a phrase
+            stands for its words.
+        hotword_boost: added for each of them; below 0 they are avoided.
 
     Raises:
-        ValueError: an argument is out of range, or the ARPA file is damaged.
-        FileNotFoundError: the ARPA file does not exist.
+        ValueError: an argument is out of range, or the language model is damaged.
+        FileNotFoundError: the language model does not exist.
     """
 
     def __init__(
@@ -52,20 +58,39 @@ class BeamSearchDecoder(CTCDecoder):
         language_model: NgramModel | Path | str | None = None,
         alpha: float = 0.5,
         beta: float = 1.0,
+        hotwords: Sequence[str] = (),
+        hotword_boost: float = 5.0,
     ):
         check_whole("beam search, beam_size", beam_size)
         check_number("beam search, token_threshold", token_threshold, -math.inf, optional=True)
         check_number("beam search, alpha", alpha, -math.inf)
         check_number("beam search, beta", beta, -math.inf)
+        check_number("beam search, hotword_boost", hotword_boost, -math.inf)
+        if isinstance(hotwords, str) or not all(isinstance(word, str) for word in hotwords):
+            raise ValueError(f"beam search, hotwords: {shown(hotwords)}; a list of words.")
         if isinstance(language_model, str | Path):
-            language_model = NgramModel.from_arpa(Path(language_model))
+            language_model = read_language_model(Path(language_model))
         self.beam_size, self.token_threshold = beam_size, token_threshold
         self.language_model, self.alpha, self.beta = language_model, alpha, beta
+        self.hotwords, self.hotword_boost = list(hotwords), hotword_boost
         self.vocabulary: list[str] | None = None
+        self.words: list[str] = []  # the hotwords, normalised
 
     def set_text_encoder(self, text_encoder: TextEncoder) -> None:
-        """Set the text encoder, whose vocabulary the language model needs."""
+        """Set the text encoder, whose vocabulary the language model and the hotwords need.
+
+        Raises:
+            ValueError: a hotword has a character outside the vocabulary, or the vocabulary has no
+                spaces, so that it is unknown where words end.
+        """
         self.vocabulary = text_encoder.vocabulary
+        spaces = any(token.startswith((" ", WORD_START)) for token in self.vocabulary)
+        if not spaces and (self.hotwords or self.language_model):
+            needs = "language_model" if self.language_model else "hotwords"
+            raise ValueError(f"beam search, {needs}: only for a vocabulary with spaces.")
+        for phrase in self.hotwords:
+            text_encoder.encode(phrase)  # raises
+        self.words = " ".join(text_encoder.normalize(phrase) for phrase in self.hotwords).split()
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[int]]:
         """Token ids of the best hypothesis of each utterance, without blanks.
@@ -75,7 +100,7 @@ class BeamSearchDecoder(CTCDecoder):
             log_probs_length: [B], in frames; later frames are ignored.
 
         Raises:
-            ValueError: a length exceeds T, or there is a language model but no text encoder.
+            ValueError: a length exceeds T, or the text encoder is needed and was not set.
         """
         n_best = self.n_best(log_probs, log_probs_length, 1)
         return [hypotheses[0][1] if hypotheses else [] for hypotheses in n_best]
@@ -89,7 +114,7 @@ class BeamSearchDecoder(CTCDecoder):
             n: maximum number of hypotheses; the beam may hold fewer.
 
         Raises:
-            ValueError: a length exceeds T, or there is a language model but no text encoder.
+            ValueError: a length exceeds T, or the text encoder is needed and was not set.
         """
         frames = log_probs.detach().cpu().double().numpy()
         lengths = log_probs_length.cpu().numpy()
@@ -116,26 +141,37 @@ class BeamSearchDecoder(CTCDecoder):
         return BeamStream(self, state, words)
 
     def build_scorer(self, trie: PrefixTrie) -> WordScorer | None:
-        """The scorer of complete words, or None without a language model.
+        """The scorer of words, or None without a language model and hotwords.
 
         Raises:
             ValueError: the text encoder was not set.
         """
-        if self.language_model is None:
+        if self.language_model is None and not self.hotwords:
             return None
         if self.vocabulary is None:
             raise ValueError("beam search: a language model needs set_text_encoder() first.")
-        return WordScorer(self.language_model, self.vocabulary, trie, self.alpha, self.beta)
+        return WordScorer(
+            self.language_model,
+            self.vocabulary,
+            trie,
+            self.alpha,
+            self.beta,
+            self.words,
+            self.hotword_boost,
+        )
 
     def advance(
         self, beam: Beam, frame: np.ndarray, trie: PrefixTrie, scorer: WordScorer | None
     ) -> Beam:
         """The beam after one more frame, whose log-probabilities are `frame` [B, V]."""
-        tokens, columns, tried = choose_tokens(frame, self.token_threshold)
-        scores = extend(beam, frame, columns, tried)
-        ranked = scores + beam.bonus[:, None]
+        threshold = -np.inf if self.token_threshold is None else self.token_threshold
+        needed = needed_log_probs(beam, frame, self.beam_size)
+        tokens, columns, tried = choose_tokens(frame, np.maximum(needed, threshold))
+        scores = extend(beam, frame, columns, tried, threshold)
+        ranked = scores
         if scorer is not None:
-            ends_word = scorer.starts_word[tokens]
-            ranked[:, :-1] += np.where(ends_word, beam.word[:, None], 0.0)
+            ranked = scores + (beam.bonus + beam.promise)[:, None]
+            ends_word = np.flatnonzero(scorer.starts_word[tokens])
+            ranked[:, ends_word] += (beam.word - beam.promise)[:, None]
         chosen = best_of_each(ranked, beam.item, self.beam_size)
         return grow(beam, scores, chosen, tokens, trie, scorer)

@@ -39,7 +39,7 @@ class BeamStream(Search):
             self.scorer = decoder.build_scorer(self.trie)
             if self.scorer is not None:
                 self.scorer.set_root(words)
-                self.scorer.bonus_of(np.arange(len(self.trie)))
+                self.scorer.scores_of(np.arange(len(self.trie)))
             self.beam = Beam(*(state[name].numpy() for name in ARRAYS))
 
     def advance(self, log_probs: Tensor) -> None:

@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from src.utils.files import write_beside
 
@@ -24,6 +24,7 @@ class NgramModel:
 
     Args:
         ngrams: words -> (log10 probability, log10 back-off weight).
+        order: length of the longest n-grams in words; None: as `ngrams`, a dict, says.
 
     Raises:
         ValueError: there are no n-grams.
@@ -33,11 +34,11 @@ class NgramModel:
         start: context at the start of a sentence.
     """
 
-    def __init__(self, ngrams: dict[Words, tuple[float, float]]):
-        if not ngrams:
+    def __init__(self, ngrams: Any, order: int | None = None):
+        if order is None and not ngrams:
             raise ValueError("language model: there are no n-grams.")
         self.ngrams = ngrams
-        self.order = max(map(len, ngrams))
+        self.order = order or max(map(len, ngrams))
         self.start = self.extend((), START)
 
     @classmethod

@@ -126,6 +126,55 @@ def test_language_model_against_its_definition(encoder, alpha, beta):
         assert hypotheses[0][0] == pytest.approx(max(wanted.values()), abs=1e-9)
 
 
+@pytest.mark.parametrize("model", [None, MODEL])
+def test_hotwords_against_their_definition(model):
+    encoder = CharacterEncoder(alphabet=" ab")
+    frames, lengths = log_probs(2, 6, 4, seed=7), [6, 5]
+    decoder = BeamSearchDecoder(
+        10_000, None, model, alpha=0.6, beta=0.4, hotwords=["ab", "ba a"], hotword_boost=3.0
+    )
+    decoder.set_text_encoder(encoder)
+    result = decoder.n_best(frames, torch.tensor(lengths), 10_000)
+    for item, length, hypotheses in zip(frames, lengths, result, strict=True):
+        scores = all_sequences(item[:length])
+        wanted = with_words(scores, encoder, 0.6, 0.4) if model else scores
+        assert len(hypotheses) == len(wanted)
+        for score, tokens in hypotheses:
+            words = encoder.decode(tokens).split()
+            boost = 3.0 * sum(word in ("ab", "ba", "a") for word in words)
+            assert score == pytest.approx(wanted[tuple(tokens)] + boost, abs=1e-9)
+
+
+def test_hotword_survives_a_narrow_beam():
+    encoder = CharacterEncoder("en")
+    spoken = torch.tensor([encoder.encode("hear katrin now")])
+    frames = torch.nn.functional.one_hot(spoken, 29) * 8.0
+    frames[0, 5, encoder.encode("c")[0]] = 8.3
+    frames[0, 9, encoder.encode("e")[0]] = 9.0
+    frames, length = frames.log_softmax(dim=-1), torch.tensor([spoken.shape[1]])
+    for hotwords, expected in (([], "hear catren now"), (["Katrin"], "hear katrin now")):
+        decoder = BeamSearchDecoder(2, hotwords=hotwords)
+        decoder.set_text_encoder(encoder)
+        assert encoder.decode(decoder(frames, length)[0]) == expected
+        search = decoder.search()
+        for frame in frames[0].split(3):
+            search.advance(frame)
+        assert encoder.decode(search.best()) == expected
+
+
+def test_hotword_errors():
+    with pytest.raises(ValueError, match=r"hotwords: 'anna'; a list of words\."):
+        BeamSearchDecoder(hotwords="anna")
+    with pytest.raises(ValueError, match="the character 'ж' is not in the vocabulary"):
+        BeamSearchDecoder(hotwords=["ж"]).set_text_encoder(CharacterEncoder("en"))
+    with pytest.raises(ValueError, match="hotwords: only for a vocabulary with spaces"):
+        BeamSearchDecoder(hotwords=["a"]).set_text_encoder(Pieces(["a", "b"], None))
+    with pytest.raises(ValueError, match="language_model: only for a vocabulary with spaces"):
+        BeamSearchDecoder(language_model=MODEL).set_text_encoder(Pieces(["a", "b"], None))
+    with pytest.raises(ValueError, match="needs set_text_encoder"):
+        BeamSearchDecoder(hotwords=["a"])(log_probs(1, 3, 4, seed=5), torch.tensor([3]))
+
+
 def test_language_model_resolves_similar_words(tmp_path):
     train_ngram(["the cat sat"] * 5, order=2).write_arpa(tmp_path / "lm.arpa")
     encoder = CharacterEncoder("en")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from src.text_encoder.decoders.ngram_training import train_ngram
+from src.text_encoder.decoders.ngram_training import discounts_of, train_ngram
 
 SENTENCES = ["the cat sat on the mat", "the dog sat", "a cat ate the dog", "the cat sat"]
 
@@ -19,16 +19,33 @@ def test_probabilities_sum_to_one(order):
 
 
 def test_bigram_by_hand():
-    # Singles: a 2, b 1, </s> 2: 5 in all of 3 kinds, over 4 with <unk>.
+    # Bigrams: <s> a 2, a b 1, a </s> 1, b </s> 1. The discounts are 0.5, 1 and 1.5.
     model = train_ngram(["a b", "a"], order=2)
-    single = {"a": (2 + 3 / 4) / 8, "b": (1 + 3 / 4) / 8, "x": (3 / 4) / 8}
-    assert math.exp(model.log_prob("x", ())) == pytest.approx(single["x"])
-    assert math.exp(model.log_prob("a", ())) == pytest.approx(single["a"])
-    # After a: b once and the end once, 2 kinds.
-    after_a = (1 + 2 * single["b"]) / (2 + 2)
+    # Single words count by the different words before them: a 1, b 1, </s> 2, of 4 in all.
+    # Discounts take 0.5 + 0.5 + 1 off, which goes to a, b, </s> and <unk> in equal parts.
+    part = (2 / 4) / 4
+    single = {"a": 0.5 / 4 + part, "b": 0.5 / 4 + part, "</s>": 1 / 4 + part, "x": part}
+    for word, expected in single.items():
+        assert math.exp(model.log_prob(word, ())) == pytest.approx(expected)
+    # After a: b once and the end once, of 2.
+    after_a = 0.5 / 2 + 1 / 2 * single["b"]
     assert math.exp(model.log_prob("b", ("a",))) == pytest.approx(after_a)
-    unseen = 2 * single["a"] / (2 + 2)
-    assert math.exp(model.log_prob("a", ("a",))) == pytest.approx(unseen)
+    assert math.exp(model.log_prob("a", ("a",))) == pytest.approx(1 / 2 * single["a"])
+    # Bigrams with <s> count as they are: 2, less 1.
+    first = 1 / 2 + 1 / 2 * single["a"]
+    assert math.exp(model.log_prob("a", ("<s>",))) == pytest.approx(first)
+
+
+def test_discounts():
+    # n1 = 4, n2 = 2, n3 = 1, n4 = 1: y = 4 / (4 + 2 * 2).
+    counts = [1, 1, 1, 1, 2, 2, 3, 4, 7]
+    assert discounts_of(counts, 1) == pytest.approx((1 - 2 * 0.25, 2 - 3 * 0.25, 3 - 4 * 0.5))
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 3], [1] * 10 + [2] + [3] * 5])
+def test_discounts_of_few_ngrams(counts, caplog):
+    assert discounts_of(counts, 3) == (0.5, 1.0, 1.5)
+    assert "3-grams: too few" in caplog.text
 
 
 def test_seen_sentence_beats_a_shuffled_one():

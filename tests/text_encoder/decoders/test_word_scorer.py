@@ -14,7 +14,7 @@ def test_score_of_incomplete_word():
     nodes = [np.array([0])]
     for token in (3, 2, 1, 1, 2):  # "ba  a"
         nodes.append(trie.extend(nodes[-1], np.array([token])))
-    earned = [scorer.bonus_of(node).item() for node in nodes]
+    earned = [scorer.scores_of(node)[0].item() for node in nodes]
     word = [0.5 * MODEL.log_prob(w, ("<s>",)) + 2.0 for w in ("b", "ba")]
     last = 0.5 * MODEL.log_prob("a", ("ba",)) + 2.0
     assert earned == pytest.approx([0.0, *word, 0.0, 0.0, last])
@@ -26,3 +26,16 @@ def test_score_of_incomplete_word():
 def test_subwords_start_words_too():
     scorer = WordScorer(MODEL, ["", "▁ba", "a", "▁"], PrefixTrie(1, 4), 1.0, 0.0)
     assert scorer.starts_word.tolist() == [False, True, False, True]
+
+
+def test_promise_of_a_hotword():
+    vocabulary = ["", " ", "a", "b"]
+    trie = PrefixTrie(1, 4)
+    scorer = WordScorer(None, vocabulary, trie, 0.5, 2.0, hotwords=["bab", "ab"], boost=6.0)
+    nodes = [np.array([0])]
+    for token in (3, 2, 3, 1, 3, 3):  # "bab bb"
+        nodes.append(trie.extend(nodes[-1], np.array([token])))
+    bonus, promise = scorer.scores_of(np.concatenate(nodes))
+    assert promise.tolist() == pytest.approx([0, 2, 4, 6, 0, 2, 0])
+    assert bonus.tolist() == [0, 0, 0, 6, 0, 0, 0]
+    assert scorer.end_bonus_of(np.concatenate(nodes)).tolist() == [0] * 7

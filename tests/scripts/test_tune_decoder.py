@@ -1,0 +1,63 @@
+import csv
+import sys
+
+import pytest
+import torch
+
+from scripts import tune_decoder as script
+from src.text_encoder.characters import CharacterEncoder
+from src.text_encoder.decoders.ngram_training import train_ngram
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    """Those of a command with a tiny language model."""
+    train_ngram(["the cat sat"] * 5, order=2).write_arpa(tmp_path / "lm.arpa")
+
+    def given(*more):
+        line = ["tune_decoder.py", "RUN", str(tmp_path / "lm.arpa"), "--processes", "1", *more]
+        monkeypatch.setattr(sys, "argv", line)
+
+    return given
+
+
+class FakeSystem:
+    text_encoder = CharacterEncoder("en")
+
+
+def validation(_):
+    """One utterance, which is "the kat sat" unless the language model helps."""
+    encoder = FakeSystem.text_encoder
+    spoken = torch.tensor(encoder.encode("the kat sat"))
+    frames = torch.nn.functional.one_hot(spoken, 29) * 8.0
+    frames[4, encoder.encode("c")[0]] = 7.5
+    return FakeSystem(), [frames.log_softmax(-1)], ["the cat sat"]
+
+
+def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "validation_set", validation)
+    arguments("--alpha", "0", "1", "--beta", "0", "--beam-size", "10")
+    script.main()
+    printed = capsys.readouterr().out
+    assert "WER 0.00 %" in printed
+    assert "task.decoders.beam.alpha=" in printed
+    with (tmp_path / "lm.arpa.tuning.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    wers = {(float(row["alpha"]), float(row["beta"])): float(row["WER"]) for row in rows}
+    assert wers[0.0, 0.0] == pytest.approx(100 / 3, abs=1e-3)
+    assert wers[1.0, 0.0] == 0
+    assert len(wers) > 2  # a finer grid around the best
+
+
+@pytest.mark.parametrize("name", ["test", "train"])
+def test_other_sets_are_refused(arguments, name, capsys):
+    arguments("--set", name)
+    with pytest.raises(SystemExit):
+        script.main()
+    assert f"--set: '{name}'; weights are tuned on a validation set." in capsys.readouterr().err
+
+
+def test_finer_grid():
+    assert script.finer((0.0, 1.0), (0.25, 1.0)) == [
+        (alpha, beta) for alpha in (0.0, 0.125) for beta in (0.5, 1.0, 1.5)
+    ]
