@@ -88,7 +88,9 @@ def evaluate_run(
     )
     values = inferencer.run()
     if accelerator.is_main_process:
-        print(f"{summary(values)}\n\nThe run: {run.path}\nOutputs: {output.path}")
+        notes = dict.fromkeys(one.metrics.normalizations() for one in evaluations.values())
+        print("\n".join([summary(values), *filter(None, notes)]))
+        print(f"\nThe run: {run.path}\nOutputs: {output.path}")
         print(f"Report: {output.path / PAGE}")
     return values
 

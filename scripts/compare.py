@@ -26,12 +26,13 @@ from src.comparison import (
 from src.comparison_page import write_comparison
 from src.config import compose_experiment, target_class
 from src.metrics.bootstrap import Difference, Interval
-from src.run import open_source
+from src.run import OpenedRun, open_source
+from src.utils.checkpoint import WEIGHTS
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_whole
 
-FEW = 10  # speakers
+FEW, FEWEST = 10, 4  # speakers
 WIDTH = 60  # characters of a value of a config
 COLUMNS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
 
@@ -54,7 +55,37 @@ def read_or_evaluate(place: Path, name: str, trusted: list[str]) -> Evaluated:
         config = compose_experiment(task.inference)
         config.run, config.evaluate_on, config.trust = str(place), [name], trusted
         infer(config)
+    elif is_outdated(run.inference_path / f"{name}.tsv", run):
+        print(f"{place}: evaluated before its weights were saved; run inference.py again.")
     return read_evaluated(run.inference_path, name, trusted)
+
+
+def is_outdated(table: Path, run: OpenedRun) -> bool:
+    """Whether a table is older than the best weights of its run."""
+    weights = run.checkpoint("best")
+    weights = weights / WEIGHTS if weights.is_dir() else weights
+    return table.stat().st_mtime < weights.stat().st_mtime
+
+
+def check_same_task(places: list[Path], name: str, trusted: list[str]) -> None:
+    """Check that all runs exist and are of one task, before any is evaluated.
+
+    Raises:
+        ValueError: they aren't.
+    """
+    names = []
+    for place in places:
+        written = (place / f"{name}.tsv").exists()
+        config = (
+            read_evaluated(place, name, trusted).config
+            if written
+            else open_source(place, trusted).read_config()
+        )
+        names.append(target_class(config, "task").name)
+        if names[-1] != names[0]:
+            raise ValueError(
+                f"{place}: a run of {names[-1]}; one of {names[0]}, as {places[0]}, is needed."
+            )
 
 
 def print_comparison(comparison: Comparison, metric: ComparedMetric, show: int) -> None:
@@ -70,6 +101,8 @@ def print_comparison(comparison: Comparison, metric: ComparedMetric, show: int) 
     print(f"{len(comparison.ids)} utterances; bootstrap over {drawn}")
     if comparison.speakers and comparison.speakers < FEW:
         print("With so few speakers the intervals are wide, and only approximate.")
+    if comparison.speakers and comparison.speakers < FEWEST:
+        print("With two or three speakers no difference can be found, however large.")
     if comparison.changed:
         print(f"{len(comparison.changed)} references differ; each run is scored with its own.")
     for name, run in zip(ascii_uppercase, runs, strict=False):
@@ -176,6 +209,7 @@ def compare_runs(arguments: argparse.Namespace) -> None:
     check_whole("--seed", arguments.seed, low=0)
     if not 2 <= len(arguments.runs) <= len(ascii_uppercase):
         raise ValueError(f"{len(arguments.runs)} runs; 2 to {len(ascii_uppercase)} are compared.")
+    check_same_task(arguments.runs, arguments.set, arguments.trust)
     runs = [read_or_evaluate(one, arguments.set, arguments.trust) for one in arguments.runs]
     comparison = compare(runs, arguments.draws, arguments.seed, arguments.common)
     metric = chosen_metric(comparison, arguments.metric)

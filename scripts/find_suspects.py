@@ -127,6 +127,8 @@ def find(arguments: argparse.Namespace) -> None:
     check_number("--threshold", arguments.threshold)
     check_whole("--show", arguments.show, low=0)
     check_whole("--players", arguments.players, low=0)
+    if arguments.out and arguments.out.suffix == ".html":
+        raise ValueError(f"--out: {arguments.out}; the page gets this name, so another suffix.")
     system = load_run(arguments.run, trusted=arguments.trust)
     if system.text_encoder is None:
         raise ValueError(f"{arguments.run}: no recogniser; only one can align transcripts.")

@@ -25,7 +25,7 @@ from src.interop.nemo_run import NemoRun
 from src.interop.published_run import COMMIT, DATA, write_published
 from src.report.facts import Facts, facts_of_run
 from src.report.model_card import Card, model_card
-from src.report.page import copy_page
+from src.report.page import copy_page, read_page
 from src.report.results import Result, Results, read_results
 from src.run import CHECKPOINTS, OpenedRun, Run, load_run, open_source, restore
 from src.system import System
@@ -208,9 +208,17 @@ def summarise(arguments: argparse.Namespace, card: Card) -> None:
     if card.license is None:
         print("No licence: nobody may use the model before you name one by --license.")
     if card.page and arguments.report == "all":
-        print("The report has audio and transcripts of the test set; --report page or none.")
+        print(
+            f"The report has audio and transcripts of {shown_evaluations(folder / card.page)}; "
+            "--report page leaves audio out, --report none all."
+        )
     print(f"\nUpload: hf upload {name} {folder}")
     print(f'Load:   load_run("{folder}"), then load_run("{name}")')
+
+
+def shown_evaluations(page: Path) -> str:
+    """The names of the evaluations on a page."""
+    return ", ".join(str(one["name"]) for one in read_page(page))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from src.utils.sections import Chart, Section, Table
 
 logger = logging.getLogger(__name__)
 
+AUDIO, MEDIA = "report_audio", (".flac", ".png")  # of a report
 LISTENED = 50  # utterances with players at most
 DIFFERENCE_COLUMNS = ("difference from A", "difference low", "difference high", "p")
 METRIC_COLUMNS = ["metric", "run", "value", "low", "high", *DIFFERENCE_COLUMNS]
@@ -124,14 +125,27 @@ def players_of(run: Evaluated, name: str) -> dict[str, tuple[Path, list[dict[str
     page = run.folder / "report.html"
     try:
         data = next(one for one in read_page(page) if one["name"] == name)
-        folder, index = run.folder / data["folder"], data["columns"].index("id")
+        folder, index = run.folder / AUDIO / name, data["columns"].index("id")
         pairs = zip(data["rows"], data["extras"], strict=True)
-        return {row[index]: (folder, own["audio"]) for row, own in pairs if own.get("audio")}
+        audio = {row[index]: own["audio"] for row, own in pairs if own.get("audio")}
+        return {one: (folder, [checked(player) for player in own]) for one, own in audio.items()}
     except FileNotFoundError:
         return {}
-    except (StopIteration, ValueError, LookupError, TypeError, AttributeError):
+    except (StopIteration, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         logger.warning("%s: not readable; the page has no audio from it.", page)
         return {}
+
+
+def checked(player: dict[str, Any]) -> dict[str, str]:
+    """A player of a page, with the names of its files in their folder.
+
+    Raises:
+        ValueError: it names another kind of file.
+    """
+    files = {key: Path(str(player[key])) for key in ("file", "spectrogram") if key in player}
+    if any(path.suffix not in MEDIA for path in files.values()):
+        raise ValueError(f"{player}: no audio.")
+    return {"title": str(player["title"])} | {key: path.name for key, path in files.items()}
 
 
 def copy_players(players: list[dict], name: str, target: Path) -> list[dict[str, str]]:
@@ -154,11 +168,11 @@ def copy_players(players: list[dict], name: str, target: Path) -> list[dict[str,
             if any(one["title"] == title for one in copied):
                 continue
             files = {key: player[key] for key in ("file", "spectrogram") if key in player}
-            if not all((folder / Path(file).name).is_file() for file in files.values()):
+            if not all((folder / file).is_file() for file in files.values()):
                 continue
             target.mkdir(parents=True, exist_ok=True)
             for key, file in files.items():
-                files[key] = f"{letter}_{Path(file).name}"
-                shutil.copyfile(folder / Path(file).name, target / files[key])
+                files[key] = f"{letter}_{file}"
+                shutil.copyfile(folder / file, target / files[key])
             copied.append({"title": title} | files)
     return copied

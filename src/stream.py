@@ -191,7 +191,7 @@ class Stream:
         resampler = Sliding(lambda audio, length: (audio, length))
         stages: list[Stage] = [resampler, *self.recogniser.stages]
         try:
-            if not state[IDENTITY].equal(self.recogniser.identity):
+            if IDENTITY not in state or not state[IDENTITY].equal(self.recogniser.identity):
                 raise ValueError("of another recogniser, context or decoder")
             self.final = bytes(state[FINAL].tolist()).decode().strip()
             self.own_rate, self.num_samples = int(state[RATE]), int(state[SAMPLES])

@@ -105,6 +105,15 @@ def test_command(written, tmp_path):
     assert configs["rows"] == [["task.decoders.beam.beam_size", "100", "7"]]
 
 
+def test_page_takes_no_other_files_from_a_report(command, run, written, tmp_path):
+    other = written("b", perfect)
+    page = (run[0] / "inference" / "report.html").read_text().replace('.flac"', '.txt"')
+    (other / "report.html").write_text(page)
+    command(other, written("c", perfect), "--page", tmp_path / "page.html")
+    (data,) = read_page(tmp_path / "page.html")
+    assert not any("audio" in extra for extra in data["extras"])
+
+
 def test_page_has_the_audio_of_the_reports(command, run, written, tmp_path):
     folder = run[0] / "inference"
     command(folder, written("b", perfect), "--page", tmp_path / "page.html")
@@ -129,8 +138,7 @@ def test_tasks_differ(command, run, corpus, tmp_path):
     train(experiment("separation_mossformer2", corpus, separator, "debug=smoke"))
     error = command(run[0], separator, code=1)
     assert error.splitlines()[-1] == (
-        f"error: {separator}/inference: a run of separation; one of recognition, as "
-        f"{run[0]}/inference, is needed."
+        f"error: {separator}: a run of separation; one of recognition, as {run[0]}, is needed."
     )
     printed = command(separator, separator, "--metric", "SI-SDRi")
     assert "bootstrap over utterances" in printed and "SI-SDRi  A" in printed

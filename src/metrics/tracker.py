@@ -51,6 +51,15 @@ class MetricTracker:
         """
         return self.metrics[name].higher_is_better if name in self.metrics else None
 
+    def normalizations(self) -> str:
+        """Which metrics score texts in which normalisation, as a sentence; empty without texts."""
+        names: dict[str, list[str]] = {}
+        for name, metric in self.metrics.items():
+            if metric.normalization:
+                names.setdefault(metric.normalization, []).append(name)
+        parts = (f"{kind} ({', '.join(own)})" for kind, own in names.items())
+        return f"Normalization of texts: {', '.join(parts)}" if names else ""
+
     def reset(self) -> None:
         """Forget all batches."""
         for metric in self.metrics.values():

@@ -52,6 +52,7 @@ class EvaluationReport:
         alignments: of each row, column of a hypothesis -> its alignment with the reference.
         sections: tables and charts.
         folder: of audio and pictures, relative to the page, with a slash at its end.
+        note: what a reader must know about the values.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EvaluationReport:
     alignments: list[dict[str, list]]
     sections: list[Section]
     folder: str
+    note: str = ""
 
 
 def write_page(path: Path, facts: Facts, evaluations: list[EvaluationReport]) -> None:
@@ -164,6 +166,7 @@ def overview(evaluation: EvaluationReport) -> dict[str, Any]:
         "values": {k: v for k, v in evaluation.values.items() if k not in evaluation.further},
         "further": {k: v for k, v in evaluation.values.items() if k in evaluation.further},
         "count": len(evaluation.rows),
+        "note": evaluation.note,
         "hours": sum(seconds) / 3600 if seconds else None,
         "charts": drawn([one for one in evaluation.sections if isinstance(one, Chart)]),
     }

@@ -108,7 +108,7 @@ def read_results(
     Raises:
         ValueError: a file is damaged.
     """
-    names = [str(name) for name in config.trainer.get("test_on") or ()]
+    names = [str(name) for name in config.trainer.get("test_on") or ("test",)]
     read = [read_inference(inference, name, weights, checkpoints, trusted) for name in names]
     found = [result for result in read if result is not None]
     if found:

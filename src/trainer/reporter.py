@@ -104,6 +104,7 @@ class Reporter:
                     alignments=[task.alignments(row) for row in shown],
                     sections=task.sections(shown),
                     folder=f"{AUDIO}/{name}/",
+                    note=evaluation.metrics.normalizations(),
                 )
             )
         collector.discard()  # of a report that could not be made

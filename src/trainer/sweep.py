@@ -39,17 +39,19 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
         The value of `trainer.monitor`, which sweepers that search minimise; None without one.
 
     Raises:
-        ValueError: there are several processes, or a run is to be resumed.
+        ValueError: there are several processes, or `run_dir` or a run to be resumed is given.
         SystemExit: a signal ends the sweep.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("-m: a sweep runs in a single process, without torchrun.")
     if config.trainer.resume_from:
         refuse("config, trainer.resume_from", config.trainer.resume_from, "null in a sweep")
+    if config.run_dir:
+        refuse("config, run_dir", config.run_dir, "null in a sweep, see hydra.sweep.dir")
     hydra = HydraConfig.get()
     sweep, number = Path(hydra.sweep.dir), hydra.job.num
-    config.run_dir = str(Path(config.run_dir or sweep) / str(number))
-    job: Job = {"overrides": list(hydra.overrides.task), "run": config.run_dir}
+    config.run_dir = str(sweep / str(number))
+    job: Job = {"job": number, "overrides": list(hydra.overrides.task), "run": config.run_dir}
     try:
         values = run_command(train)
     except SystemExit as error:
@@ -69,8 +71,8 @@ class SweepTable(Callback):
         """Called by hydra after all jobs."""
         folder = Path(config.hydra.sweep.dir)
         found = folder.glob(RESULT.format("*"))
-        paths = sorted(found, key=lambda path: int(path.stem.partition("_")[2]))
-        jobs = [json.loads(path.read_text()) for path in paths]
+        jobs = [json.loads(path.read_text()) for path in found]
+        jobs.sort(key=lambda job: job["job"])
         if not jobs:  # of another program
             return
         write_table(folder / TABLE, jobs)
@@ -86,10 +88,10 @@ def table(jobs: list[Job]) -> str:
         jobs: from `run_job`.
     """
     lines = [["job", "overrides", str(jobs[0]["monitor"] or ""), "run"]]
-    for number, job in enumerate(jobs):
+    for job in jobs:
         value = job["values"].get(job["monitor"])
         shown = "failed" if job.get("failed") else "" if value is None else f"{value:.6g}"
-        lines.append([str(number), " ".join(job["overrides"]), shown, job["run"]])
+        lines.append([str(job["job"]), " ".join(job["overrides"]), shown, job["run"]])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 

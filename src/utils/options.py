@@ -124,7 +124,8 @@ def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return
     names = [c if isinstance(c, str) else shown(c) for c in choices]
-    refuse(key, value, f"{', '.join(names[:-1])} or {names[-1]}")
+    others = f"{', '.join(names[:-1])} or " if len(names) > 1 else ""
+    refuse(key, value, f"{others}{names[-1]}")
 
 
 def is_finite(value: Any) -> bool:

@@ -37,4 +37,8 @@ def check_streaming(kind: str) -> None:
         ValueError: they can't.
     """
     if kind != "none":
-        refuse("features, normalization", kind, "none, for a stream whose statistics aren't known")
+        refuse(
+            "features, normalization",
+            kind,
+            "none; the statistics of a stream aren't known before its end (-cn=asr_streaming)",
+        )
