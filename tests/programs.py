@@ -18,6 +18,7 @@ from torch.distributed import TCPStore
 
 from tests.demo import ENVIRONMENT, ROOT
 
+TIMEOUT = 600  # seconds
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preloaded"])
 
@@ -59,11 +60,11 @@ def run_program(*arguments: object, code: int = 0) -> subprocess.CompletedProces
 
 def finished(process: BaseProcess, output: Path, code: int = 0) -> subprocess.CompletedProcess:
     """Wait for a process, which must exit with a code, and read what it printed."""
-    process.join(timeout=300)
+    process.join(TIMEOUT)
     process.kill()  # if it hangs
     process.join()
     texts = [(output / name).read_text() for name in ("stdout", "stderr")]
-    assert process.exitcode == code, texts[1][-3000:]
+    assert process.exitcode == code, "\n".join(text[-3000:] for text in texts)
     return subprocess.CompletedProcess([], code, *texts)
 
 
