@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -13,10 +12,10 @@ from src.interop import load_clearervoice
 from src.run import load_run
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, composed, experiment, inference, run_script
+from tests.programs import call_script, run_in_two_processes
 from tests.test_train import (
     assert_same_weights,
     assert_stops_change_nothing,
-    run,
     weights,
 )
 from train import train
@@ -45,10 +44,9 @@ def test_stopped_after_every_step_equals_uninterrupted(corpus, tmp_path):
 
 
 def test_two_processes_one_run(corpus, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["train.py", "-cn=separation_mossformer2", f"datasets.train.folder={corpus}"]
+    command = ["train.py", "-cn=separation_mossformer2", f"datasets.train.folder={corpus}"]
     command += [f"runs={tmp_path}", "writer=nothing", "device=cpu", *SMALL]
-    run(command)
+    run_in_two_processes(*command)
     (folder,) = (tmp_path / "separation_mossformer2").iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
     two = {k: v for k, v in rows[-1].items() if k.startswith("test/")}
@@ -164,12 +162,12 @@ def test_score_separation_script(trained, tmp_path):
     data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
     inference("separation", trained[0], *data, f"output={tmp_path / 'out'}")
     assert soundfile.info(tmp_path / "out/test/s1/x.wav").frames == 16000
-    printed = run_script("score_separation", folder, tmp_path / "out" / "test").stdout
+    printed = call_script("score_separation", folder, tmp_path / "out" / "test").stdout
     assert "1 mixtures of 2 speakers" in printed and "SI-SDRi" in printed
     swapped = tmp_path / "swapped"
     shutil.copytree(folder / "s1", swapped / "s2")
     shutil.copytree(folder / "s2", swapped / "s1")
-    printed = run_script("score_separation", folder, swapped).stdout
+    printed = call_script("score_separation", folder, swapped).stdout
     assert float(printed.split("SI-SDR ")[1].split()[0]) > 60
     for k in (1, 2):
         samples = soundfile.read(swapped / f"s{k}" / "x.wav")[0]
@@ -179,14 +177,14 @@ def test_score_separation_script(trained, tmp_path):
     write(folder / "mix" / "silent.wav", 0.5, 16000, level=0)
     for k in (1, 2):
         write(swapped / f"s{k}" / "silent.wav", 0.5, 16000, level=0)
-    done = run_script("score_separation", folder, swapped)
+    done = call_script("score_separation", folder, swapped)
     assert float(done.stdout.split("SI-SDR ")[1].split()[0]) > 60
     assert "silent.wav: all references are silent, skipped" in done.stderr
     (swapped / "s1" / "x.flac").unlink()
     write(swapped / "s1" / "x.wav", 0.5, 16000)
-    done = run_script("score_separation", folder, swapped, code=1)
+    done = call_script("score_separation", folder, swapped, code=1)
     assert "x.wav: 8000 samples at 16000 Hz, its reference" in done.stderr
-    done = run_script("score_separation", tmp_path, swapped, code=1)
+    done = call_script("score_separation", tmp_path, swapped, code=1)
     assert done.stderr == f"error: {tmp_path}: no s1/ in it.\n"
 
 
@@ -203,8 +201,10 @@ def test_plot_attention(trained, tmp_path):
     run_script("plot_attention", trained[0], audio, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     long = write(tmp_path / "long.wav", 20.0, 8000)  # longer than a window of the task
-    run_script("plot_attention", trained[0], long, tmp_path / "a.png", "--group", 18)
-    done = run_script("plot_attention", trained[0], audio, tmp_path / "a.png", "--block", 7, code=1)
+    call_script("plot_attention", trained[0], long, tmp_path / "a.png", "--group", 18)
+    done = call_script(
+        "plot_attention", trained[0], audio, tmp_path / "a.png", "--block", 7, code=1
+    )
     assert "--block 7" in done.stderr
 
 
@@ -224,7 +224,7 @@ def test_task_of_another_system_raises(corpus, tmp_path):
 
 def test_convert_to_clearervoice_and_initialize_from_it(trained, corpus, tmp_path):
     path = tmp_path / "out.pt"
-    run_script("convert", trained[0], path)
+    call_script("convert", trained[0], path)
     assert_same_weights(load_clearervoice(path).state_dict(), weights(trained[0], "best"))
     options = [*SMALL, "init=model", f"init.model.source={path}", "optimizer.lr=1e-9"]
     train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))

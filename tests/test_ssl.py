@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from scripts import compare_starts
 from src.interop.nemo import load_features, load_nemo
 from src.run import load_run
 from src.utils.audio import read_audio
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, experiment, inference, run_script
 from tests.golden import FIXTURES
+from tests.programs import call_script, run_in_two_processes, run_program
 from tests.test_train import (
     assert_same_weights,
     assert_stops_change_nothing,
-    run,
     weights,
 )
 from train import train
@@ -51,14 +52,13 @@ def test_stopped_after_every_step_equals_uninterrupted(name, corpus, pretrained,
 
 @pytest.mark.parametrize("name", ["ssl_nest", "asr_nest"])
 def test_two_processes_one_run(name, corpus, pretrained, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["train.py", f"-cn={name}", f"datasets.train.folder={corpus}", f"runs={tmp_path}"]
+    command = ["train.py", f"-cn={name}", f"datasets.train.folder={corpus}", f"runs={tmp_path}"]
     command += ["writer=nothing", "device=cpu", *SMALL, "dataloader.max_seconds=6"]
     if name == "asr_nest":
         command += [f"init.encoder.source={pretrained[0]}", "trainer.freeze.encoder=2"]
     else:
         command += ["model.encoder.stochastic_depth_drop_prob=0.3"]
-    run(command)
+    run_in_two_processes(*command)
     (folder,) = (tmp_path / name).iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
     assert (folder / "log.txt").read_text().count(", test:") == 1
@@ -112,9 +112,9 @@ def test_convert(pretrained, tmp_path):
     saved = load_nemo(out).state_dict()
     assert_same_weights(saved, weights(pretrained[0], "best"))
     assert load_features(out).pad_to == 16
-    done = run_script("convert", pretrained[0], tmp_path / "out.zip", code=1)
+    done = call_script("convert", pretrained[0], tmp_path / "out.zip", code=1)
     assert done.stderr.endswith("out.zip: the name must end in .nemo or .pt.\n")
-    done = run_script("convert", pretrained[0], tmp_path / "out.pt", code=1)
+    done = call_script("convert", pretrained[0], tmp_path / "out.pt", code=1)
     assert done.stderr.endswith("a run of NEST; wanted MossFormer2.\n")
 
 
@@ -128,12 +128,12 @@ def test_extract_features(pretrained, corpus, tmp_path):
     assert states.dtype == np.float32 and states.shape[0::2] == (3, 16)
     encoded = load_run(pretrained[0])(path).T.numpy()
     np.testing.assert_allclose(states[-1], encoded, atol=1e-4)
-    run_script(
+    call_script(
         "extract_features", pretrained[0], corpus / "val.jsonl", tmp_path / "b", "--layer", 1
     )
     names = {row["audio_filepath"].split("/")[-1] for row in read_jsonl(corpus / "val.jsonl")}
     assert {f.stem for f in (tmp_path / "b").iterdir()} == {n.split(".")[0] for n in names}
-    run_script("extract_features", FIXTURES / "nest_model.nemo", folder, tmp_path / "c")
+    call_script("extract_features", FIXTURES / "nest_model.nemo", folder, tmp_path / "c")
     assert np.load(tmp_path / "c" / f"{path.stem}.npy").shape[2] == 64
 
 
@@ -144,9 +144,9 @@ def test_plot_layer_weights(corpus, pretrained, tmp_path):
     done = run_script("plot_layer_weights", probe, tmp_path / "a.png")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["input", "1", "2"]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    done = run_script("plot_layer_weights", pretrained[0], tmp_path / "a.png", code=1)
+    done = call_script("plot_layer_weights", pretrained[0], tmp_path / "a.png", code=1)
     assert done.stderr.endswith("holds NEST; wanted LayerProbe.\n")
-    done = run_script("convert", probe, tmp_path / "out.nemo", code=1)
+    done = call_script("convert", probe, tmp_path / "out.nemo", code=1)
     assert done.stderr.endswith("a run of LayerProbe; wanted NEST, EncoderCTC.\n")
 
 
@@ -158,18 +158,29 @@ def test_count_parameters():
     ]
     printed = run_script("count_parameters", "-cn=ssl_nest", *options).stdout.splitlines()
     assert printed[-1].split() == ["all", "113,106,000", "112,964,608", "100.0%"]
-    done = run_script("count_parameters", "-cn=nothing", code=1)
+    done = call_script("count_parameters", "-cn=nothing", code=1)
     assert "nothing" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_compare_starts(corpus, pretrained, tmp_path):
+def test_compare_starts(corpus, pretrained, tmp_path, monkeypatch, capsys):
+    def run_forked(command, stdout, **options):
+        assert command[0] == sys.executable
+        done = run_program(*command[1:])
+        stdout.write(done.stdout)
+        return done
+
     arguments = [pretrained[0], "--out", tmp_path / "starts", "--minutes", 0.3, "--steps", 2]
     arguments += ["--seeds", 1, 2, "--random-lrs", "1e-3", "--pretrained-lrs", "1e-3", "2e-3"]
     own = [f"datasets.train.folder={corpus}", "device=cpu", "dataloader.max_seconds=12"]
-    printed = run_script("compare_starts", *arguments, "--overrides", *own, *SIZE).stdout
+    arguments = [*map(str, arguments), "--overrides", *own, *SIZE]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["compare_starts.py", *arguments])
+        patch.setattr(compare_starts.subprocess, "run", run_forked)
+        compare_starts.main()
+    printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("| 0.3")]
     assert [row.split("|")[2].strip() for row in rows] == ["random", "pretrained"]
-    again = run_script("compare_starts", *arguments, "--overrides", *own, *SIZE)
+    again = run_script("compare_starts", *arguments)
     assert again.stdout == printed  # finished trainings are not repeated
 
 

@@ -15,19 +15,22 @@ from src.trainer.trainer import Trainer
 from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import ENVIRONMENT, ROOT, SMALL, experiment, inference, sine
+from tests.programs import run_program, start_program
 from train import train
 
 NAME = "asr_deepspeech2"
 
 
-def command(corpus, *overrides, program=("train.py",)):
+def arguments_of(corpus, *overrides, program="train.py"):
     own = [f"datasets.train.folder={corpus}", "writer=nothing", "device=cpu", *SMALL]
-    return [sys.executable, *program, *own, *overrides]
+    return [program, *own, *overrides]
 
 
 def run(arguments, code=0):
+    """The finished process of a fresh interpreter."""
+    command = [sys.executable, *arguments]
     done = subprocess.run(
-        arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == code, done.stderr[-3000:]
     return done
@@ -61,30 +64,27 @@ def test_killed_and_resumed_equals_uninterrupted(corpus, tmp_path):
     options = [
         "dataloader.num_workers=2",
         "trainer.accumulate=2",
-        "trainer.epochs=3",
+        "trainer.epochs=2",
         "trainer.save_every_steps=1",
         "model.dropout=0.2",
         "trainer.monitor=null",
+        "trainer.show_every_epochs=0",
+        "report.audio=none",
     ]
-    run(command(corpus, f"run_dir={tmp_path / 'whole'}", *options))
+    run_program(*arguments_of(corpus, f"run_dir={tmp_path / 'whole'}", *options))
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(corpus, f"run_dir={killed}", *options, "trainer.log_every_steps=1"),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    options.append("trainer.log_every_steps=1")
+    process = start_program(tmp_path, *arguments_of(corpus, f"run_dir={killed}", *options))
     while not (
         (killed / "metrics.jsonl").exists() and len(read_jsonl(killed / "metrics.jsonl")) > 1
     ):
-        assert process.poll() is None
+        assert process.is_alive(), (tmp_path / "stderr").read_text()
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     steps = [row["step"] for row in read_jsonl(killed / "metrics.jsonl")]
     assert (killed / "last").exists() or (killed / "last.old").exists()
-    run(command(corpus, f"trainer.resume_from={killed}")[:2] + [f"trainer.resume_from={killed}"])
+    run_program("train.py", f"trainer.resume_from={killed}")
     assert_same_weights(weights(killed), weights(tmp_path / "whole"))
     rows = [row["step"] for row in read_jsonl(killed / "metrics.jsonl") if "train/loss" in row]
     assert rows == sorted(set(rows)) and rows[-1] > max(steps)
@@ -170,10 +170,10 @@ def test_existing_run_is_not_overwritten(corpus, finished):
 
 def test_two_processes_one_run(corpus, tmp_path):
     program = "tests/train_and_check_threads.py"
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", program)
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     options = ["trainer.epochs=2", "dataloader.max_seconds=6", "trainer.save_every_steps=1"]
     options += ["dataloader.num_workers=0"]
-    run(command(corpus, f"runs={tmp_path}", *options, program=torchrun))
+    run([*torchrun, *arguments_of(corpus, f"runs={tmp_path}", *options, program=program)])
     (folder,) = (tmp_path / NAME).iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
     assert [row["epoch"] for row in rows if "val/WER" in row] == [0, 1]
@@ -270,12 +270,12 @@ def test_bad_input_raises_before_training(corpus, tmp_path, overrides, words):
 
 def test_bad_input_prints_one_line(corpus, tmp_path):
     place = f"run_dir={tmp_path / 'r'}"
-    done = run(command(corpus, place, "trainer.monitor=val/WRE"), code=1)
+    done = run(arguments_of(corpus, place, "trainer.monitor=val/WRE"), code=1)
     assert done.stderr.splitlines()[-1].startswith(
         "error: config, trainer.monitor: 'val/WRE'; wanted one of"
     )
     assert "Traceback" not in done.stderr
-    done = run(command(corpus, place, "trainer.nonsense=1"), code=1)
+    done = run_program(*arguments_of(corpus, place, "trainer.nonsense=1"), code=1)
     assert "trainer.nonsense" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -309,7 +309,7 @@ def corrupt_copy(corpus, folder):
 def test_corrupt_file_raises_or_is_skipped(corpus, tmp_path):
     copy, name = corrupt_copy(corpus, tmp_path / "corpus")
     options = [f"run_dir={tmp_path / 'r'}", "trainer.epochs=1"]
-    done = run(command(copy, *options, "dataloader.num_workers=1"), code=1)
+    done = run_program(*arguments_of(copy, *options, "dataloader.num_workers=1"), code=1)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and name in last
     options = [

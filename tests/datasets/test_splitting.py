@@ -5,6 +5,7 @@ import pytest
 from src.datasets.manifest import Manifest
 from src.datasets.splitting import sentence_of, shared, speaker_of, split_by_duration, split_by_hash
 from tests.demo import run_script
+from tests.programs import call_script
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -100,7 +101,7 @@ def test_command(corpus, tmp_path):
     manifests = [Manifest(out / f"{name}.jsonl") for name in ("train", "test")]
     assert sum(map(len, manifests)) == len(Manifest(source))
     assert all(row.audio_filepath.exists() for manifest in manifests for row in manifest)
-    done = run_script("split_manifest", source, out, *options, code=1)
+    done = call_script("split_manifest", source, out, *options, code=1)
     assert done.stderr == f"error: {out}/train.jsonl: exists; --replace replaces it.\n"
-    done = run_script("split_manifest", source, source.parent, "--replace", code=1)
+    done = call_script("split_manifest", source, source.parent, "--replace", code=1)
     assert done.stderr == f"error: {source}: exists; choose another folder.\n"

@@ -3,6 +3,7 @@ import pytest
 import soundfile
 
 from tests.demo import run_script
+from tests.programs import call_script
 
 RATE = 8000
 
@@ -40,11 +41,11 @@ def test_scores_by_hand(folders):
 
 
 def test_without_mixtures_sum_of_references_is_used(folders):
-    expected = values_of(run_script("score_separation", *folders).stdout)
+    expected = values_of(call_script("score_separation", *folders).stdout)
     for path in (folders[0] / "mix").iterdir():
         path.unlink()
     (folders[0] / "mix").rmdir()
-    assert values_of(run_script("score_separation", *folders).stdout) == pytest.approx(
+    assert values_of(call_script("score_separation", *folders).stdout) == pytest.approx(
         expected, abs=2e-3
     )
 
@@ -52,13 +53,13 @@ def test_without_mixtures_sum_of_references_is_used(folders):
 def test_errors_name_the_file(folders):
     references, estimates = folders
     write(estimates / "s1" / "a.flac", np.zeros(10))
-    done = run_script("score_separation", *folders, code=1)
+    done = call_script("score_separation", *folders, code=1)
     assert "a.flac: 10 samples at 8000 Hz, its reference" in done.stderr
     (estimates / "s1" / "a.flac").unlink()
-    done = run_script("score_separation", *folders, code=1)
+    done = call_script("score_separation", *folders, code=1)
     assert done.stderr.endswith(f"error: {estimates / 's1'}: no a.wav in it.\n")
-    done = run_script("score_separation", references, references / "mix", code=1)
+    done = call_script("score_separation", references, references / "mix", code=1)
     assert done.stderr == f"error: {references / 'mix'}: no s1/ in it.\n"
     (estimates / "s3").mkdir()
-    done = run_script("score_separation", *folders, code=1)
+    done = call_script("score_separation", *folders, code=1)
     assert "3 speakers, the references have 2" in done.stderr

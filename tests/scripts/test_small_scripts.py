@@ -2,6 +2,7 @@ import pytest
 
 from src.utils.files import append_jsonl
 from tests.demo import run_script, sine
+from tests.programs import call_script
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_plot_training(tmp_path):
         append_jsonl(tmp_path / "metrics.jsonl", {"step": step, "time": step, "val/x": step})
     run_script("plot_training", tmp_path, tmp_path / "a.png", "--panels", "val/x")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    done = run_script("plot_training", tmp_path, tmp_path / "b.png", code=1)
+    done = call_script("plot_training", tmp_path, tmp_path / "b.png", code=1)
     assert done.stderr == "error: no metric 'train/loss'; the run has val/x.\n"
 
 

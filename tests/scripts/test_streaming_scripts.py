@@ -5,6 +5,7 @@ from scripts.listen import Screen
 from src.run import load_run
 from src.stream import Partial
 from tests.demo import experiment, run_script
+from tests.programs import call_script
 from train import train
 
 ENCODER = ("model.encoder.d_model=16", "model.encoder.num_layers=1", "model.encoder.num_heads=2")
@@ -31,7 +32,7 @@ def test_listen(run, corpus, tmp_path):
         ((run, audio, "--beam", -1), "beam_size: -1"),
         ((run,), "The microphone"),
     ):
-        error = run_script("listen", *arguments, code=1).stderr
+        error = call_script("listen", *arguments, code=1).stderr
         assert named in error
         assert error.count("\n") == 1
 
@@ -40,7 +41,7 @@ def test_offline_run_is_refused(corpus, tmp_path):
     small = ("model.hidden_size=16", "model.num_layers=1")
     train(experiment("asr_deepspeech2", corpus, tmp_path / "r", "debug=smoke", *small))
     audio = next((corpus / "audio").rglob("*.flac"))
-    error = run_script("listen", tmp_path / "r", audio, code=1).stderr
+    error = call_script("listen", tmp_path / "r", audio, code=1).stderr
     assert error.startswith("error: features, normalization: 'per_feature'")
 
 

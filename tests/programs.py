@@ -1,0 +1,94 @@
+"""Programs in processes that are forked from one which has imported what they need.
+
+A fresh interpreter spends seconds on imports. That a program imports what it needs is shown by one
+call of each with `tests.demo.run_script`; the others need not repeat it.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from torch.distributed import TCPStore
+
+from tests.demo import ENVIRONMENT, ROOT
+
+TIMEOUT = 600  # seconds
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.preloaded"])
+
+
+def start_program(output: Path, *arguments: object, **environment: str) -> BaseProcess:
+    """A started process in which a program runs as if it were called from a shell.
+
+    Args:
+        output: folder for the files `stdout` and `stderr`.
+        arguments: the program's path, relative to the root, and its arguments.
+        environment: further variables.
+    """
+    options = (output, [str(argument) for argument in arguments], ENVIRONMENT | environment)
+    process = SERVER.Process(target=run_here, args=options)
+    with contextlib.chdir(ROOT):  # where a server that is not running yet starts
+        process.start()
+    return process
+
+
+def run_here(output: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    """In the forked process: run the program."""
+    default, *_ = multiprocessing.get_all_start_methods()
+    multiprocessing.set_start_method(default, force=True)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(output / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
+    sys.argv = arguments
+    runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+
+
+def run_program(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+    """The finished process of a program, which must exit with a code."""
+    with tempfile.TemporaryDirectory() as name:
+        process = start_program(Path(name), *arguments)
+        return finished(process, Path(name), code)
+
+
+def finished(process: BaseProcess, output: Path, code: int = 0) -> subprocess.CompletedProcess:
+    """Wait for a process, which must exit with a code, and read what it printed."""
+    process.join(TIMEOUT)
+    process.kill()  # if it hangs
+    process.join()
+    texts = [(output / name).read_text() for name in ("stdout", "stderr")]
+    assert process.exitcode == code, "\n".join(text[-3000:] for text in texts)
+    return subprocess.CompletedProcess([], code, *texts)
+
+
+def call_script(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+    """As `run_script`, for the second and later calls of a script."""
+    return run_program(f"scripts/{name}.py", *arguments, code=code)
+
+
+def run_in_two_processes(*arguments: object) -> None:
+    """Run a program in two processes of one group, as torchrun does, to their end."""
+    # Serves at a port that is free, as that of torchrun's agent does.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    group |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(rank) for rank in range(2)]
+        processes = []
+        for rank, folder in enumerate(folders):
+            folder.mkdir()
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(start_program(folder, *arguments, **group, **ranks))
+        try:
+            for process, folder in zip(processes, folders, strict=True):
+                finished(process, folder)
+        finally:
+            for process in processes:
+                process.kill()
