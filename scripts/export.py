@@ -64,7 +64,7 @@ MOST_DIFFERENCE = 1e-4  # of an output value, relative to it where it is above 1
 MOST_APART = {"WER": 0.1, "SI-SDRi": 0.05}  # points; dB
 INT8_APART = {"WER": 0.3, "SI-SDRi": 0.3}
 MISSING = {
-    "samples": "its models are at 16 kHz and in ONNX",
+    "samples": "it needs a model in ONNX at 16 kHz whose features are normalised per utterance",
     "streaming": "this model has no form for its streams",
 }
 FRONTEND, REPORT = "frontend.onnx", "report.json"

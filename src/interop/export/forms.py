@@ -91,7 +91,9 @@ def recogniser_form(
     graph = RecogniserGraph(network, bins, rate, scale).eval()
     graph.metadata = recogniser.metadata(names, factor, per_feature=suits)
     graphs: list[Graph] = [graph, front]
-    if for_clients and sample_rate == recogniser.CLIENT_RATE:
+    # sherpa-onnx removes the mean of samples, which features of fixed scale would show.
+    suits_samples = sample_rate == recogniser.CLIENT_RATE and recogniser.normalises(transforms)
+    if for_clients and suits_samples:
         graphs.append(SamplesGraph(front, graph, recogniser.BLANK_ID).eval())
     config = recogniser.describe(names, factor, bins, sample_rate, features, suits)
     streaming = streaming_graph(network, transforms, bins, rate, scale, context)
