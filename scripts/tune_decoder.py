@@ -8,9 +8,9 @@ uses the best ones. The test set is not used.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -83,7 +83,8 @@ SEARCH: list[Search] = []  # the one of this process
 
 
 def start(search: partial[Search]) -> None:
-    """Prepare a process of the pool."""
+    """Prepare a process of the pool, which ends without a word at Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
     SEARCH.append(search())
 
@@ -146,8 +147,8 @@ def tune(arguments: argparse.Namespace) -> None:
         results = searched(map, search().wer, arguments)
     else:
         spawn = get_context("spawn")  # forks of a process that has run torch may hang
-        with ProcessPoolExecutor(arguments.processes, spawn, start, (search,)) as pool:
-            results = searched(pool.map, wer_of, arguments)
+        with spawn.Pool(arguments.processes, start, (search,)) as pool:
+            results = searched(pool.imap, wer_of, arguments)
     report(results, best_of(results), arguments)
 
 
