@@ -84,7 +84,7 @@ def test_train_recogniser(corpus, tmp_path):
         overrides=["device=cpu", "model.hidden_size=32"],
         num_noisy=2,
     )
-    assert "test/WER_beam" in printed and "Confusions of words" in printed
+    assert "WER_beam" in printed and "Confusions of words" in printed
     assert shown.count("image/png") == 4 and shown.count("text/html") == 2
 
 
