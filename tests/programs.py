@@ -28,7 +28,7 @@ def start_program(output: Path, *arguments: object, **environment: str) -> BaseP
 
     Args:
         output: folder for the files `stdout` and `stderr`.
-        arguments: the program's path, relative to the root, and its arguments.
+        arguments: the program's path, absolute or relative to the root, and its arguments.
         environment: further variables.
     """
     options = (output, [str(argument) for argument in arguments], ENVIRONMENT | environment)
@@ -56,6 +56,14 @@ def run_program(*arguments: object, code: int = 0) -> subprocess.CompletedProces
     with tempfile.TemporaryDirectory() as name:
         process = start_program(Path(name), *arguments)
         return finished(process, Path(name), code)
+
+
+def run_code(code: str, *arguments: object) -> str:
+    """What Python code prints in a process of its own, in which shapes aren't checked."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "code.py"
+        path.write_text(code)
+        return run_program(path, *arguments).stdout
 
 
 def finished(process: BaseProcess, output: Path, code: int = 0) -> subprocess.CompletedProcess:

@@ -1,8 +1,5 @@
 """Streams equal recordings: log-probabilities, transcripts, and states that are taken up again."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +16,7 @@ from src.text_encoder.decoders.ngram_training import train_ngram
 from src.utils.resampling import resample, resampling_stage
 from tests.demo import composed
 from tests.golden import FIXTURES, golden
+from tests.programs import run_code
 
 NEMO = FIXTURES / "asr_fastconformer_streaming_bpe.nemo"
 CONTEXTS = [(16, 3), (16, 1), (16, 0)]
@@ -234,8 +232,7 @@ stream = system.stream((16, 1), {decoder!r}, load_file({str(tmp_path / "state.sa
 stream.accept(torch.load({str(tmp_path / "rest.pt")!r}, weights_only=True), 22050)
 print(stream.finish())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == whole.finish() != ""
+    assert run_code(code).strip() == whole.finish() != ""
 
 
 def test_state_does_not_grow(deepspeech):

@@ -3,8 +3,6 @@
 import gzip
 import io
 import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 import yaml
 
 from src.interop.archive import CONFIG, MAX_CONFIG, MAX_MEMBERS, WEIGHTS, read_archive, read_torch
+from tests.programs import run_code
 
 MIB = 2**20
 
@@ -88,10 +87,7 @@ except ValueError as error:
 def test_compressed_archive_needs_little_memory(tmp_path, name, kind, words):
     path = bomb(tmp_path / "big.nemo", name, 300 * MIB, kind)
     assert path.stat().st_size < 2 * MIB
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True
-    )
-    mebibytes, message = done.stdout.split(maxsplit=1)
+    mebibytes, message = run_code(MEASURE, path).split(maxsplit=1)
     assert int(mebibytes) < 60
     assert message.startswith(f"{path}: refused, ") and words in message
 

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +8,7 @@ from src.models.jasper import ConvEncoder
 from src.models.layers.jasper import jasper_block
 from src.models.layers.jasper.activations import ACTIVATIONS
 from tests.demo import CONFIGS
+from tests.programs import run_code
 
 BLOCK = {"out_channels": 6, "kernel_size": 5}
 
@@ -242,5 +240,4 @@ for a, b in zip(model.parameters(), twin.parameters()):
 
 def test_compiled_equals_plain():
     """In a process without the shape checks, which the compiler can't trace."""
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert not done.returncode, done.stderr
+    run_code(COMPILED)

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -8,6 +5,7 @@ from src.interop.clearervoice import from_clearervoice, to_clearervoice
 from src.models.mossformer2 import MossFormer2
 from src.utils.si_sdr import si_sdr
 from tests.golden import golden, part
+from tests.programs import run_code
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +118,7 @@ for name, a, b in zip(weights, gradients(), plain):
 
 def test_compiled_gradients_equal_plain_ones():
     """In a process without the shape checks, which the compiler can't trace."""
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert not done.returncode, done.stderr
+    run_code(COMPILED)
 
 
 def test_bfloat16_gradients_have_same_direction():

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from src.models.layers.nest.block_mask import BlockMask
 from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.models.nest import NEST
 from tests.golden import FIXTURES, golden, part
+from tests.programs import run_code
 
 ENCODER = {
     "feat_in": 16,
@@ -254,8 +253,7 @@ for a, b in zip(model.parameters(), twin.parameters()):
 
 def test_compiled_equals_plain():
     """In a process without the shape checks, which the compiler can't trace."""
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert not done.returncode, done.stderr
+    run_code(COMPILED)
 
 
 @pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "group_norm2"])
