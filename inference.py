@@ -16,9 +16,10 @@ from src.datasets.building import name_datasets
 from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
+from src.report.page import PAGE
 from src.run import OpenedRun, Run, open_source, restore
 from src.trainer.inferencer import Inferencer
-from src.trainer.output_folder import PAGE, OutputFolder
+from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
 from src.trainer.setup import build_accelerator, build_evaluations, call_and_release
 from src.trainer.summary import summary

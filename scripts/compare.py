@@ -14,11 +14,14 @@ from string import ascii_uppercase
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from omegaconf import DictConfig
+
 from inference import infer
 from src.comparison import (
     ComparedMetric,
     Comparison,
     Evaluated,
+    check_tasks,
     compare,
     largest_differences,
     read_evaluated,
@@ -67,25 +70,11 @@ def is_outdated(table: Path, run: OpenedRun) -> bool:
     return table.stat().st_mtime < weights.stat().st_mtime
 
 
-def check_same_task(places: list[Path], name: str, trusted: list[str]) -> None:
-    """Check that all runs exist and are of one task, before any is evaluated.
-
-    Raises:
-        ValueError: they aren't.
-    """
-    names = []
-    for place in places:
-        written = (place / f"{name}.tsv").exists()
-        config = (
-            read_evaluated(place, name, trusted).config
-            if written
-            else open_source(place, trusted).read_config()
-        )
-        names.append(target_class(config, "task").name)
-        if names[-1] != names[0]:
-            raise ValueError(
-                f"{place}: a run of {names[-1]}; one of {names[0]}, as {places[0]}, is needed."
-            )
+def config_of(place: Path, name: str, trusted: list[str]) -> DictConfig:
+    """The config of a run, or of the output folder of an inference."""
+    if (place / f"{name}.tsv").exists():
+        return read_evaluated(place, name, trusted).config
+    return open_source(place, trusted).read_config()
 
 
 def print_comparison(comparison: Comparison, metric: ComparedMetric, show: int) -> None:
@@ -209,7 +198,8 @@ def compare_runs(arguments: argparse.Namespace) -> None:
     check_whole("--seed", arguments.seed, low=0)
     if not 2 <= len(arguments.runs) <= len(ascii_uppercase):
         raise ValueError(f"{len(arguments.runs)} runs; 2 to {len(ascii_uppercase)} are compared.")
-    check_same_task(arguments.runs, arguments.set, arguments.trust)
+    # Before any is evaluated, which takes minutes.
+    check_tasks([(one, config_of(one, arguments.set, arguments.trust)) for one in arguments.runs])
     runs = [read_or_evaluate(one, arguments.set, arguments.trust) for one in arguments.runs]
     comparison = compare(runs, arguments.draws, arguments.seed, arguments.common)
     metric = chosen_metric(comparison, arguments.metric)

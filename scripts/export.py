@@ -55,6 +55,7 @@ from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.trainer.setup import open_dataset
 from src.transforms.chain import Chain
 from src.transforms.features.log_mel import LOG_OFFSET
+from src.utils.columns import in_columns
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable, write_beside
 from src.utils.nodes import plain
@@ -350,9 +351,7 @@ def report(rows: list[Row], failures: list[str], form: Form, folder: Path) -> No
         numbers = [(row.difference, ".1e"), (row.score, ".2f"), (row.real_time_factor, ".4f")]
         shown = ("" if value is None else format(value, spec) for value, spec in numbers)
         lines.append((row.name, row.file, readable(row.size), *shown))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(map(str.ljust, line, widths)).rstrip())
+    print(in_columns(lines))
     notes = obstacles(form)
     for note in notes:
         print(note)

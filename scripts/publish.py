@@ -25,11 +25,10 @@ from src.interop.nemo_run import NemoRun
 from src.interop.published_run import COMMIT, DATA, write_published
 from src.report.facts import Facts, facts_of_run
 from src.report.model_card import Card, model_card
-from src.report.page import copy_page, read_page
+from src.report.page import PAGE, copy_page, read_page
 from src.report.results import Result, Results, read_results
 from src.run import CHECKPOINTS, OpenedRun, Run, load_run, open_source, restore
 from src.system import System
-from src.trainer.output_folder import PAGE
 from src.utils.checkpoint import WEIGHTS
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable

@@ -141,7 +141,7 @@ def compare(
     """
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run to compare; name at least two.")
-    check_tasks(runs)
+    check_tasks([(run.folder, run.config) for run in runs])
     ids = common_ids(runs, common)
     changed = changed_references(runs, ids)
     names = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
@@ -161,18 +161,20 @@ def compare(
     )
 
 
-def check_tasks(runs: list[Evaluated]) -> None:
+def check_tasks(configs: Sequence[tuple[Path, DictConfig]]) -> None:
     """Raise unless all runs have the task of the first one.
+
+    Args:
+        configs: of runs, each after the run's place.
 
     Raises:
         ValueError: one hasn't; names both.
     """
-    first = target_class(runs[0].config, "task").name
-    for run in runs[1:]:
-        other = target_class(run.config, "task").name
-        if other != first:
+    names = [target_class(config, "task").name for _, config in configs]
+    for (place, _), name in zip(configs, names, strict=True):
+        if name != names[0]:
             raise ValueError(
-                f"{run.folder}: a run of {other}; one of {first}, as {runs[0].folder}, is needed."
+                f"{place}: a run of {name}; one of {names[0]}, as {configs[0][0]}, is needed."
             )
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from src.comparison import ComparedMetric, Comparison, Evaluated, largest_differences
 from src.report.facts import Facts
-from src.report.page import EvaluationReport, read_page, write_page
+from src.report.page import AUDIO, MEDIA, PAGE, EvaluationReport, read_page, write_page
 from src.tasks.error_analysis import is_hypothesis, word_alignment
 from src.utils.sections import Chart, Section, Table
 
 logger = logging.getLogger(__name__)
 
-AUDIO, MEDIA = "report_audio", (".flac", ".png")  # of a report
 LISTENED = 50  # utterances with players at most
 DIFFERENCE_COLUMNS = ("difference from A", "difference low", "difference high", "p")
 METRIC_COLUMNS = ["metric", "run", "value", "low", "high", *DIFFERENCE_COLUMNS]
@@ -122,7 +121,7 @@ def sections(comparison: Comparison, metric: ComparedMetric) -> list[Section]:
 
 def players_of(run: Evaluated, name: str) -> dict[str, tuple[Path, list[dict[str, str]]]]:
     """Utterance -> folder and players in the report of a run; empty where there is none."""
-    page = run.folder / "report.html"
+    page = run.folder / PAGE
     try:
         data = next(one for one in read_page(page) if one["name"] == name)
         folder, index = run.folder / AUDIO / name, data["columns"].index("id")

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 CONFIG = re.compile("(?<=<summary>YAML</summary><pre>).*?(?=</pre>)", re.DOTALL)
 DATA = re.compile('(?<=<script type="application/json" id="data">).*?(?=</script>)', re.DOTALL)
+PAGE = "report.html"
+AUDIO = "report_audio"  # holds a folder for each evaluation, with files of these kinds
 MEDIA = (".flac", ".png")
 SPECIAL = ("audio", "picture", "words")  # details that are no columns
 

@@ -7,12 +7,11 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from src.report.page import AUDIO, PAGE
 from src.trainer.output_marker import OutputMarker
 from src.utils.files import remove_temporary_files
 
 MARKER = ".inference.json"
-PAGE = "report.html"
-AUDIO = "report_audio"  # holds a folder for each evaluation
 RESULTS = "evaluations.tsv"
 COMMON = ("log.txt", "metrics.json", RESULTS, PAGE)  # files of all evaluations together
 NAME = re.compile(r"[^./\\\0][^/\\\0]*")

@@ -9,9 +9,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from src.report.collector import Collector, leave_worst, tolerated
 from src.report.facts import Facts
-from src.report.page import EvaluationReport, write_page
+from src.report.page import AUDIO, PAGE, EvaluationReport, write_page
 from src.trainer.evaluation import Evaluation, Rows, place_of, worst_first, write_table
-from src.trainer.output_folder import AUDIO, PAGE, OutputFolder
+from src.trainer.output_folder import OutputFolder
 from src.utils.options import check_choice
 
 AUDIO_CHOICES = ("none", "worst", "all")

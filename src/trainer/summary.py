@@ -3,8 +3,10 @@
 import csv
 from pathlib import Path
 
+from src.utils.columns import in_columns
 from src.utils.files import write_beside
 
+NARROWEST = 12  # characters of a column
 Values = dict[str, float]  # of `<evaluation>/<metric>`
 
 
@@ -21,7 +23,7 @@ def by_evaluation(values: Values) -> dict[str, Values]:
     return table
 
 
-def metrics_of(table: dict[str, Values]) -> list[str]:
+def metric_names(table: dict[str, Values]) -> list[str]:
     """The metrics of all evaluations, each once."""
     return list(dict.fromkeys(metric for own in table.values() for metric in own))
 
@@ -34,11 +36,10 @@ def summary(values: Values) -> str:
     """
     table = by_evaluation(values)
     lines = [["", *table]]
-    for metric in metrics_of(table):
+    for metric in metric_names(table):
         shown = (f"{own[metric]:.6g}" if metric in own else "" for own in table.values())
         lines.append([metric, *shown])
-    widths = [max(12, *map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return in_columns(lines, NARROWEST)
 
 
 def write_results(path: Path, values: Values) -> None:
@@ -49,7 +50,7 @@ def write_results(path: Path, values: Values) -> None:
         values: of `<evaluation>/<metric>`.
     """
     table = by_evaluation(values)
-    metrics = metrics_of(table)
+    metrics = metric_names(table)
     with write_beside(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["evaluation", *metrics])

@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from src.utils.columns import in_columns
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import refuse
@@ -92,8 +93,7 @@ def table(jobs: list[Job]) -> str:
         value = job["values"].get(job["monitor"])
         shown = "failed" if job.get("failed") else "" if value is None else f"{value:.6g}"
         lines.append([str(job["job"]), " ".join(job["overrides"]), shown, job["run"]])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return in_columns(lines)
 
 
 def write_table(path: Path, jobs: list[Job]) -> None:
