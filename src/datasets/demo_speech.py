@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from src.datasets.demo_grammar import TEMPLATES, TEST_TEMPLATES, sentences
 from src.datasets.demo_noise import make_noises
 from src.datasets.demo_voices import Speaker, speakers
-from src.datasets.espeak import SAMPLE_RATE as ESPEAK_SAMPLE_RATE
+from src.utils.espeak import SAMPLE_RATE as ESPEAK_SAMPLE_RATE
 from src.utils.options import check_number, check_whole
 
 logger = logging.getLogger(__name__)

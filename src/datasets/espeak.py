@@ -7,15 +7,12 @@ written as an .npz file with one int16 array per utterance, named by its index.
 
 import ctypes
 import json
-import os
 import sys
 
-import espeakng_loader
 import numpy as np
 
-SAMPLE_RATE = 22050  # Hz, of every voice
-SYNCHRONOUS = 2  # the output mode without threads
-UTF8 = 1
+from src.utils.espeak import UTF8, open_espeak, set_voice
+
 RATE, PITCH, RANGE = 1, 3, 4  # parameter numbers of speak_lib.h
 RANDOM_SEED = 1
 
@@ -31,23 +28,15 @@ class Espeak:
         voice: a base voice and a variant, e.g. `en-us+f3`.
 
     Raises:
-        ValueError: there is no such voice; eSpeak NG itself would silently use another one.
+        ValueError: there is no such voice, or eSpeak NG is missing.
     """
 
     def __init__(self, voice: str):
-        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.library = open_espeak()
         self.chunks: list[np.ndarray] = []
         self.callback = Callback(self.receive)  # a reference that prevents garbage collection
-        data = espeakng_loader.get_data_path().encode()
-        rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
-        if rate != SAMPLE_RATE:
-            raise ValueError(f"eSpeak NG started with {rate} Hz, expected {SAMPLE_RATE}.")
         self.library.espeak_SetSynthCallback(self.callback)
-        # An unknown base voice returns an error code, but an unknown variant is ignored.
-        variant = f"{espeakng_loader.get_data_path()}/voices/!v/{voice.partition('+')[2]}"
-        code = self.library.espeak_SetVoiceByName(voice.encode())
-        if code != 0 or not os.path.exists(variant):  # noqa: PTH110
-            raise ValueError(f"eSpeak NG has no voice '{voice}'.")
+        set_voice(self.library, voice)
 
     def receive(self, samples, count: int, events) -> int:
         """Callback of the library: store a chunk of audio."""

@@ -19,6 +19,7 @@ CHECKSUM = "sha256"
 # Imported on demand, so that character models do not need sentencepiece.
 KINDS = {
     "characters": ("src.text_encoder.characters", "CharacterEncoder"),
+    "phonemes": ("src.text_encoder.phonemes", "PhonemeEncoder"),
     "subwords": ("src.text_encoder.subwords", "SubwordEncoder"),
 }
 
