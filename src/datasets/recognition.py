@@ -17,7 +17,8 @@ from src.datasets.manifest import Manifest, Row
 from src.datasets.measuring import clipped_fractions, trim_silence
 from src.datasets.speech_detection import SpeechDetector, build_detector
 from src.text_encoder.base import TextEncoder
-from src.utils.audio import Recording
+from src.transforms.chain import STAGES
+from src.utils.audio import Recording, read_audio
 from src.utils.options import check_number, check_whole
 
 
@@ -113,9 +114,17 @@ class RecognitionDataset(BaseDataset):
             return Recording(path, self.sample_rate, row.offset, row.duration)
         return super().read(row)
 
+    def read_uncut(self, row: Row) -> torch.Tensor:
+        """The row's audio [T] with the silence that was trimmed."""
+        start, end = row.cut
+        whole = (row.offset - start, start + row.duration + end)
+        return read_audio(row.audio_filepath, self.sample_rate, *whole)
+
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """The item of a row before the transforms."""
         item = super().make_item(row, id, seed)
+        if any(row.cut) and getattr(self.instance_transforms, "keeps_stages", False):
+            item[STAGES] = [("input", self.read_uncut(row)), ("trim", item["audio"])]
         if self.text_encoder is not None and row.text is not None:
             item["raw_text"] = row.text
             item["text"] = self.text_encoder.normalize(row.text)
