@@ -142,7 +142,7 @@ def read_cache(path: Path | None, digest: np.ndarray, shape: tuple[int, int]) ->
                 return known
             known = np.full((max(len(values), shape[0]), shape[1]), np.nan)
             known[: len(values)] = values
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         logger.warning("%s: not readable; measured anew.", path)
     return known
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from src.utils.options import check_choice, check_number
 from src.utils.resampling import resample
 
 BLOCK = 0.01  # seconds over which the level is measured
-SMOOTHED = 5  # blocks that are averaged, so that a click doesn't count as speech
+SMOOTHED = 5  # blocks of a median, so that a click doesn't count as speech
 LOUD = 20  # blocks at least as loud as the level that others are compared with
 SILERO_RATE = 16000  # Hz
 INSTALL = "pip install silero-vad onnxruntime"
@@ -53,8 +54,8 @@ class SpeechDetector(ABC):
 class EnergyDetector(SpeechDetector):
     """Takes for speech what is loud, relative to the loudest 0.2 s of the recording.
 
-    Levels are RMS values over 10 ms, averaged over 50 ms. Where noise is louder than the threshold
-    nothing is cut off.
+    Levels are RMS values over 10 ms, of which the median over 50 ms is taken. Where noise is louder
+    than the threshold, nothing is cut off.
 
     Args:
         threshold_db: lowest level of speech, relative to the loudest 0.2 s.
@@ -84,9 +85,8 @@ class EnergyDetector(SpeechDetector):
         samples = audio.numpy()
         padded = np.pad(samples, (0, -len(samples) % block)).reshape(-1, block)
         energy = np.square(padded, dtype=np.float64).mean(1)
-        energy = np.convolve(energy, np.full(SMOOTHED, 1 / SMOOTHED))[SMOOTHED // 2 :][
-            : len(energy)
-        ]
+        around = sliding_window_view(np.pad(energy, SMOOTHED // 2, mode="edge"), SMOOTHED)
+        energy = np.median(around, axis=1)
         loud = np.sort(energy)[-min(LOUD, len(energy))]
         speech = np.flatnonzero(energy >= max(loud * 10 ** (self.threshold_db / 10), 1e-20))
         if not len(speech):

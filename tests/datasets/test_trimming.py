@@ -84,7 +84,8 @@ def test_trimmed_items_and_durations(folder, caplog):
         assert trimmed.durations[i] == pytest.approx(wanted, abs=0.05)
         audio = trimmed[i]["audio"]
         assert len(audio) == pytest.approx(trimmed.durations[i] * RATE, abs=1)
-        assert audio.square().sum() == pytest.approx(whole[i]["audio"].square().sum(), rel=1e-3)
+        energies = [float(one.square().sum()) for one in (audio, whole[i]["audio"])]
+        assert energies[0] == pytest.approx(energies[1], rel=1e-3)
     saved = (whole.durations - trimmed.durations).sum() / 3600
     message = f"trimmed silence of 2 of 3 rows, {saved:.3f} of 0.001 h; 0 rows without speech"
     assert message in caplog.text
@@ -177,7 +178,7 @@ def test_a_damaged_file_of_measurements_is_replaced(folder, caplog):
         assert "m.jsonl.energy-30.npz: not readable; measured anew." in caplog.text
         caplog.clear()
     opened(folder, trim="energy")
-    assert not caplog.text
+    assert "measured anew" not in caplog.text
 
 
 def test_where_nothing_can_be_written(folder, monkeypatch, caplog):
@@ -188,7 +189,7 @@ def test_where_nothing_can_be_written(folder, monkeypatch, caplog):
     opened(folder, trim="energy")
     assert "could not be written (Permission denied); measured each time." in caplog.text
     rows = [{"audio_filepath": "0.wav", "duration": 2.2}]
-    RecognitionDataset(Manifest.from_rows(rows, folder), trim="energy")  # in memory
+    RecognitionDataset(Manifest.from_rows(rows, folder / "none.jsonl"), trim="energy")  # in memory
     assert not list(folder.glob("*.npz"))
 
 
