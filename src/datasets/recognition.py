@@ -26,7 +26,7 @@ class RecognitionDataset(BaseDataset):
     """Items {id, path, seed, audio [T], speaker?, raw_text, text, tokens [L]} of a manifest.
 
     Without a text encoder the items have no text, as for pretraining. Where no row has a text the
-    items can only be decoded.
+    items can only be decoded. With `trim` they have `trimmed`, the seconds cut off their start.
 
     Args:
         manifest: the rows.
@@ -40,7 +40,7 @@ class RecognitionDataset(BaseDataset):
         trim: cuts off the silence at both ends: `energy`, `silero` (needs `pip install silero-vad
             onnxruntime`) or a `SpeechDetector` with other values; None: nothing is cut off. All
             audio is read once, as for `max_clipped`. Durations, and with them the bounds above,
-            batches and CTC's rule, are those of what is left, and times of words begin there.
+            batches and CTC's rule, are those of what is left.
         count_frames: samples -> output frames of the model; rows whose text CTC can't align to
             them are dropped. None: no rows are dropped.
         window_seconds: recordings longer than this are not read, but given as a `Recording`, of
@@ -123,6 +123,8 @@ class RecognitionDataset(BaseDataset):
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """The item of a row before the transforms."""
         item = super().make_item(row, id, seed)
+        if self.detector is not None:
+            item["trimmed"] = row.cut[0]
         if any(row.cut) and getattr(self.instance_transforms, "keeps_stages", False):
             item[STAGES] = [("input", self.read_uncut(row)), ("trim", item["audio"])]
         if self.text_encoder is not None and row.text is not None:

@@ -87,6 +87,7 @@ def test_trimmed_items_and_durations(folder, caplog):
         energies = [float(one.square().sum()) for one in (audio, whole[i]["audio"])]
         assert energies[0] == pytest.approx(energies[1], rel=1e-3)
     saved = (whole.durations - trimmed.durations).sum() / 3600
+    assert trimmed[0]["trimmed"] == pytest.approx(0.35, abs=0.03) and trimmed[1]["trimmed"] == 0
     message = f"trimmed silence of 2 of 3 rows, {saved:.3f} of 0.001 h; 0 rows without speech"
     assert message in caplog.text
 
