@@ -60,7 +60,7 @@ class MixedDataset(Dataset):
         same_epochs: bool = False,
         seed: int = 0,
     ):
-        check_number("hours", hours, optional=True)
+        check_number("hours", hours, high=1e5, optional=True)
         check_whole("limit", limit, optional=True)
         check_choice("same_epochs", same_epochs, (True, False))
         weights = check_weights(weights)
