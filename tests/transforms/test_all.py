@@ -25,7 +25,7 @@ OPTIONS = {
     "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],
     "Pitch": [{}],
     "RoomResponse": [{}, {"manifest": "noise.jsonl"}],
-    "SpecAugment": [{"time_fraction": 0.4}],
+    "SpecAugment": [{"time_fraction": 0.4}, {"time_masks_per_frame": 0.04, "time_fraction": 0.2}],
     "FrequencyWarp": [{"min_factor": 1.05, "max_factor": 1.2}],
     "TimeWarp": [{"min_factor": 1.1, "max_factor": 1.3}],
     "LogMel": [
