@@ -119,10 +119,10 @@ class BeamSearchDecoder(CTCDecoder):
         Raises:
             ValueError: the lexicon is empty or damaged.
         """
-        if self.lexicon == MODEL:
+        if self.lexicon == MODEL and self.language_model:
             spellings = list(words_of_model(self.language_model, text_encoder))
         else:
-            spellings = list(read_lexicon(Path(self.lexicon), text_encoder))
+            spellings = list(read_lexicon(Path(str(self.lexicon)), text_encoder))
         known = {word for word, _ in spellings}
         more = [word for word in dict.fromkeys(self.words) if word not in known]
         spellings += [(word, spelled(word, text_encoder)) for word in more]

@@ -20,6 +20,8 @@ from src.text_encoder.decoders.lexicon import NO_WORD, ROOT, Lexicon, ranges
 from src.text_encoder.decoders.word_table import START_STATE, WordTable
 
 NONE = -1
+SMALLEST = np.finfo(np.float64).tiny
+FEW = 64  # new hypotheses of an utterance in a frame; others are handled apart
 ROUNDING = 1 + 1e-9  # more than that of any product
 MIX = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
@@ -100,27 +102,26 @@ class LexiconBeam:
         extending /= highest[:, None]
 
         # The hypotheses as they are, in two ways, and what comes to them from their parents.
-        stays = np.empty((count, 2, size))
-        np.multiply(total.reshape(count, size), probs[:, :1], out=stays[:, 0])
+        stays = np.empty((count, 2 * size))
+        np.multiply(total.reshape(count, size), probs[:, :1], out=stays[:, :size])
         lasting = np.where(self.loose[:slots], total, token) * probs.ravel()[self.at[:slots]]
         child = np.flatnonzero(self.parent[:slots] >= 0)
         parent = self.parent[child]
         before = np.where(self.last[child] == self.last[parent], blank[parent], total[parent])
         lasting[child] += before * extending.ravel()[self.at[child]] * self.gain[child]
-        stays[:, 1] = lasting.reshape(count, size)
-        stays = stays.reshape(count, 2 * size)
-        lowest = np.partition(stays, size, axis=1)[:, size]
+        stays[:, size:] = lasting.reshape(count, size)
+        best = np.partition(high_words(stays), size, axis=1)[:, size:]
+        lowest = from_high_words(best[:, 0])
 
         # New hypotheses that are better than the worst of these.
         taken = parent * self.degree + self.lexicon.place[self.arc[child]]
         self.taken[taken] = True
         found = self.candidates(total, extending, lowest)
         self.taken[taken] = False
-        if not len(found[0]):
-            chosen = chosen_of(stays, size, lowest)
-        else:
-            chosen, kept = self.choose(stays, found[0] // size, found[2])
-            found = tuple(values[kept] for values in found)
+        if len(found[0]):
+            raise_lowest(lowest, best, found[0] // size, found[2])
+        chosen, kept = chosen_of(stays, found[0] // size, found[2], lowest, size)
+        found = tuple(values[kept] for values in found)
         stays *= chosen
         self.blank[:slots] = stays[:, :size].ravel()
         self.token[:slots] = stays[:, size:].ravel()
@@ -187,28 +188,6 @@ class LexiconBeam:
             kept = np.arange(len(sources))
         kept = kept[np.argsort(sources[kept], kind="stable")]
         return sources[kept], arcs[kept], found[kept], gain[kept], states[kept]
-
-    def choose(
-        self, stays: np.ndarray, item: np.ndarray, found: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best `size` of the hypotheses as they are and of new ones, for each utterance.
-
-        Args:
-            stays: probabilities of the hypotheses as they are, [B, 2 R].
-            item: utterance of each new one, [C], rising.
-            found: probability of each new one, [C].
-
-        Returns:
-            Masks of them, [B, 2 R] and [C].
-        """
-        counts = np.bincount(item, minlength=len(stays))
-        column = np.arange(len(item)) - (np.cumsum(counts) - counts)[item] + stays.shape[1]
-        both = np.zeros((len(stays), stays.shape[1] + counts.max()))
-        both[:, : stays.shape[1]] = stays
-        both[item, column] = found
-        kth = both.shape[1] - self.size
-        chosen = chosen_of(both, self.size, np.partition(both, kth, axis=1)[:, kth])
-        return chosen[:, : stays.shape[1]], chosen[item, column]
 
     def add(
         self,
@@ -301,19 +280,62 @@ def mixed(keys: np.ndarray, arcs: np.ndarray) -> np.ndarray:
     return mixed * MIX ^ mixed >> SHIFT
 
 
-def chosen_of(values: np.ndarray, size: int, lowest: np.ndarray) -> np.ndarray:
-    """Mask of the best values of each row; of equal ones, the first.
+def high_words(values: np.ndarray) -> np.ndarray:
+    """The upper halves of floats from 0 on, int32, which rise with them and are quick to sort."""
+    return (values.view(np.int64) >> 32).astype(np.int32)
+
+
+def from_high_words(high: np.ndarray) -> np.ndarray:
+    """The smallest floats with some upper halves; above 0."""
+    return np.maximum((high.astype(np.int64) << 32).view(np.float64), SMALLEST)
+
+
+def raise_lowest(lowest: np.ndarray, best: np.ndarray, item: np.ndarray, found: np.ndarray) -> None:
+    """Raise the probability that hypotheses need, so that new ones have room.
 
     Args:
-        values: [B, K], from 0 on; 0 is never chosen.
-        size: number of values chosen of each row, at most.
-        lowest: of the best `size` values of each row, [B].
+        lowest: of the best hypotheses as they are, [B]; changed in place.
+        best: upper halves of their probabilities, [B, R].
+        item: utterance of each new one, [C], rising.
+        found: probability of each new one, [C].
     """
-    chosen = values >= np.where(lowest > 0, lowest, np.nextafter(0, 1))[:, None]
-    for row in np.flatnonzero(chosen.sum(1) > size):
-        equal = np.flatnonzero(values[row] == lowest[row])
-        chosen[row, equal[size - int(chosen[row].sum()) :]] = False
-    return chosen
+    high = high_words(found)
+    counts = np.bincount(item, minlength=len(best))
+    column = np.arange(len(item)) - (np.cumsum(counts) - counts)[item]
+    few = counts <= FEW
+    for group in (few & (counts > 0), ~few):
+        rows = np.flatnonzero(group)
+        if not len(rows):
+            continue
+        width = int(counts[rows].max())
+        own = np.flatnonzero(group[item])
+        both = np.zeros((len(rows), width + best.shape[1]), np.int32)
+        both[:, width:] = best[rows]
+        both[(np.cumsum(group) - 1)[item[own]], column[own]] = high[own]
+        lowest[rows] = from_high_words(np.partition(both, width, axis=1)[:, width])
+
+
+def chosen_of(
+    stays: np.ndarray, item: np.ndarray, found: np.ndarray, lowest: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [B, 2 R] and [C] of the best hypotheses; of equally good ones, the first.
+
+    Args:
+        stays: probabilities of the hypotheses as they are, [B, 2 R].
+        item: utterance of each new one, [C].
+        found: probability of each new one, [C].
+        lowest: that is needed, [B]; too low by less than a millionth.
+        size: number of hypotheses chosen of each utterance, at most.
+    """
+    chosen, kept = stays >= lowest[:, None], found >= lowest[item]
+    counts = chosen.sum(1) + np.bincount(item[kept], minlength=len(stays))
+    for row in np.flatnonzero(counts > size):
+        own = np.flatnonzero(kept & (item == row))
+        values = np.concatenate([stays[row], found[own]])
+        dropped = np.argsort(-values, kind="stable")[size:]
+        chosen[row, dropped[dropped < stays.shape[1]]] = False
+        kept[own[dropped[dropped >= stays.shape[1]] - stays.shape[1]]] = False
+    return chosen, kept
 
 
 def search_words(
@@ -342,7 +364,7 @@ def search_words(
     remaining = lengths[order]
     for t in range(lengths.max(initial=0) + 1):
         for i in np.flatnonzero(remaining == t):
-            ends[order[i]] = beam.ending(i)[:n]
+            ends[order[i]] = beam.ending(int(i))[:n]
         going = int(np.count_nonzero(remaining > t))
         if going:
             beam.advance(frames[order[:going], t].astype(np.float64))

@@ -50,12 +50,12 @@ class WordTable:
         keys = (states * len(self.words) + words).tolist()
         rows = list(map(self.rows.get, keys))
         if None in rows:
-            rows = [self.add(key) if row is None else row for key, row in zip(keys, rows)]
+            rows = list(map(self.row_of, keys))
         at = np.array(rows, dtype=np.int64)
         return self.factors[at], self.following[at]
 
-    def add(self, key: int) -> int:
-        """The row of a word in a state, which the model is asked for."""
+    def row_of(self, key: int) -> int:
+        """The row of a word in a state, for which the model may have to be asked."""
         row = self.rows.get(key)
         if row is not None:
             return row
