@@ -94,8 +94,14 @@ def wer_of(point: Point) -> float:
     return SEARCH[0].wer(point)
 
 
-def validation_set(arguments: argparse.Namespace) -> tuple[System, list[Tensor], list[str]]:
-    """The recogniser, and log-probabilities and references of the validation set.
+def validation_set(
+    arguments: argparse.Namespace, limit: int | None = None
+) -> tuple[System, list[Tensor], list[str]]:
+    """The recogniser, and log-probabilities [T, V] and references of the validation set.
+
+    Args:
+        arguments: of the command line: `run`, `set`, `device` and `trust`.
+        limit: number of utterances; None: all.
 
     Raises:
         ValueError: the run is no CTC recogniser, or the set has no transcripts.
@@ -110,8 +116,9 @@ def validation_set(arguments: argparse.Namespace) -> tuple[System, list[Tensor],
     if not dataset.has_targets:
         raise ValueError(f"datasets.{arguments.set}: has no transcripts to tune on.")
     utterances, references = [], []
-    for first in tqdm(range(0, len(dataset), AT_ONCE), desc="log-probabilities", disable=None):
-        last = min(first + AT_ONCE, len(dataset))
+    size = min(len(dataset), limit or len(dataset))
+    for first in tqdm(range(0, size, AT_ONCE), desc="log-probabilities", disable=None):
+        last = min(first + AT_ONCE, size)
         batch = system.evaluation_step(collate([dataset[i] for i in range(first, last)]))
         if "log_probs" not in batch:
             raise ValueError(f"{arguments.run}: no recogniser with CTC.")
