@@ -213,8 +213,8 @@ def recognised(arguments: argparse.Namespace) -> Speech:
     if arguments.language_model is None:
         raise ValueError("--run: needs --language-model.")
     model = read_language_model(arguments.language_model)
-    system, utterances, _ = validation_set(arguments, arguments.limit)
-    return Speech(system.text_encoder, model, utterances)
+    system, data = validation_set(arguments, arguments.limit)
+    return Speech(system.text_encoder, model, data.utterances)
 
 
 class FlashlightWithWords:

@@ -29,6 +29,7 @@ from src.text_encoder.decoders.word_scorer import WordScorer, promises_of
 from src.text_encoder.decoders.word_table import WordTable
 from src.utils.options import check_number, check_whole, shown
 
+ALPHA, BETA = 0.5, 1.0
 MODEL = "model"  # as the lexicon: the words of the language model
 
 
@@ -67,8 +68,8 @@ class BeamSearchDecoder(CTCDecoder):
         beam_size: int = 100,
         token_threshold: float | None = None,
         language_model: NgramModel | Path | str | None = None,
-        alpha: float = 0.5,
-        beta: float = 1.0,
+        alpha: float = ALPHA,
+        beta: float = BETA,
         hotwords: Sequence[str] = (),
         hotword_boost: float = 5.0,
         lexicon: Path | str | None = None,
