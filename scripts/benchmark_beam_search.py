@@ -42,6 +42,7 @@ from src.utils.random import generator
 
 INSTALL = "error: flashlight-text is not installed; run: pip install flashlight-text==0.0.7 kenlm"
 LETTERS = 29  # tokens; more are subwords
+SENTENCES = 20_000  # that the language model is trained on
 
 
 def random_log_probs(batch: int, frames: int, tokens: int, seed: int, peaky: bool) -> Tensor:
@@ -173,7 +174,7 @@ class RandomSpeech:
         self.following = {
             word: [words[self.integer(0, len(words))] for _ in "12345"] for word in words
         }
-        model = train_ngram([" ".join(self.sentence(10)) for _ in range(20_000)], order=3)
+        model = train_ngram([" ".join(self.sentence(10)) for _ in range(SENTENCES)], order=3)
         utterances = [self.spoken(arguments.frames) for _ in range(arguments.batch)]
         self.speech = Speech(self.encoder, model, utterances)
 

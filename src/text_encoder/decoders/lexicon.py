@@ -8,6 +8,7 @@ import numpy as np
 
 from src.text_encoder.base import TextEncoder
 from src.text_encoder.decoders.ngram import END, START, UNKNOWN, NgramModel
+from src.utils.files import read_bytes
 from src.utils.options import shown
 
 logger = logging.getLogger(__name__)
@@ -152,10 +153,8 @@ def read_lexicon(path: Path, encoder: TextEncoder) -> Iterator[Spelling]:
         FileNotFoundError: the file does not exist.
         ValueError: the file is no UTF-8 text, or a word can't be spelled; names file and line.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such lexicon.")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(path).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not readable as a lexicon ({error}).") from None
     for number, line in enumerate(lines, start=1):

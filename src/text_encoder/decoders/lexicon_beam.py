@@ -17,11 +17,10 @@ import numpy as np
 from src.text_encoder.decoders.base import BLANK
 from src.text_encoder.decoders.beam import Hypothesis
 from src.text_encoder.decoders.lexicon import NO_WORD, ROOT, Lexicon, ranges
+from src.text_encoder.decoders.selection import chosen_of, lowest_of, raise_lowest
 from src.text_encoder.decoders.word_table import START_STATE, WordTable
 
 NONE = -1
-SMALLEST = np.finfo(np.float64).tiny
-FEW = 64  # new hypotheses of an utterance in a frame; others are handled apart
 ROUNDING = 1 + 1e-9  # more than that of any product
 MIX = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
@@ -110,8 +109,7 @@ class LexiconBeam:
         before = np.where(self.last[child] == self.last[parent], blank[parent], total[parent])
         lasting[child] += before * extending.ravel()[self.at[child]] * self.gain[child]
         stays[:, size:] = lasting.reshape(count, size)
-        best = np.partition(high_words(stays), size, axis=1)[:, size:]
-        lowest = from_high_words(best[:, 0])
+        best, lowest = lowest_of(stays, size)
 
         # New hypotheses that are better than the worst of these.
         taken = parent * self.degree + self.lexicon.place[self.arc[child]]
@@ -278,64 +276,6 @@ def mixed(keys: np.ndarray, arcs: np.ndarray) -> np.ndarray:
     mixed = (keys ^ (arcs + 2).astype(np.uint64) * MIX) * MIX
     mixed ^= mixed >> SHIFT
     return mixed * MIX ^ mixed >> SHIFT
-
-
-def high_words(values: np.ndarray) -> np.ndarray:
-    """The upper halves of floats from 0 on, int32, which rise with them and are quick to sort."""
-    return (values.view(np.int64) >> 32).astype(np.int32)
-
-
-def from_high_words(high: np.ndarray) -> np.ndarray:
-    """The smallest floats with some upper halves; above 0."""
-    return np.maximum((high.astype(np.int64) << 32).view(np.float64), SMALLEST)
-
-
-def raise_lowest(lowest: np.ndarray, best: np.ndarray, item: np.ndarray, found: np.ndarray) -> None:
-    """Raise the probability that hypotheses need, so that new ones have room.
-
-    Args:
-        lowest: of the best hypotheses as they are, [B]; changed in place.
-        best: upper halves of their probabilities, [B, R].
-        item: utterance of each new one, [C], rising.
-        found: probability of each new one, [C].
-    """
-    high = high_words(found)
-    counts = np.bincount(item, minlength=len(best))
-    column = np.arange(len(item)) - (np.cumsum(counts) - counts)[item]
-    few = counts <= FEW
-    for group in (few & (counts > 0), ~few):
-        rows = np.flatnonzero(group)
-        if not len(rows):
-            continue
-        width = int(counts[rows].max())
-        own = np.flatnonzero(group[item])
-        both = np.zeros((len(rows), width + best.shape[1]), np.int32)
-        both[:, width:] = best[rows]
-        both[(np.cumsum(group) - 1)[item[own]], column[own]] = high[own]
-        lowest[rows] = from_high_words(np.partition(both, width, axis=1)[:, width])
-
-
-def chosen_of(
-    stays: np.ndarray, item: np.ndarray, found: np.ndarray, lowest: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Masks [B, 2 R] and [C] of the best hypotheses; of equally good ones, the first.
-
-    Args:
-        stays: probabilities of the hypotheses as they are, [B, 2 R].
-        item: utterance of each new one, [C].
-        found: probability of each new one, [C].
-        lowest: that is needed, [B]; too low by less than a millionth.
-        size: number of hypotheses chosen of each utterance, at most.
-    """
-    chosen, kept = stays >= lowest[:, None], found >= lowest[item]
-    counts = chosen.sum(1) + np.bincount(item[kept], minlength=len(stays))
-    for row in np.flatnonzero(counts > size):
-        own = np.flatnonzero(kept & (item == row))
-        values = np.concatenate([stays[row], found[own]])
-        dropped = np.argsort(-values, kind="stable")[size:]
-        chosen[row, dropped[dropped < stays.shape[1]]] = False
-        kept[own[dropped[dropped >= stays.shape[1]] - stays.shape[1]]] = False
-    return chosen, kept
 
 
 def search_words(
