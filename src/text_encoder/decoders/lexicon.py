@@ -116,8 +116,8 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Returns:
         The range of each number, and the number, both [sum of counts].
     """
-    owner = np.repeat(np.arange(len(counts)), counts)
-    offset = starts - np.cumsum(counts) + counts
+    owner = np.arange(len(counts)).repeat(counts)
+    offset = starts - counts.cumsum() + counts
     return owner, np.arange(len(owner)) + offset[owner]
 
 

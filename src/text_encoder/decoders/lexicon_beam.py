@@ -91,12 +91,12 @@ class LexiconBeam:
         slots = count * size
         blank, token = self.blank[:slots], self.token[:slots]
         total = blank + token
-        highest = np.maximum(blank, token).reshape(count, size).max(1)
+        highest = np.maximum.reduce(total.reshape(count, size), axis=1)
         highest[highest == 0] = 1.0
+        self.scale[:count] += np.log(highest)
         probs = np.exp(frame)
         extending = np.where(probs >= self.least, probs, 0.0) if self.least else probs.copy()
         extending[:, BLANK] = 0.0
-        self.scale[:count] += np.log(highest)
         probs /= highest[:, None]
         extending /= highest[:, None]
 
@@ -104,7 +104,7 @@ class LexiconBeam:
         stays = np.empty((count, 2 * size))
         np.multiply(total.reshape(count, size), probs[:, :1], out=stays[:, :size])
         lasting = np.where(self.loose[:slots], total, token) * probs.ravel()[self.at[:slots]]
-        child = np.flatnonzero(self.parent[:slots] >= 0)
+        child = (self.parent[:slots] >= 0).nonzero()[0]
         parent = self.parent[child]
         before = np.where(self.last[child] == self.last[parent], blank[parent], total[parent])
         lasting[child] += before * extending.ravel()[self.at[child]] * self.gain[child]
@@ -146,17 +146,19 @@ class LexiconBeam:
         """
         lexicon, size, most = self.lexicon, self.size, self.most
         by_item = total.reshape(len(lowest), size)
-        with np.errstate(over="ignore"):
-            useful = extending * (by_item.max(1) * most)[:, None] > lowest[:, None]
-            best = np.where(useful, extending, 0.0).max(1)
-            rows = np.flatnonzero(by_item * (best * most)[:, None] > lowest[:, None])
+        highest = np.maximum.reduce(by_item, axis=1)
+        best = np.maximum.reduce(extending, axis=1) * most
+        rows = (by_item * best[:, None] > lowest[:, None]).ravel().nonzero()[0]
+        if not len(rows):
+            nothing = np.zeros(0, np.int64)
+            return nothing, nothing, np.zeros(0), np.zeros(0), nothing
         table_row = lexicon.row[self.node[rows]]
         few, many = rows[table_row < 0], rows[table_row >= 0]
         nodes = self.node[few]
         index, arcs = ranges(lexicon.first[nodes], lexicon.degree[nodes])
         sources = few[index]
         if len(many):
-            items, tokens = np.nonzero(useful)
+            items, tokens = (extending * (highest * most)[:, None] > lowest[:, None]).nonzero()
             limits = np.searchsorted(items, np.arange(len(lowest) + 1))
             item = many // size
             index, pairs = ranges(limits[item], limits[item + 1] - limits[item])
@@ -169,23 +171,26 @@ class LexiconBeam:
         gain = lexicon.gain[arcs]
         found = before * extending.ravel()[item * self.vocab_size + token] * gain
         ends = lexicon.word[arcs] != NO_WORD
-        with np.errstate(over="ignore"):
-            bound = found * np.where(ends, self.words.most * ROUNDING, 1.0)
-        kept = np.flatnonzero(
-            (bound > lowest[item]) & ~self.taken[sources * self.degree + lexicon.place[arcs]]
-        )
+        bound = found * np.where(ends, self.words.most * ROUNDING, 1.0)
+        taken = self.taken[sources * self.degree + lexicon.place[arcs]]
+        kept = ((bound > lowest[item]) & ~taken).nonzero()[0]
         sources, arcs, found, gain, ends = (x[kept] for x in (sources, arcs, found, gain, ends))
         states = self.state[sources]
-        ends = np.flatnonzero(ends)
+        ends = ends.nonzero()[0]
         if len(ends):
             factor, states[ends] = self.words(states[ends], lexicon.word[arcs[ends]])
             gain[ends] *= factor
             found[ends] *= factor
-            kept = np.flatnonzero(found > lowest[sources // size])
-        else:
-            kept = np.arange(len(sources))
-        kept = kept[np.argsort(sources[kept], kind="stable")]
-        return sources[kept], arcs[kept], found[kept], gain[kept], states[kept]
+            kept = (found > lowest[sources // size]).nonzero()[0]
+            sources, arcs, found, gain, states = (
+                x[kept] for x in (sources, arcs, found, gain, states)
+            )
+        if len(many):
+            order = sources.argsort(kind="stable")
+            sources, arcs, found, gain, states = (
+                x[order] for x in (sources, arcs, found, gain, states)
+            )
+        return sources, arcs, found, gain, states
 
     def add(
         self,
@@ -205,16 +210,16 @@ class LexiconBeam:
         lexicon = self.lexicon
         item = source // self.size
         counts = np.bincount(item, minlength=len(alive) // self.size)
-        free = np.flatnonzero(~alive)
+        free = (~alive).nonzero()[0]
         begin = np.searchsorted(free, np.arange(len(counts)) * self.size)
-        slot = free[begin[item] + np.arange(len(item)) - (np.cumsum(counts) - counts)[item]]
+        slot = free[begin[item] + np.arange(len(item)) - (counts.cumsum() - counts)[item]]
         parent_key, step = self.key[source], self.step[source]
         key = mixed(parent_key, arc)
         # Hypotheses may have outlived a parent that is back now.
-        orphans = np.flatnonzero(alive & (self.parent[: len(alive)] < 0))
-        order = np.argsort(key)
+        orphans = (alive & (self.parent[: len(alive)] < 0)).nonzero()[0]
+        order = key.argsort()
         ordered = key[order]
-        at = np.minimum(np.searchsorted(ordered, self.parent_key[orphans]), len(key) - 1)
+        at = np.minimum(ordered.searchsorted(self.parent_key[orphans]), len(key) - 1)
         again = ordered[at] == self.parent_key[orphans]
         self.parent[orphans[again]] = slot[order[at[again]]]
 
@@ -307,7 +312,8 @@ def search_words(
             ends[order[i]] = beam.ending(int(i))[:n]
         going = int(np.count_nonzero(remaining > t))
         if going:
-            beam.advance(frames[order[:going], t].astype(np.float64))
+            with np.errstate(over="ignore"):  # of bounds
+                beam.advance(frames[order[:going], t].astype(np.float64))
     steps = [np.concatenate(part) for part in zip(*beam.steps, strict=True)]
     hypotheses = []
     for own, length in zip(ends, lengths.tolist(), strict=True):

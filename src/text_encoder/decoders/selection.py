@@ -46,17 +46,17 @@ def raise_lowest(lowest: np.ndarray, best: np.ndarray, item: np.ndarray, found: 
     """
     high = high_words(found)
     counts = np.bincount(item, minlength=len(best))
-    column = np.arange(len(item)) - (np.cumsum(counts) - counts)[item]
+    column = np.arange(len(item)) - (counts.cumsum() - counts)[item]
     few = counts <= FEW
     for group in (few & (counts > 0), ~few):
-        rows = np.flatnonzero(group)
+        rows = group.nonzero()[0]
         if not len(rows):
             continue
         width = int(counts[rows].max())
-        own = np.flatnonzero(group[item])
+        own = group[item].nonzero()[0]
         both = np.zeros((len(rows), width + best.shape[1]), np.int32)
         both[:, width:] = best[rows]
-        both[(np.cumsum(group) - 1)[item[own]], column[own]] = high[own]
+        both[(group.cumsum() - 1)[item[own]], column[own]] = high[own]
         lowest[rows] = from_high_words(np.partition(both, width, axis=1)[:, width])
 
 
@@ -73,9 +73,11 @@ def chosen_of(
         size: number of hypotheses chosen of each utterance, at most.
     """
     chosen, kept = stays >= lowest[:, None], found >= lowest[item]
-    counts = chosen.sum(1) + np.bincount(item[kept], minlength=len(stays))
-    for row in np.flatnonzero(counts > size):
-        own = np.flatnonzero(kept & (item == row))
+    counts = np.add.reduce(chosen, axis=1)
+    if len(item):
+        counts += np.bincount(item[kept], minlength=len(stays))
+    for row in (counts > size).nonzero()[0]:
+        own = (kept & (item == row)).nonzero()[0]
         values = np.concatenate([stays[row], found[own]])
         dropped = np.argsort(-values, kind="stable")[size:]
         chosen[row, dropped[dropped < stays.shape[1]]] = False
