@@ -3,12 +3,13 @@
 LM is an ARPA file or a binary file of KenLM. The log-probabilities are computed once; then beam
 search is run for each alpha and beta of a grid, and of a finer one around the best, in several
 processes. Of all weights whose WER isn't above the lowest one by more than one standard error of
-their difference, those are chosen that are nearest to the defaults of the beam search, so that what
-is noise in the validation set changes nothing (the rule of one standard error of Breiman et al.,
-"Classification and Regression Trees", 1984, section 3.4.3; the standard error is that of a paired
-bootstrap over speakers, or over utterances where speakers aren't known). Written is a table of all
-weights (by default LM.tuning.tsv), printed the command that uses the chosen ones. The test set is
-not used.
+their difference, or by a single word, those are chosen that are nearest to the defaults of the beam
+search, so that what is noise in the validation set changes nothing (the rule of one standard error
+of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3). The standard error is
+that of a paired bootstrap over speakers, or over utterances where speakers aren't known.
+
+Written is a table of all weights (by default LM.tuning.tsv), printed the command that uses the
+chosen ones. The test set is not used.
 """
 
 import argparse
@@ -54,6 +55,7 @@ STEPS = (0.25, 1.0)  # of alpha and beta
 KEYS = ("alpha", "beta", "WER", "CER", "standard_error")
 DRAWS = 1000  # of the bootstrap
 DEFAULTS = (ALPHA, BETA)
+ROUNDING = 1 + 1e-9
 
 Point = tuple[float, float]  # alpha, beta
 Results = dict[Point, np.ndarray]  # errors and reference lengths, see `Search.counts`
@@ -253,9 +255,15 @@ def standard_errors(results: Results, speakers: list[str] | None) -> dict[Point,
 
 
 def chosen_of(results: Results, errors: dict[Point, float]) -> Point:
-    """The point nearest to the defaults of those within a standard error of the lowest WER."""
-    lowest = rates_of(results[lowest_of(results)])[0]
-    near = [point for point in results if rates_of(results[point])[0] <= lowest + errors[point]]
+    """The point nearest to the defaults of those within a standard error, or a single word, of the
+    lowest WER."""
+    counts = results[lowest_of(results)]
+    lowest, word = rates_of(counts)[0], 100 / max(1.0, counts[0, 1].sum())
+    near = [
+        point
+        for point, own in results.items()
+        if rates_of(own)[0] <= lowest + max(errors[point], word) * ROUNDING
+    ]
     return min(near, key=lambda point: (distance(point), *rates_of(results[point])))
 
 
