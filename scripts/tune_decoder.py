@@ -5,8 +5,8 @@ search is run for each alpha and beta of a grid, and of a finer one around the b
 processes. Of all weights whose WER isn't above the lowest one by more than one standard error of
 their difference, or by a single word, those are chosen that are nearest to the defaults of the beam
 search, so that what is noise in the validation set changes nothing (the rule of one standard error
-of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3). The standard error is
-that of a paired bootstrap over speakers, or over utterances where speakers aren't known.
+of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3). The error is that of
+a paired bootstrap over speakers, or over utterances where speakers aren't known.
 
 Written is a table of all weights (by default LM.tuning.tsv), printed the command that uses the
 chosen ones. The test set is not used.
