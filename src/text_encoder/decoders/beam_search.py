@@ -51,7 +51,7 @@ class BeamSearchDecoder(CTCDecoder):
             it; speeds up large vocabularies. None: no threshold.
         language_model: an ARPA file, a binary file of KenLM, or a model.
         alpha: weight of the language model.
-        beta: added per word, with a language model.
+        beta: added per word, with a language model or a lexicon.
         hotwords: words that are more likely in the audio than elsewhere, e.g. names; a phrase
             stands for its words.
         hotword_boost: added for each of them; below 0 they are avoided.

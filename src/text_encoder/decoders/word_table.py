@@ -19,7 +19,7 @@ class WordTable:
         model: word n-gram language model; None: all words are equally good.
         words: of the lexicon.
         alpha: weight of the language model.
-        beta: added per word, with a language model.
+        beta: added per word.
         boosts: word -> what is added to it besides.
 
     Attributes:
@@ -35,7 +35,7 @@ class WordTable:
         boosts: Mapping[str, float],
     ):
         self.model, self.words, self.alpha = model, words, alpha
-        self.added = [boosts.get(word, 0.0) + (beta if model else 0.0) for word in words]
+        self.added = [boosts.get(word, 0.0) + beta for word in words]
         highest = max(self.added) if model is None or alpha >= 0 else np.inf
         self.most = float(np.exp(min(highest, 500.0)))
         self.states: dict[Words, int] = {}
