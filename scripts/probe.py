@@ -136,7 +136,7 @@ def config_of(probe: Probe, source: str, arguments: argparse.Namespace) -> DictC
         own.append("datasets=classes" if labelled else "datasets=manifest")
     config = compose_experiment(probe.kind.experiment, *own, *arguments.overrides)
     config.run_dir, config.init.encoder.source = str(probe.folder), source
-    config.trainer.epochs, config.trainer.steps_per_epoch = 5, -(-arguments.steps // 5)
+    config.trainer.steps_per_epoch = -(-arguments.steps // config.trainer.epochs)
     config.trainer.show_every_epochs, config.report.audio = 0, "none"
     if probe.task == "phonemes":
         config.text_encoder.language = arguments.language

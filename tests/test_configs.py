@@ -32,7 +32,7 @@ NARROW = {
     "asr_nest_probe": [],
     "probe_phonemes": [],
     "probe_speaker": ["vars.labels=[michael,alicia]"],
-    "probe_keyword": ["vars.labels=[there,where,before,about,from]"],
+    "probe_keyword": ["vars.labels=[walked,there,jumped,should,slept]"],
     "ssl_nest": ENCODER,
     "ssl_nest_librispeech": [*ENCODER, "model.codebook_size=32", "precision='no'"],
     "separation_mossformer2": ["model.d_model=16", "model.num_layers=1", "model.kernel_size=64"],
