@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from scripts import probe
-from tests.demo import experiment
+from src.run import load_run
+from tests.demo import experiment, inference
 from train import train
 
 TINY = [
@@ -61,6 +62,12 @@ def test_one_command_gives_one_table(call, pretrained, corpus, tmp_path, monkeyp
     options[3] = 2
     message = call(pretrained, "--tasks", "speaker", *options, fails=True)
     assert "holds other probes" in message
+
+    folder = tmp_path / "p" / "nest_speaker"
+    values = inference("classification", folder)
+    assert f"{values['test/accuracy']:.4f}" == rows[1]["value"]
+    path = next((corpus / "audio").rglob("*.flac"))
+    assert load_run(folder)(path) in ("alicia", "michael")
 
 
 @pytest.mark.parametrize(
