@@ -33,6 +33,7 @@ FIXED = (
     "optimizers",
     "scheduler",
     "seed",
+    "trainer.average",
     "sample_rate",
     "transforms.batch.inference",
     "trainer.accumulate",  # it and the next say which batches an epoch has

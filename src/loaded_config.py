@@ -27,7 +27,7 @@ ALLOWED: dict[Any, tuple[str, ...]] = {
     "transforms": ("src.transforms", "torch.nn"),
     "task": ("src.tasks", "src.text_encoder"),
     "text_encoder": ("src.text_encoder",),
-    "loss": ("src.loss", "torch.nn"),
+    "loss": ("src.loss", "src.text_encoder", "torch.nn"),
     "metrics": ("src.metrics",),
     "datasets": ("src.datasets", "src.transforms"),
     "optimizer": ("src.utils.novograd", "torch.optim"),

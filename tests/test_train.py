@@ -155,8 +155,10 @@ def test_infinite_loss_with_finite_gradients_is_discarded(corpus, tmp_path, monk
         train(experiment(NAME, corpus, tmp_path / "r", *SMALL, "trainer.max_discarded=2"))
 
 
-def test_resume_in_memory_from_any_step(corpus, tmp_path):
-    assert_stops_change_nothing(NAME, corpus, tmp_path, *SMALL, "trainer.epochs=2")
+@pytest.mark.parametrize("average", ["null", "{ema_decay: 0.9}"])
+def test_resume_in_memory_from_any_step(average, corpus, tmp_path):
+    options = [*SMALL, "trainer.epochs=2", f"trainer.average={average}"]
+    assert_stops_change_nothing(NAME, corpus, tmp_path, *options)
 
 
 def test_existing_run_is_not_overwritten(corpus, finished):

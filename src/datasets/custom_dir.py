@@ -8,9 +8,7 @@ from tqdm.auto import tqdm
 from src.datasets.manifest import Manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import read_text
-from src.utils.audio_files import full_duration
-
-ENDINGS = (".wav", ".flac", ".mp3", ".ogg")
+from src.utils.audio_files import ENDINGS, full_duration, is_recording
 
 
 class CustomDir(RecognitionDataset):
@@ -45,11 +43,6 @@ def find_rows(folder: Path, skip: bool) -> list[dict]:
             raise ValueError(f"{place}: {count} recordings are called '{name}'.")
     texts = folder / "transcriptions"
     return [make_row(path, texts, skip) for path in tqdm(paths, desc=folder.name)]
-
-
-def is_recording(path: Path) -> bool:
-    """Whether a path is an audio file by its name, and not hidden or a folder."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not path.is_dir()
 
 
 def duration_of(path: Path, skip: bool) -> float:

@@ -1,5 +1,8 @@
 """CTC models on an encoder of spectrograms, and a probe of a frozen one."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 from src.models.conformer import ConformerEncoder
 from src.models.jasper import ConvEncoder
 from src.models.probes import FrozenEncoder
-from src.utils.options import check_sizes
+from src.utils.options import check_sizes, check_whole
 from src.utils.stages import Stage, framewise
 
 
@@ -18,13 +21,31 @@ class EncoderCTC(nn.Module):
         encoder: encoder of spectrograms, e.g. a FastConformer or a QuartzNet: has `feat_out`, the
             size of its vectors, and `output_length`.
         vocab_size: number of output tokens, including the blank.
+        intermediate_layers: blocks of a Conformer, counted from 1, that have CTC outputs in
+            training, for the loss `IntermediateCTC`.
+        intermediate_vocab_size: number of tokens of these outputs, which then have a linear layer
+            of their own; None: they share that of the last block.
+
+    Raises:
+        ValueError: a layer that the encoder doesn't have, or that has a projection behind it.
     """
 
-    def __init__(self, encoder: ConformerEncoder | ConvEncoder, vocab_size: int):
+    def __init__(
+        self,
+        encoder: ConformerEncoder | ConvEncoder,
+        vocab_size: int,
+        intermediate_layers: Sequence[int] = (),
+        intermediate_vocab_size: int | None = None,
+    ):
         super().__init__()
         check_sizes("EncoderCTC", vocab_size=vocab_size)
         self.encoder = encoder
         self.head = nn.Linear(encoder.feat_out, vocab_size)
+        self.intermediate_layers = check_layers(encoder, intermediate_layers)
+        check_whole("EncoderCTC.intermediate_vocab_size", intermediate_vocab_size, 2, optional=True)
+        own = intermediate_layers and intermediate_vocab_size
+        size = intermediate_vocab_size or 0
+        self.intermediate_head = nn.Linear(encoder.feat_out, size) if own else None
 
     def output_length(self, frames):
         """Number of output frames for a number of input frames (int, array or tensor)."""
@@ -43,11 +64,29 @@ class EncoderCTC(nn.Module):
             spectrogram_length: [B], frames of each utterance without padding.
 
         Returns:
-            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
+            `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames. With
+            intermediate layers, in training also `intermediate_log_probs` [B, K, T', W].
         """
+        if self.training and self.intermediate_layers:
+            return self.forward_with_intermediate(spectrogram, spectrogram_length)
         outputs = self.encoder(spectrogram, spectrogram_length)
         log_probs = self.apply_head(outputs["encoded"])
         return {"log_probs": log_probs, "log_probs_length": outputs["encoded_length"]}
+
+    def forward_with_intermediate(
+        self, spectrogram: Tensor, spectrogram_length: Tensor
+    ) -> dict[str, Tensor]:
+        """The outputs of `forward` with those of the intermediate layers."""
+        encoder: ConformerEncoder = self.encoder  # type: ignore[assignment]
+        x, length = encoder.subsampling(spectrogram, spectrogram_length)
+        states = list(encoder.hidden_states(x, length))
+        head = self.head if self.intermediate_head is None else self.intermediate_head
+        chosen = torch.stack([states[layer] for layer in self.intermediate_layers], dim=1)
+        return {
+            "log_probs": F.log_softmax(self.head(states[-1]).float(), dim=-1),
+            "log_probs_length": length,
+            "intermediate_log_probs": F.log_softmax(head(chosen).float(), dim=-1),
+        }
 
     def apply_head(self, encoded: Tensor) -> Tensor:
         """Log-probabilities [B, T', V] in float32 of encoded frames [B, D, T']."""
@@ -67,6 +106,23 @@ class EncoderCTC(nn.Module):
             raise ValueError(f"stream: {type(self.encoder).__name__} needs the whole utterance.")
         head = framewise(lambda encoded: self.apply_head(encoded).transpose(1, 2))
         return [*self.encoder.streaming_stages(context), head]
+
+
+def check_layers(encoder: nn.Module, layers: Sequence[int]) -> list[int]:
+    """The intermediate layers of an encoder.
+
+    Raises:
+        ValueError: it has no such layers, or projects its output.
+    """
+    if not layers:
+        return []
+    if not isinstance(encoder, ConformerEncoder) or encoder.out_proj is not None:
+        raise ValueError(
+            "EncoderCTC.intermediate_layers: wanted a Conformer encoder without feat_out."
+        )
+    for layer in layers:
+        check_whole("EncoderCTC.intermediate_layers", layer, 1, len(encoder.layers) - 1)
+    return list(layers)
 
 
 class LayerProbe(FrozenEncoder):

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from src.report.collector import Collector
+from src.trainer.averaging import WeightAverage
 from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
@@ -73,6 +74,8 @@ class BaseTrainer(ABC):
         self.check_names()
         self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
 
+        average, epochs = self.settings.average or {}, self.settings.epochs
+        self.average = WeightAverage(self.system.model, **average, epochs=epochs)
         self.step = 0  # optimisation steps so far
         self.epoch = 0
         self.step_in_epoch = 0
@@ -145,6 +148,7 @@ class BaseTrainer(ABC):
         if self.step_in_epoch == 0 and every and self.epoch % every == 0:
             self.show_transforms(batches[0])
         values = self.optimise(batches)
+        self.average.after_step()
         self.step += 1
         self.step_in_epoch += 1
         bar.update()
@@ -161,10 +165,12 @@ class BaseTrainer(ABC):
 
         A run that is stopped in the evaluation goes on with it, and not with the epoch.
         """
+        self.average.after_epoch(self.epoch)
         self.save_last()
         values: dict[str, float] = {}
-        for name in self.settings.validate_on:
-            values |= self.evaluate(name)
+        with self.average.applied():
+            for name in self.settings.validate_on:
+                values |= self.evaluate(name)
         better = self.monitor.is_better(values)
         for optimization in self.optimizations.values():
             if optimization.needs_metric and self.monitor.name:
@@ -241,9 +247,10 @@ class BaseTrainer(ABC):
     def save(self, checkpoint: str) -> None:
         """Write weights, state and self-test; all processes must call this."""
         state = self.state_dict()
-        weights = self.accelerator.get_state_dict(self.system.model)
-        if self.accelerator.is_main_process:
-            self.run.save(checkpoint, weights, state, self.system.self_test())
+        with self.average.applied():
+            weights = self.accelerator.get_state_dict(self.system.model)
+            if self.accelerator.is_main_process:
+                self.run.save(checkpoint, weights, state, self.system.self_test())
         self.accelerator.wait_for_everyone()
 
     def state_dict(self) -> dict[str, Any]:
@@ -258,6 +265,7 @@ class BaseTrainer(ABC):
             "monitor": self.monitor.state_dict(),
             "train_loader": self.train_loader.state_dict(),
             "optimizations": {k: v.state_dict() for k, v in self.optimizations.items()},
+            "average": self.average.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "writer": self.writer.state(),
             "random": gather_object([random_state()]),
@@ -279,6 +287,8 @@ class BaseTrainer(ABC):
         self.run.load_weights(self.system.model, "last")
         for name, optimization in self.optimizations.items():
             optimization.load_state_dict(state["optimizations"][name])
+        if "average" in state:  # since runs can have one
+            self.average.load_state_dict(state["average"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.monitor.load_state_dict(state["monitor"])

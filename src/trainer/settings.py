@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from src.trainer.averaging import check_average
 from src.utils.annotations import check_arguments
 from src.utils.options import check_choice, check_number, check_whole, shown
 
@@ -29,6 +30,8 @@ class Settings:
         show_stages: `ends` logs the input and the output of the transforms, `all` every stage.
         upload_checkpoints: upload the best checkpoint to the experiment tracker after training.
         max_discarded: consecutive steps with a non-finite loss before training fails.
+        average: arguments of `WeightAverage`, `ema_decay` or `last_epochs`, for evaluations and
+            checkpoints with averaged weights; None: those of the last step.
         freeze: submodule of the model -> number of first steps in which it is frozen.
         resume_from: folder of the run to resume; None: a new run.
 
@@ -50,6 +53,7 @@ class Settings:
     show_stages: str = "ends"
     upload_checkpoints: bool = False
     max_discarded: int = 10
+    average: Mapping[str, Any] | None = None
     freeze: Mapping[str, int] = field(default_factory=dict)
     resume_from: str | None = None
 
@@ -66,6 +70,11 @@ class Settings:
             names = getattr(self, key)
             if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
                 raise ValueError(f"trainer.{key}: {shown(names)}; a list, e.g. [val].")
+        if self.average is not None:
+            check_arguments("config, trainer.average", check_average, {**self.average})
+            check_average(
+                **{"ema_decay": None, "last_epochs": None, **self.average}, epochs=self.epochs
+            )
         for part, steps in (self.freeze or {}).items():
             check_whole(f"trainer.freeze.{part}", steps, low=0)
 

@@ -9,7 +9,15 @@ import soundfile
 import torch
 from torch import Tensor
 
-from src.utils.audio_files import MAX_SECONDS, SAMPLE_RATES, audio_info, check_file, open_audio
+from src.utils.audio_files import (
+    ENDINGS,
+    MAX_SECONDS,
+    SAMPLE_RATES,
+    audio_info,
+    check_file,
+    is_recording,
+    open_audio,
+)
 from src.utils.files import read_jsonl, write_beside
 from src.utils.options import check_number, check_whole, shown
 from src.utils.resampling import resample, resampled
@@ -213,26 +221,45 @@ def given_samples(samples: Any) -> Tensor:
     return audio
 
 
-def read_recordings(manifest: Path, sample_rate: int) -> list[Tensor]:
-    """Every recording that a manifest names, in its order: mono audio [T] in [-1, 1].
+def read_recordings(source: Path, sample_rate: int) -> list[Tensor]:
+    """Every recording of a manifest or a folder, in its order: mono audio [T] in [-1, 1].
 
     Args:
-        manifest: JSON lines with `audio_filepath`, relative to its folder.
+        source: as for `recording_paths`.
         sample_rate: of the audio returned, in Hz.
 
     Raises:
         FileNotFoundError: the manifest or a recording is missing.
         ValueError: the manifest is no such file or names none, or a recording isn't readable.
     """
-    check_file(manifest, "manifest")
-    rows = read_jsonl(manifest)
+    return [read_audio(path, sample_rate) for path in recording_paths(source)]
+
+
+def recording_paths(source: Path) -> list[Path]:
+    """The recordings that a manifest names, in its order, or that are in a folder, by name.
+
+    Args:
+        source: JSON lines with `audio_filepath`, relative to its folder; or a folder, of which all
+            audio files are taken, those in subfolders too.
+
+    Raises:
+        FileNotFoundError: the manifest is missing, or there is no audio file in the folder.
+        ValueError: the manifest is no such file or names none.
+    """
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if is_recording(path))
+        if not found:
+            raise FileNotFoundError(f"{source}: no {', '.join(ENDINGS)} in this folder.")
+        return found
+    check_file(source, "manifest")
+    rows = read_jsonl(source)
     for number, row in enumerate(rows, start=1):
         path = row.get("audio_filepath")
         if not isinstance(path, str) or not path:
-            raise ValueError(f"{manifest}, row {number}: audio_filepath is {shown(path)}; a path.")
+            raise ValueError(f"{source}, row {number}: audio_filepath is {shown(path)}; a path.")
     if not rows:
-        raise ValueError(f"{manifest}: lists no recordings.")
-    return [read_audio(manifest.parent / row["audio_filepath"], sample_rate) for row in rows]
+        raise ValueError(f"{source}: lists no recordings.")
+    return [source.parent / row["audio_filepath"] for row in rows]
 
 
 def to_mono_at(samples: Tensor, own_rate: int, sample_rate: int) -> Tensor:

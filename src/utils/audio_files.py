@@ -11,6 +11,7 @@ import soundfile
 from src.utils.options import shown
 
 SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
+ENDINGS = (".wav", ".flac", ".mp3", ".ogg")  # of recordings in a folder
 MAX_SECONDS = 1e7  # longest duration of a recording
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -113,3 +114,8 @@ def full_duration(path: Path) -> float:
     if info.duration > MAX_SECONDS:
         raise ValueError(f"{path}: {info.frames} samples by its header; it is damaged or a stream.")
     return info.duration
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a path is an audio file by its name, and not hidden or a folder."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".") and not path.is_dir()

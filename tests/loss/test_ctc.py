@@ -39,3 +39,20 @@ def test_impossible_alignment_has_zero_loss():
     losses = CTCLoss()(log_probs, lengths[0], torch.tensor([[1, 1, 1]]), lengths[1])
     losses["loss"].backward()
     assert losses["loss"] == 0 and not log_probs.grad.any()
+
+
+def test_label_smoothing_adds_the_divergence_from_uniform():
+    log_probs = torch.randn(2, 6, 4).log_softmax(-1)
+    length, tokens, count = (
+        torch.tensor([6, 4]),
+        torch.tensor([[1, 2], [3, 0]]),
+        torch.tensor([2, 1]),
+    )
+    plain = CTCLoss()(log_probs, length, tokens, count)["loss"]
+    smoothed = CTCLoss(label_smoothing=0.1)(log_probs, length, tokens, count)
+    divergence = 0.0
+    for i in range(2):
+        rows = log_probs[i, : length[i]]
+        divergence += (0.25 * (math.log(0.25) - rows)).sum() / count[i] / 2
+    torch.testing.assert_close(smoothed["loss"], 0.9 * plain + 0.1 * divergence)
+    torch.testing.assert_close(smoothed["ctc"], plain)

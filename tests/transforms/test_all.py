@@ -33,8 +33,9 @@ OPTIONS = {
     "LogSpectrogram": [{}],
     "MFCC": [{}],
 }
-# NoisySpeech takes from an item's neighbours, Dither changes every item: they have own tests.
-OTHERS = ("RandomTransform", "Warp", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither")
+# NoisySpeech takes from an item's neighbours, Dither changes every item, Views repeats them: they
+# have own tests.
+OTHERS = ("RandomTransform", "Warp", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither", "Views")
 LENGTHS = [9000, 16000, 1000, 16000]
 
 

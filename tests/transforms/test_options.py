@@ -37,8 +37,16 @@ BAD = [
     (BandLimit, {"min_low_cutoff": 0}, "min_low_cutoff: 0; a number above 0, up to 16000."),
     (Dither, {"amplitude": -1}, "Dither, amplitude: -1; a number from 0 to 1."),
     (AddWhiteNoise, {"min_snr_db": 40}, "min_snr_db: 40; at most max_snr_db, which is 30.0."),
-    (AddNoise, {"manifest": 5}, "AddNoise, manifest: 5; the path of a manifest, or null."),
-    (AddNoise, {"manifest": ""}, "AddNoise, manifest: ''; the path of a manifest, or null."),
+    (
+        AddNoise,
+        {"manifest": 5},
+        "AddNoise, manifest: 5; the path of a manifest or a folder, or null.",
+    ),
+    (
+        AddNoise,
+        {"manifest": ""},
+        "AddNoise, manifest: ''; the path of a manifest or a folder, or null.",
+    ),
     (RoomResponse, {"min_rt60": 0}, "RoomResponse, min_rt60: 0; a number from 0.001 to 20."),
     (NoisySpeech, {"p": 2.0}, "NoisySpeech, p: 2.0; a number from 0 to 1."),
     (NoisySpeech, {"max_segments": 0}, "max_segments: 0; a whole number above 0."),

@@ -205,9 +205,17 @@ def test_bad_lists_of_recordings(tmp_path, text, words):
         read_recordings(tmp_path / "m.jsonl", 16000)
 
 
-def test_list_is_not_a_file(tmp_path):
-    with pytest.raises(ValueError, match="a folder, not a manifest"):
+def test_folder_of_recordings(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no \.wav, \.flac, \.mp3, \.ogg in this folder"):
         read_recordings(tmp_path, 16000)
+    (tmp_path / "b").mkdir()
+    sine(tmp_path / "b" / "1.wav", seconds=0.1)
+    sine(tmp_path / "c.WAV", seconds=0.2)
+    (tmp_path / "notes.txt").write_text("no audio")
+    assert [len(one) for one in read_recordings(tmp_path, 16000)] == [1600, 3200]
+
+
+def test_list_is_not_a_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"m: no such manifest"):
         read_recordings(tmp_path / "m", 16000)
     (tmp_path / "m").write_bytes(b"\xff\xfe")

@@ -1,10 +1,12 @@
 """Additive noise at a random signal-to-noise ratio."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.transforms.wave.recordings import load_recordings, manifest_path
+from src.transforms.wave.recordings import Recordings, recordings_path
 from src.utils.lengths import padding_mask
 from src.utils.random import uniform
 
@@ -59,8 +61,8 @@ class AddNoise(AddWhiteNoise):
     recording shorter than the utterance is repeated. Silent utterances stay silent.
 
     Args:
-        manifest: noise recordings as JSON lines with `audio_filepath`, read on first use; None:
-            nothing is added.
+        manifest: noise recordings as JSON lines with `audio_filepath`, or a folder of them, e.g.
+            of MUSAN; read on first use. None: nothing is added.
         min_snr_db: lower bound of the signal-to-noise ratio in dB.
         max_snr_db: upper bound of the signal-to-noise ratio in dB.
         sample_rate: in Hz.
@@ -79,9 +81,9 @@ class AddNoise(AddWhiteNoise):
         p: float = 1.0,
     ):
         super().__init__(min_snr_db, max_snr_db, p)
-        self.manifest = manifest_path(type(self).__name__, manifest)
+        self.manifest = recordings_path(type(self).__name__, manifest)
         self.sample_rate = sample_rate
-        self.recordings: list[Tensor] = []
+        self.recordings: Recordings | None = None
 
     def forward(self, seed: Tensor, **batch) -> dict[str, Tensor]:
         """Add noise to a random subset of the items.
@@ -102,9 +104,7 @@ class AddNoise(AddWhiteNoise):
 
     def noise(self, generator: torch.Generator, length: int) -> Tensor:
         """A random excerpt [length] of a random recording, repeated where it is too short."""
-        if not self.recordings and self.manifest is not None:
-            self.recordings = load_recordings(self.manifest, self.sample_rate)
-        recording = self.recordings[int(uniform(generator, 0, len(self.recordings)))]
-        start = int(uniform(generator, 0, len(recording)))
-        repeats = -(-(start + length) // len(recording))
-        return recording.repeat(repeats)[start : start + length]
+        if self.recordings is None:
+            self.recordings = Recordings(Path(self.manifest or ""), self.sample_rate)
+        index = int(uniform(generator, 0, len(self.recordings)))
+        return self.recordings.excerpt(index, uniform(generator, 0, 1), length)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.transforms.wave.recordings import load_recordings, manifest_path
+from src.transforms.wave.recordings import recordings_path
+from src.utils.audio import read_recordings
 from src.utils.lengths import padding_mask
 from src.utils.options import check_number, check_whole
 from src.utils.random import generator, uniform
@@ -52,7 +53,8 @@ class NoisySpeech(nn.Module):
     per hour at 16 kHz.
 
     Args:
-        manifest: noise recordings as JSON lines with `audio_filepath`, read on first use; None:
+        manifest: noise recordings as JSON lines with `audio_filepath`, or a folder of them, all
+            of which are read on first use and kept in memory; None:
             only speech is mixed in.
         p: probability of transforming an item.
         noise_fraction: fraction of the transformed items that get noise instead of speech. An
@@ -98,7 +100,7 @@ class NoisySpeech(nn.Module):
         self.speech_snr_db = bounds("speech_snr_db", min_speech_snr_db, max_speech_snr_db)
         self.mix_fraction = bounds("mix_fraction", min_mix_fraction, max_mix_fraction, 0, 1)
         self.max_segments, self.max_speakers = max_segments, max_speakers
-        self.manifest = manifest_path("NoisySpeech", manifest)
+        self.manifest = recordings_path("NoisySpeech", manifest)
         self.sample_rate, self.salt = sample_rate, salt
         self.noise_pool: Tensor | None = None
         self.noise_lengths: list[int] = []
@@ -157,7 +159,7 @@ class NoisySpeech(nn.Module):
         """
         if self.noise_pool is None:
             path = self.manifest
-            recordings = load_recordings(path, self.sample_rate) if path else []
+            recordings = read_recordings(path, self.sample_rate) if path else []
             self.noise_lengths = [len(recording) for recording in recordings]
             self.noise_pool = torch.cat([torch.zeros(0), *recordings]).to(device)
         return self.noise_pool

@@ -1,15 +1,83 @@
 """Recordings of noise or of room impulse responses that transforms use."""
 
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
-from src.utils.audio import read_recordings
+from src.utils.audio import read_audio, recording_paths
+from src.utils.audio_files import audio_info
 from src.utils.options import check_whole
 
+KEPT = 1 << 26  # samples in all that are kept in memory, 256 MiB
 
-def manifest_path(owner: str, manifest: str | Path | None) -> Path | None:
-    """The path of a manifest option, or None if it is not set.
+
+class Recordings:
+    """The recordings of a manifest or a folder, mono at one sample rate.
+
+    Small collections are kept in memory; of larger ones, such as MUSAN, only what is asked for is
+    read. What is returned doesn't depend on what was read before.
+
+    Args:
+        source: a manifest, JSON lines with `audio_filepath`; or a folder, of which all audio files
+            are taken, those in subfolders too.
+        sample_rate: in Hz.
+
+    Raises:
+        FileNotFoundError: the manifest or a recording does not exist.
+        ValueError: there are no recordings, or one is not readable.
+    """
+
+    def __init__(self, source: Path, sample_rate: int):
+        check_whole("sample_rate", sample_rate)
+        self.paths, self.sample_rate = recording_paths(source), sample_rate
+        self.lengths = [self.length_of(path) for path in self.paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def length_of(self, path: Path) -> int:
+        """Samples of a recording at the sample rate, as its header has it."""
+        info = audio_info(path)
+        return -(-info.frames * self.sample_rate // info.sample_rate)
+
+    @cached_property
+    def kept(self) -> list[Tensor] | None:
+        """All recordings, each [T], if they are small enough together to be kept in memory."""
+        return self.all() if sum(self.lengths) <= KEPT else None
+
+    def all(self) -> list[Tensor]:
+        """Read all recordings, each [T]."""
+        return [read_audio(path, self.sample_rate) for path in self.paths]
+
+    def whole(self, index: int) -> Tensor:
+        """A recording [T]."""
+        if self.kept is not None:
+            return self.kept[index]
+        return read_audio(self.paths[index], self.sample_rate)
+
+    def excerpt(self, index: int, start: float, length: int) -> Tensor:
+        """Part of a recording [length], which is repeated where it is too short.
+
+        Args:
+            index: of the recording.
+            start: as a fraction of the recording, from 0 to less than 1.
+            length: in samples.
+        """
+        if self.kept is not None or length >= self.lengths[index]:
+            recording = self.whole(index)
+            first = int(start * len(recording))
+        else:
+            size = self.lengths[index]
+            first = min(int(start * size), size - length)
+            seconds = (first / self.sample_rate, length / self.sample_rate)
+            recording, first = read_audio(self.paths[index], self.sample_rate, *seconds), 0
+        repeats = -(-(first + length) // len(recording))
+        return recording.repeat(repeats)[first : first + length]
+
+
+def recordings_path(owner: str, manifest: str | Path | None) -> Path | None:
+    """The path of an option, or None if it is not set.
 
     Args:
         owner: name of the transform, for the message.
@@ -21,23 +89,7 @@ def manifest_path(owner: str, manifest: str | Path | None) -> Path | None:
     if manifest is None:
         return None
     if not isinstance(manifest, str | Path) or not str(manifest):
-        raise ValueError(f"{owner}, manifest: {manifest!r}; the path of a manifest, or null.")
+        raise ValueError(
+            f"{owner}, manifest: {manifest!r}; the path of a manifest or a folder, or null."
+        )
     return Path(manifest)
-
-
-def load_recordings(manifest: Path, sample_rate: int) -> list[Tensor]:
-    """All recordings of a manifest, each [T], mono at `sample_rate`.
-
-    Args:
-        manifest: JSON lines with `audio_filepath`.
-        sample_rate: in Hz.
-
-    Raises:
-        FileNotFoundError: the manifest or a recording does not exist.
-        ValueError: the manifest lists no recordings, or one is not readable.
-    """
-    check_whole("sample_rate", sample_rate)
-    recordings = read_recordings(manifest, sample_rate)
-    if not recordings:
-        raise ValueError(f"{manifest}: lists no recordings.")
-    return recordings

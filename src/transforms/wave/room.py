@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.transforms.wave.recordings import load_recordings, manifest_path
+from src.transforms.wave.recordings import Recordings, recordings_path
 from src.utils.lengths import padding_mask
 from src.utils.random import uniform
 
@@ -17,7 +17,8 @@ class RoomResponse(RandomTransform):
     reverberation).
 
     Args:
-        manifest: recorded responses as JSON lines with `audio_filepath`; None: simulated ones.
+        manifest: recorded responses as JSON lines with `audio_filepath`, or a folder of them;
+            None: simulated ones.
         min_rt60: lower bound of the simulated reverberation time RT60 in seconds.
         max_rt60: upper bound of the simulated reverberation time RT60 in seconds.
         sample_rate: in Hz.
@@ -42,14 +43,14 @@ class RoomResponse(RandomTransform):
         super().__init__(p)
         self.check_bounds("min_rt60", min_rt60, "max_rt60", max_rt60, 1e-3, 20)
         self.min_rt60, self.max_rt60, self.sample_rate = min_rt60, max_rt60, sample_rate
-        path = manifest_path(type(self).__name__, manifest)
-        recordings = load_recordings(path, sample_rate) if path else []
-        self.responses = [trim_to_direct_sound(recording) for recording in recordings]
+        path = recordings_path(type(self).__name__, manifest)
+        self.responses = Recordings(path, sample_rate) if path else None
 
     def draw(self, generator: torch.Generator, length: int) -> Tensor:
         """Impulse response [R] of one item; its first sample is the direct sound."""
-        if self.responses:
-            return self.responses[int(uniform(generator, 0, len(self.responses)))]
+        if self.responses is not None:
+            index = int(uniform(generator, 0, len(self.responses)))
+            return trim_to_direct_sound(self.responses.whole(index))
         rt60 = uniform(generator, self.min_rt60, self.max_rt60)
         size = int(rt60 * self.sample_rate)
         noise = torch.randn(size, generator=generator)

@@ -1,0 +1,62 @@
+"""Consistency between two augmented views of an utterance (CR-CTC)."""
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from src.utils.lengths import padding_mask
+
+
+class ConsistencyLoss(nn.Module):
+    """Divergence between the CTC distributions of two differently masked copies of an utterance.
+
+    CR-CTC (Yao et al., arXiv 2410.05101, equation 3): for each frame, the Kullback-Leibler
+    divergence of the distribution of one copy from that of the other, which is taken as a constant
+    target; summed over the frames, averaged over the two directions. Add it to the CTC loss with a
+    weight of 0.2, and make the copies by the transform `Views`. Without copies, as in evaluations,
+    the loss is 0.
+
+    Args:
+        per_label: divide by the number of tokens of the utterance before the mean over
+            utterances, as `CTCLoss` does, so that their ratio is that of the paper.
+    """
+
+    def __init__(self, per_label: bool = True):
+        super().__init__()
+        self.per_label = per_label
+
+    def forward(
+        self,
+        log_probs: Float[Tensor, "B T V"],
+        log_probs_length: Int[Tensor, " B"],
+        tokens_length: Int[Tensor, " B"],
+        views: int = 1,
+        **_,
+    ) -> dict[str, Tensor]:
+        """Consistency loss of a batch.
+
+        Args:
+            log_probs: log-probabilities of the tokens in each frame [B, T, V], first copies
+                before second ones.
+            log_probs_length: [B], in frames.
+            tokens_length: [B].
+            views: copies of each utterance: 2, or 1 for a loss of 0.
+
+        Returns:
+            `loss`.
+
+        Raises:
+            ValueError: there are more than two copies.
+        """
+        if views == 1:
+            return {"loss": log_probs.sum() * 0.0}
+        if views != 2:
+            raise ValueError(f"ConsistencyLoss: {views} views of each utterance; wanted 2.")
+        log_probs = log_probs.float()
+        other = log_probs.detach().roll(len(log_probs) // 2, dims=0)
+        divergence = F.kl_div(log_probs, other, reduction="none", log_target=True).sum(2)
+        beyond = padding_mask(log_probs_length, log_probs.shape[1])
+        losses = divergence.masked_fill(beyond, 0.0).sum(1)
+        if self.per_label:
+            losses = losses / tokens_length.clamp(min=1)
+        return {"loss": losses.mean()}
