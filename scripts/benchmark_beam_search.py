@@ -1,10 +1,12 @@
-"""Compare the speed of our CTC beam search with flashlight-text's C++ decoder.
+"""Compare our CTC beam search with flashlight-text's C++ decoder: its speed and what it finds.
 
 python scripts/benchmark_beam_search.py
-python scripts/benchmark_beam_search.py --words 1000 --token-threshold -8
+python scripts/benchmark_beam_search.py --words 300 --batch 100
+python scripts/benchmark_beam_search.py --run RUN --language-model words.arpa --limit 100
 
 With --words, both use a trigram model of random sentences of so many words, flashlight-text through
-KenLM, and with these words as its lexicon.
+KenLM, and have its words as their lexicon. With --run, both decode the outputs of a trained
+recogniser for its test set with a language model, whose words are the lexicon.
 
 Needs: pip install flashlight-text==0.0.7 kenlm
 """
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from scripts.tune_decoder import validation_set
 from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
+from src.text_encoder.decoders.kenlm import read_language_model
+from src.text_encoder.decoders.lexicon import words_of_model
+from src.text_encoder.decoders.ngram import NgramModel
 from src.text_encoder.decoders.ngram_training import train_ngram
+from src.utils.entry import run_command
+from src.utils.options import check_whole
 from src.utils.random import generator
 
 INSTALL = "error: flashlight-text is not installed; run: pip install flashlight-text==0.0.7 kenlm"
-ALPHA, BETA = 0.5, 1.0  # weight of the language model, and what each word adds
+LETTERS = 29  # tokens; more are subwords
+SENTENCES = 20_000  # that the language model is trained on
 
 
 def random_log_probs(batch: int, frames: int, tokens: int, seed: int, peaky: bool) -> Tensor:
@@ -94,7 +105,43 @@ def flashlight(beam_size: int, tokens: int) -> Callable[[Tensor], list[list[int]
     return decode
 
 
+@dataclass(frozen=True)
 class Speech:
+    """What is decoded with a language model.
+
+    Attributes:
+        encoder: says what the tokens are.
+        model: language model of words, which are the lexicon.
+        utterances: log-probabilities [T, V] of each.
+    """
+
+    encoder: TextEncoder
+    model: NgramModel
+    utterances: list[Tensor]
+
+
+class Vocabulary(TextEncoder):
+    """Tokens of random words.
+
+    Args:
+        vocabulary: tokens, without the blank.
+        spellings: token ids of the words.
+    """
+
+    def __init__(self, vocabulary: list[str], spellings: dict[str, list[int]]):
+        super().__init__(vocabulary, None)
+        self.spellings = spellings
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a word."""
+        return self.spellings[text]
+
+    def describe(self) -> dict[str, str]:
+        """Nothing, it isn't saved."""
+        return {}
+
+
+class RandomSpeech:
     """Random sentences, a trigram model of them, and log-probabilities as if they were spoken.
 
     Of 29 or fewer tokens, one is the space and the others are letters. Of more, the first half
@@ -106,29 +153,30 @@ class Speech:
 
     def __init__(self, arguments: argparse.Namespace):
         self.draw = generator(arguments.seed, "benchmark speech")
-        letters, half = arguments.tokens <= 29, arguments.tokens // 2
-        if letters:
+        self.letters, half = arguments.tokens <= LETTERS, arguments.tokens // 2
+        if self.letters:
             vocabulary = [" ", *(chr(97 + i) for i in range(arguments.tokens - 2))]
         else:
             vocabulary = [f"{WORD_START}{i}b" for i in range(half)]
             vocabulary += [f"{i}c" for i in range(arguments.tokens - 1 - half)]
-        self.encoder = Vocabulary(vocabulary, None)
-        self.spellings: dict[str, list[int]] = {}  # tokens of the words
+        self.spellings: dict[str, list[int]] = {}
+        self.encoder = Vocabulary(vocabulary, self.spellings)
         while len(self.spellings) < arguments.words:
             size = self.integer(2, 7)
             tokens = [
-                self.integer(2 if letters else half + 1, arguments.tokens) for _ in range(size)
+                self.integer(2 if self.letters else half + 1, arguments.tokens) for _ in range(size)
             ]
-            tokens = [*tokens, 1] if letters else [self.integer(1, half + 1), *tokens[1:3]]
+            if not self.letters:
+                tokens = [self.integer(1, half + 1), *tokens[1:3]]
             self.spellings.setdefault(self.encoder.decode(tokens), tokens)
         words = list(self.spellings)
         # Words follow others by chance, but few of them each.
         self.following = {
             word: [words[self.integer(0, len(words))] for _ in "12345"] for word in words
         }
-        self.model = train_ngram([" ".join(self.sentence(10)) for _ in range(20_000)], order=3)
+        model = train_ngram([" ".join(self.sentence(10)) for _ in range(SENTENCES)], order=3)
         utterances = [self.spoken(arguments.frames) for _ in range(arguments.batch)]
-        self.log_probs = torch.stack(utterances)
+        self.speech = Speech(self.encoder, model, utterances)
 
     def integer(self, low: int, high: int) -> int:
         """A random whole number from `low` to below `high`."""
@@ -145,9 +193,10 @@ class Speech:
         """Log-probabilities [T, V] of a sentence: a blank or two after each uncertain token."""
         tokens: list[int] = []
         for word in self.sentence(frames):
-            if 3 * (len(tokens) + len(self.spellings[word])) > frames:
+            spelling = [*self.spellings[word], *([1] if self.letters else [])]
+            if 3 * (len(tokens) + len(spelling)) > frames:
                 break
-            tokens += self.spellings[word]
+            tokens += spelling
         logits = torch.randn(frames, self.encoder.vocab_size, generator=self.draw)
         at = torch.arange(len(tokens)) * (frames // len(tokens))
         logits[:, 0] += 9
@@ -156,22 +205,21 @@ class Speech:
         return logits.log_softmax(-1)
 
 
-class Vocabulary(TextEncoder):
-    """A vocabulary that only decodes."""
+def recognised(arguments: argparse.Namespace) -> Speech:
+    """The outputs of a trained recogniser for one of its sets, and a language model.
 
-    def encode(self, text: str) -> list[int]:
-        """Not needed here."""
-        raise NotImplementedError
+    Raises:
+        ValueError: the run is no CTC recogniser, or the language model is missing.
+    """
+    if arguments.language_model is None:
+        raise ValueError("--run: needs --language-model.")
+    model = read_language_model(arguments.language_model)
+    system, data = validation_set(arguments, arguments.limit)
+    return Speech(system.text_encoder, model, data.utterances)
 
-    def describe(self) -> dict[str, str]:
-        """Nothing, it isn't saved."""
-        return {}
 
-
-def flashlight_with_words(
-    speech: Speech, arguments: argparse.Namespace, folder: Path
-) -> Callable[[Tensor], list[str]]:
-    """A decoder of flashlight-text with a lexicon and KenLM; it gives texts.
+class FlashlightWithWords:
+    """A decoder of flashlight-text with a lexicon and KenLM.
 
     Args:
         speech: what it decodes.
@@ -181,71 +229,119 @@ def flashlight_with_words(
     Raises:
         SystemExit: flashlight-text or KenLM is not installed.
     """
-    try:
-        from flashlight.lib.text import decoder as library
-        from flashlight.lib.text.decoder.kenlm import KenLM
-        from flashlight.lib.text.dictionary import Dictionary
-    except ImportError:
-        sys.exit(INSTALL)
-    speech.model.write_arpa(folder / "lm.arpa")
-    words = Dictionary()
-    for word in [*speech.spellings, "<unk>"]:
-        words.add_entry(word)
-    model = KenLM(str(folder / "lm.arpa"), words)
-    # The silence token is one more, which is impossible, unless the space plays its part.
-    letters = arguments.tokens <= 29
-    silence = 1 if letters else arguments.tokens
-    lexicon = library.Trie(arguments.tokens + (not letters), silence)
-    for word, tokens in speech.spellings.items():
-        lexicon.insert(tokens, words.get_index(word), 0.0)
-    options = library.LexiconDecoderOptions(
-        beam_size=arguments.beam_size,
-        beam_size_token=arguments.tokens,
-        beam_threshold=1e9,  # prune by the beam size alone
-        lm_weight=ALPHA * math.log(10),  # its scores are log10
-        word_score=BETA,
-        unk_score=-math.inf,
-        sil_score=0.0,
-        log_add=True,  # sum over alignments
-        criterion_type=library.CriterionType.CTC,
-    )
-    unknown = words.get_index("<unk>")
-    decoder = library.LexiconDecoder(options, lexicon, model, silence, 0, unknown, [], False)
 
-    def decode(log_probs: Tensor) -> list[str]:
-        texts = []
-        if not letters:
-            log_probs = torch.nn.functional.pad(log_probs, (0, 1), value=-1e4)
-        for item in log_probs:
-            best = decoder.decode(item.contiguous().data_ptr(), *item.shape)[0]
-            texts.append(" ".join(words.get_entry(word) for word in best.words if word >= 0))
-        return texts
+    def __init__(self, speech: Speech, arguments: argparse.Namespace, folder: Path):
+        try:
+            from flashlight.lib.text import decoder as library
+            from flashlight.lib.text.decoder.kenlm import KenLM
+            from flashlight.lib.text.dictionary import Dictionary
+        except ImportError:
+            sys.exit(INSTALL)
+        path = arguments.language_model
+        if path is None:
+            path = folder / "lm.arpa"
+            speech.model.write_arpa(path)
+        spellings = dict(words_of_model(speech.model, speech.encoder))
+        self.words = Dictionary()
+        for word in [*spellings, "<unk>"]:
+            self.words.add_entry(word)
+        model = KenLM(str(path), self.words)
+        # The silence token is one more, which is impossible, unless the space plays its part.
+        size = speech.encoder.vocab_size
+        space = speech.encoder.ids.get(" ")
+        self.silence = size if space is None else space
+        self.size = max(size, self.silence + 1)
+        lexicon = library.Trie(self.size, self.silence)
+        for word, tokens in spellings.items():
+            ended = [*tokens, *([] if space is None else [space])]
+            lexicon.insert(ended, self.words.get_index(word), 0.0)
+        options = library.LexiconDecoderOptions(
+            beam_size=arguments.beam_size,
+            beam_size_token=self.size,
+            beam_threshold=1e9,  # prune by the beam size alone
+            lm_weight=arguments.alpha * math.log(10),  # its scores are log10
+            word_score=arguments.beta,
+            unk_score=-math.inf,
+            sil_score=0.0,
+            log_add=True,  # sum over alignments
+            criterion_type=library.CriterionType.CTC,
+        )
+        unknown = self.words.get_index("<unk>")
+        self.decoder = library.LexiconDecoder(
+            options, lexicon, model, self.silence, 0, unknown, [], False
+        )
 
-    return decode
+    def prepare(self, log_probs: Tensor) -> Tensor:
+        """Log-probabilities [T, V] as flashlight needs them.
+
+        Its words end in a space, the last one too, which is one more frame here: ours are complete
+        at the end of an utterance.
+        """
+        padded = torch.nn.functional.pad(log_probs, (0, self.size - log_probs.shape[1]), value=-1e4)
+        end = torch.full((1, self.size), -1e4)
+        end[0, self.silence] = 0.0
+        return torch.cat([padded, end]) if self.size == log_probs.shape[1] else padded
+
+    def __call__(self, utterances: list[Tensor]) -> list[tuple[float, str]]:
+        """Scores and texts of the best hypotheses for prepared log-probabilities [T, V]."""
+        found = []
+        for one in utterances:
+            best = self.decoder.decode(one.data_ptr(), *one.shape)[0]
+            text = " ".join(self.words.get_entry(word) for word in best.words if word >= 0)
+            found.append((best.score, text))
+        return found
 
 
 def compare_with_words(arguments: argparse.Namespace) -> None:
     """Print the times of both decoders with a language model, and how many texts agree."""
-    speech = Speech(arguments)
-    lengths = torch.full((arguments.batch,), arguments.frames)
+    speech = recognised(arguments) if arguments.run else RandomSpeech(arguments).speech
     ours = BeamSearchDecoder(
-        arguments.beam_size, arguments.token_threshold, speech.model, ALPHA, BETA
+        arguments.beam_size,
+        arguments.token_threshold,
+        speech.model,
+        arguments.alpha,
+        arguments.beta,
+        lexicon="model",
     )
     ours.set_text_encoder(speech.encoder)
+    parts = [
+        speech.utterances[i : i + arguments.at_once]
+        for i in range(0, len(speech.utterances), arguments.at_once)
+    ]
+    batches = [
+        (pad_sequence(part, batch_first=True), torch.tensor([len(one) for one in part]))
+        for part in parts
+    ]
+
+    def decode() -> list[tuple[float, str]]:
+        found = [best[0] for batch in batches for best in ours.n_best(*batch, 1)]
+        return [(score, speech.encoder.decode(tokens)) for score, tokens in found]
+
     with tempfile.TemporaryDirectory() as folder:
-        theirs = flashlight_with_words(speech, arguments, Path(folder))
+        theirs = FlashlightWithWords(speech, arguments, Path(folder))
+        prepared = [theirs.prepare(one).contiguous() for one in speech.utterances]
         times: list[tuple[float, float]] = []
         for _ in range(arguments.rounds):
-            our_time, tokens = timed(lambda: ours(speech.log_probs, lengths))
-            their_time, expected = timed(lambda: theirs(speech.log_probs))
+            our_time, found = timed(decode)
+            their_time, expected = timed(lambda: theirs(prepared))
             times.append((our_time, their_time))
-    texts = [speech.encoder.decode(own) for own in tokens]
-    same = sum(a == b for a, b in zip(texts, expected, strict=True))
     our_time, their_time = (statistics.median(column) for column in zip(*times, strict=True))
+    same = [a[0] - b[0] for a, b in zip(found, expected, strict=True) if a[1] == b[1]]
+    frames = sum(map(len, speech.utterances))
+    print(
+        f"{len(found)} utterances, {frames} frames, {speech.encoder.vocab_size} tokens, "
+        f"{len(ours.spelled[0].words) if ours.spelled else 0} words, {arguments.at_once} at once"
+    )
     print(
         f"with words : ours {our_time:.2f} s, flashlight {their_time:.2f} s, "
-        f"ratio {our_time / their_time:.2f}; {same} of {arguments.batch} best texts agree"
+        f"ratio {our_time / their_time:.2f}; {len(same)} of {len(found)} best texts agree, "
+        f"their scores to {max(map(abs, same), default=0.0):.1g}"
     )
+    for (score, text), (other, expected_text) in zip(found, expected, strict=True):
+        if text != expected_text:
+            print(
+                f"  ours       {score:10.3f}  {text}\n  flashlight {other:10.3f}  {expected_text}"
+            )
 
 
 def timed(decode: Callable[[], list[Any]]) -> tuple[float, list[Any]]:
@@ -297,13 +393,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds; the median is printed")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the random input")
+    parser.add_argument("--alpha", type=float, default=0.5, help="of the language model")
+    parser.add_argument("--beta", type=float, default=1.0, help="added per word")
+    parser.add_argument("--at-once", type=int, default=100, help="utterances in a batch of ours")
+    parser.add_argument("--run", type=Path, help="folder of a CTC recogniser's run")
+    parser.add_argument("--language-model", type=Path, help="ARPA or KenLM file, with --run")
+    parser.add_argument("--set", default="test", help="of the run, with --run (default: test)")
+    parser.add_argument("--limit", type=int, default=100, help="utterances, with --run")
+    parser.set_defaults(device="cpu", trust=[])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    sizes = f"{arguments.batch} utterances of {arguments.frames} frames, {arguments.tokens} tokens"
-    print(f"{sizes}, beam size {arguments.beam_size}, threads: {arguments.threads}")
-    if arguments.words:
+    run_command(lambda: benchmark(arguments))
+
+
+def benchmark(arguments: argparse.Namespace) -> None:
+    """Compare with a language model, or without one on peaky log-probabilities and on noise.
+
+    Raises:
+        ValueError: an option is out of range, or the run or the language model can't be used.
+    """
+    for key in ("batch", "frames", "tokens", "beam_size", "rounds", "at_once", "limit"):
+        check_whole(f"--{key.replace('_', '-')}", getattr(arguments, key))
+    if arguments.words or arguments.run:
         compare_with_words(arguments)
         return
+    sizes = f"{arguments.batch} utterances of {arguments.frames} frames, {arguments.tokens} tokens"
+    print(f"{sizes}, beam size {arguments.beam_size}, threads: {arguments.threads}")
     for peaky in (True, False):
         compare(arguments, peaky)
 

@@ -55,6 +55,7 @@ from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.trainer.setup import open_dataset
 from src.transforms.chain import Chain
 from src.transforms.features.log_mel import LOG_OFFSET
+from src.transforms.wave.cleaning import Cleaning
 from src.utils.columns import in_columns
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable, write_beside
@@ -137,13 +138,16 @@ def make_form(
     """The form in which the model of a run is exported.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or its input is cleaned.
     """
     model: Any = system.model
     config: Any = system.config
     features = plain(config.features) if config.features else {}
     features = {key: value for key, value in features.items() if not key.startswith("_")}
     transforms, rate = system.inference_transforms, system.sample_rate
+    for name, transform in transforms.items():
+        if isinstance(transform, Cleaning):
+            raise ValueError(f"{run}: cleaning.{name} can't be exported.")
     if context and not isinstance(system.task, RecognitionTask):
         raise ValueError(f"--context: {run} is no recogniser.")
     if isinstance(model, NEST):

@@ -2,15 +2,23 @@
 
 LM is an ARPA file or a binary file of KenLM. The log-probabilities are computed once; then beam
 search is run for each alpha and beta of a grid, and of a finer one around the best, in several
-processes. Written is a table of all of them (by default LM.tuning.tsv), printed the command that
-uses the best ones. The test set is not used.
+processes. Of all weights whose WER isn't above the lowest one by more than one standard error of
+their difference, or by a single word, those are chosen that are nearest to the defaults of the beam
+search, so that what is noise in the validation set changes nothing (the rule of one standard error
+of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3). The error is that of
+a paired bootstrap over speakers, or over utterances where speakers aren't known.
+
+Written is a table of all weights (by default LM.tuning.tsv), printed the command that uses the
+chosen ones. The test set is not used.
 """
 
 import argparse
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,59 +32,91 @@ from tqdm.auto import tqdm
 
 from src.config import inference_config
 from src.datasets.collate import collate
-from src.metrics.wer import word_error_rate
+from src.metrics.base import ratio
+from src.metrics.bootstrap import paired_bootstrap
+from src.metrics.cer import CER
+from src.metrics.wer import WER
 from src.run import open_source, restore
 from src.system import System
 from src.text_encoder.base import TextEncoder
-from src.text_encoder.decoders.beam_search import BeamSearchDecoder
+from src.text_encoder.decoders.beam_search import ALPHA, BETA, BeamSearchDecoder
 from src.text_encoder.decoders.kenlm import read_language_model
 from src.trainer.setup import open_dataset
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_number, check_whole
 
-AT_ONCE = 8  # utterances in a batch
+AT_ONCE = 8  # utterances in a batch of the model
+SEARCHED_AT_ONCE = 64  # in one of the beam search
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 BETAS = (-1.0, 0.0, 1.0, 2.0, 3.0)
 FINER = (-0.5, 0.0, 0.5)  # around the best value, in steps of the first grid
 STEPS = (0.25, 1.0)  # of alpha and beta
-KEYS = ("alpha", "beta", "WER")
+KEYS = ("alpha", "beta", "WER", "CER", "standard_error")
+DRAWS = 1000  # of the bootstrap
+DEFAULTS = (ALPHA, BETA)
+ROUNDING = 1 + 1e-9
 
 Point = tuple[float, float]  # alpha, beta
+Results = dict[Point, np.ndarray]  # errors and reference lengths, see `Search.counts`
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """What the weights are tuned on.
+
+    Attributes:
+        utterances: log-probabilities [T, V] of each.
+        references: normalised texts.
+        speakers: of the utterances; None: unknown.
+    """
+
+    utterances: list[Tensor]
+    references: list[str]
+    speakers: list[str] | None = None
 
 
 class Search:
-    """The WER of a validation set by the weights of the language model.
+    """The errors in a validation set by the weights of the language model.
 
     Args:
-        utterances: log-probabilities [T, V] of each.
-        references: normalised texts.
+        data: the validation set.
         encoder: of the recogniser.
         arguments: of the command line.
     """
 
-    def __init__(
-        self,
-        utterances: list[Tensor],
-        references: list[str],
-        encoder: TextEncoder,
-        arguments: argparse.Namespace,
-    ):
-        self.utterances, self.references, self.encoder = utterances, references, encoder
-        self.beam_size, self.threshold = arguments.beam_size, arguments.token_threshold
+    def __init__(self, data: ValidationSet, encoder: TextEncoder, arguments: argparse.Namespace):
+        self.data, self.encoder, self.arguments = data, encoder, arguments
         self.model = read_language_model(arguments.language_model)
 
-    def wer(self, point: Point) -> float:
-        """WER in percent with these weights."""
-        decoder = BeamSearchDecoder(self.beam_size, self.threshold, self.model, *point)
+    def decoder(self, point: Point) -> BeamSearchDecoder:
+        """The beam search with these weights.
+
+        Raises:
+            ValueError: an option is out of range, or the lexicon is damaged.
+        """
+        options = self.arguments
+        decoder = BeamSearchDecoder(
+            options.beam_size, options.token_threshold, self.model, *point, lexicon=options.lexicon
+        )
         decoder.set_text_encoder(self.encoder)
-        texts = []
-        for start in range(0, len(self.utterances), AT_ONCE):
-            batch = self.utterances[start : start + AT_ONCE]
+        return decoder
+
+    def counts(self, point: Point) -> np.ndarray:
+        """Errors and reference lengths of the utterances with these weights, in words and in
+        characters: [2, 2, N]."""
+        decoder, found = self.decoder(point), []
+        for start in range(0, len(self.data.utterances), SEARCHED_AT_ONCE):
+            batch = self.data.utterances[start : start + SEARCHED_AT_ONCE]
             lengths = torch.tensor([len(one) for one in batch])
             padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-            texts += [self.encoder.decode(tokens) for tokens in decoder(padded, lengths)]
-        return word_error_rate(self.references, texts)
+            found += [self.encoder.decode(tokens) for tokens in decoder(padded, lengths)]
+        rows = [
+            {"target": reference, "prediction": text}
+            for reference, text in zip(self.data.references, found, strict=True)
+        ]
+        fractions = [[metric.fraction(0.0, row) for row in rows] for metric in (WER(), CER())]
+        return np.array(fractions).swapaxes(1, 2)
 
 
 SEARCH: list[Search] = []  # the one of this process
@@ -89,13 +129,19 @@ def start(search: partial[Search]) -> None:
     SEARCH.append(search())
 
 
-def wer_of(point: Point) -> float:
-    """WER in percent with these weights, in a process of the pool."""
-    return SEARCH[0].wer(point)
+def counts_of(point: Point) -> np.ndarray:
+    """Errors and lengths [2, 2, N] with these weights, in a process of the pool."""
+    return SEARCH[0].counts(point)
 
 
-def validation_set(arguments: argparse.Namespace) -> tuple[System, list[Tensor], list[str]]:
-    """The recogniser, and log-probabilities and references of the validation set.
+def validation_set(
+    arguments: argparse.Namespace, limit: int | None = None
+) -> tuple[System, ValidationSet]:
+    """The recogniser, and its outputs for the validation set.
+
+    Args:
+        arguments: of the command line: `run`, `set`, `device` and `trust`.
+        limit: number of utterances; None: all.
 
     Raises:
         ValueError: the run is no CTC recogniser, or the set has no transcripts.
@@ -109,9 +155,10 @@ def validation_set(arguments: argparse.Namespace) -> tuple[System, list[Tensor],
     dataset = open_dataset(config, arguments.set, system, train=False)
     if not dataset.has_targets:
         raise ValueError(f"datasets.{arguments.set}: has no transcripts to tune on.")
-    utterances, references = [], []
-    for first in tqdm(range(0, len(dataset), AT_ONCE), desc="log-probabilities", disable=None):
-        last = min(first + AT_ONCE, len(dataset))
+    utterances, references, speakers = [], [], []
+    size = min(len(dataset), limit or len(dataset))
+    for first in tqdm(range(0, size, AT_ONCE), desc="log-probabilities", disable=None):
+        last = min(first + AT_ONCE, size)
         batch = system.evaluation_step(collate([dataset[i] for i in range(first, last)]))
         if "log_probs" not in batch:
             raise ValueError(f"{arguments.run}: no recogniser with CTC.")
@@ -120,7 +167,9 @@ def validation_set(arguments: argparse.Namespace) -> tuple[System, list[Tensor],
         ):
             utterances.append(log_probs[:length].float().cpu())
         references += batch["text"]
-    return system, utterances, references
+        speakers += batch.get("speaker", [])
+    known = len(speakers) == len(references)
+    return system, ValidationSet(utterances, references, speakers if known else None)
 
 
 def finer(best: Point, step: Sequence[float]) -> list[Point]:
@@ -141,64 +190,118 @@ def tune(arguments: argparse.Namespace) -> None:
     if arguments.set in ("test", "train"):
         raise ValueError(f"--set: '{arguments.set}'; weights are tuned on a validation set.")
     read_language_model(arguments.language_model)  # raises before the model is run
-    system, utterances, references = validation_set(arguments)
-    search = partial(Search, utterances, references, system.text_encoder, arguments)
+    system, data = validation_set(arguments)
+    search = partial(Search, data, system.text_encoder, arguments)
+    search().decoder(DEFAULTS)  # raises
     if arguments.processes == 1:
-        results = searched(map, search().wer, arguments)
+        results = searched(map, search().counts, arguments)
     else:
         spawn = get_context("spawn")  # forks of a process that has run torch may hang
         with spawn.Pool(arguments.processes, start, (search,)) as pool:
-            results = searched(pool.imap, wer_of, arguments)
-    report(results, best_of(results), arguments)
+            results = searched(pool.imap, counts_of, arguments)
+    report(results, data.speakers, arguments)
 
 
 def searched(
-    apply: Callable[..., Iterator[float]],
-    wer: Callable[[Point], float],
+    apply: Callable[..., Iterator[np.ndarray]],
+    counts: Callable[[Point], np.ndarray],
     arguments: argparse.Namespace,
-) -> dict[Point, float]:
-    """The WER at the points of the grid, and of a finer grid around the best of them.
+) -> Results:
+    """The counts at the points of the grid, at the defaults, and around the best of them.
 
     Args:
         apply: `map`, or that of a pool of processes.
-        wer: of a point.
+        counts: of a point.
         arguments: of the command line.
     """
-    results: dict[Point, float] = {}
+    results: Results = {}
     points = [(alpha, beta) for alpha in arguments.alpha for beta in arguments.beta]
+    points = list(dict.fromkeys([*points, DEFAULTS]))
     for _ in range(2):
-        values = tqdm(apply(wer, points), total=len(points), desc="WER", disable=None)
+        values = tqdm(apply(counts, points), total=len(points), desc="WER", disable=None)
         results |= dict(zip(points, values, strict=True))
-        points = [point for point in finer(best_of(results), STEPS) if point not in results]
+        points = [point for point in finer(lowest_of(results), STEPS) if point not in results]
     return results
 
 
-def best_of(results: dict[Point, float]) -> Point:
-    """The point with the lowest WER; of several, that of the smallest weights."""
-    return min(results, key=lambda point: (results[point], abs(point[0]), abs(point[1])))
+def rates_of(counts: np.ndarray) -> list[float]:
+    """WER and CER in percent from counts [2, 2, N]."""
+    return [100 * ratio(*own) for own in counts.sum(-1).tolist()]
 
 
-def report(results: dict[Point, float], best: Point, arguments: argparse.Namespace) -> None:
-    """Print the grid and the best weights, and write the table of all weights."""
+def distance(point: Point) -> float:
+    """How far weights are from the defaults, in steps of the first grid."""
+    return math.hypot(*((x - y) / z for x, y, z in zip(point, DEFAULTS, STEPS, strict=True)))
+
+
+def lowest_of(results: Results) -> Point:
+    """The point with the lowest WER; of several, with the lowest CER, nearest to the defaults."""
+    return min(results, key=lambda point: (*rates_of(results[point]), distance(point)))
+
+
+def standard_errors(results: Results, speakers: list[str] | None) -> dict[Point, float]:
+    """Standard errors in percent of the differences between the WER of points and the lowest one.
+
+    Args:
+        results: of the points.
+        speakers: of the utterances; None: unknown.
+    """
+    counts = np.stack([results[lowest_of(results)], *results.values()])[:, 0]  # [R, 2, N]
+    if counts.shape[-1] < 2:
+        return dict.fromkeys(results, 0.0)
+    drawn = paired_bootstrap(counts[:, 0], counts[:, 1], speakers, DRAWS).drawn
+    errors = 100 * np.nanstd(drawn[:, 1:] - drawn[:, :1], axis=0)
+    return dict(zip(results, errors.tolist(), strict=True))
+
+
+def chosen_of(results: Results, errors: dict[Point, float]) -> Point:
+    """The point nearest to the defaults of those within a standard error, or a single word, of the
+    lowest WER."""
+    counts = results[lowest_of(results)]
+    lowest, word = rates_of(counts)[0], 100 / max(1.0, counts[0, 1].sum())
+    near = [
+        point
+        for point, own in results.items()
+        if rates_of(own)[0] <= lowest + max(errors[point], word) * ROUNDING
+    ]
+    return min(near, key=lambda point: (distance(point), *rates_of(results[point])))
+
+
+def report(results: Results, speakers: list[str] | None, arguments: argparse.Namespace) -> None:
+    """Print the grid and the chosen weights, and write the table of all weights."""
+    errors = standard_errors(results, speakers)
+    rates = {point: rates_of(counts) for point, counts in results.items()}
     out = arguments.out or Path(f"{arguments.language_model}.tuning.tsv")
     with write_beside(out) as beside:
         rows = ["\t".join(KEYS)]
-        rows += [f"{a:g}\t{b:g}\t{wer:.4f}" for (a, b), wer in sorted(results.items())]
+        rows += [
+            f"{a:g}\t{b:g}\t{wer:.4f}\t{cer:.4f}\t{errors[a, b]:.4f}"
+            for (a, b), (wer, cer) in sorted(rates.items())
+        ]
         beside.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    betas = sorted({b for _, b in results})
+    betas = sorted({b for _, b in rates})
     print(
         f"WER of the set {arguments.set} in %\n{'alpha':>7} beta "
         + "".join(f"{b:8g}" for b in betas)
     )
-    for alpha in sorted({a for a, _ in results}):
-        own = [results.get((alpha, beta)) for beta in betas]
-        print(f"{alpha:7g}      " + "".join(" " * 8 if w is None else f"{w:8.2f}" for w in own))
-    print(f"\nBest: alpha {best[0]:g}, beta {best[1]:g}, WER {results[best]:.2f} %. Table: {out}")
+    for alpha in sorted({a for a, _ in rates}):
+        own = [rates.get((alpha, beta)) for beta in betas]
+        print(f"{alpha:7g}      " + "".join(f"{r[0]:8.2f}" if r else " " * 8 for r in own))
+    chosen = chosen_of(results, errors)
+    print()
+    for name, point in (
+        ("Defaults", DEFAULTS),
+        ("Lowest", lowest_of(results)),
+        ("Chosen, nearest to the defaults within a standard error of the lowest", chosen),
+    ):
+        print(f"{name}: alpha {point[0]:g}, beta {point[1]:g}, WER {rates[point][0]:.2f} %")
+    print(f"Table: {out}")
     key = "task.decoders.beam"
+    lexicon = f" {key}.lexicon={arguments.lexicon}" if arguments.lexicon else ""
     print(
         f"python inference.py -cn=inference_asr run={arguments.run} "
         f"{key}.beam_size={arguments.beam_size} {key}.language_model={arguments.language_model} "
-        f"{key}.alpha={best[0]:g} {key}.beta={best[1]:g}"
+        f"{key}.alpha={chosen[0]:g} {key}.beta={chosen[1]:g}{lexicon}"
     )
 
 
@@ -214,6 +317,7 @@ def main() -> None:
     parser.add_argument("--beta", type=float, nargs="+", default=BETAS, help="first grid")
     parser.add_argument("--beam-size", type=int, default=100, help="hypotheses (default: 100)")
     parser.add_argument("--token-threshold", type=float, help="log-probability (default: none)")
+    parser.add_argument("--lexicon", help="words allowed: model, or a file (default: any)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", help="of the recogniser (default: a GPU if there is one)")
     parser.add_argument("--out", type=Path, help="table (default: LM.tuning.tsv)")

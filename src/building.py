@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src.config import build, require
@@ -48,10 +48,19 @@ def build_model(config: DictConfig, text_encoder: Any) -> nn.Module:
 def build_chain(config: DictConfig, kind: str, use: str) -> Chain:
     """The transforms of `config.transforms.<kind>.<use>`, in the order of the config.
 
+    Those of `config.cleaning` come first: in training on single items, in the data workers; in
+    inference on batches, so that a loaded run cleans what it is given, too.
+
     Args:
         config: of an experiment.
         kind: `batch` or `instance`.
         use: `train` or `inference`.
     """
     require(config, f"transforms.{kind}")
-    return Chain(build(config.transforms[kind], use) or {})
+    own = build(config.transforms[kind], use) or {}
+    cleans = (kind, use) in (("instance", "train"), ("batch", "inference"))
+    cleaning = build(config, "cleaning") or {} if cleans else {}
+    chain = Chain(cleaning | own)
+    shown = OmegaConf.select(config, "trainer.show_stages") == "all"
+    chain.keeps_stages = shown and (kind, use) == ("instance", "train")
+    return chain

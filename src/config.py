@@ -27,6 +27,7 @@ CONFIGS = Path(__file__).parent / "configs"
 FIXED = (
     "model",
     "features",
+    "cleaning",
     "text_encoder",
     "init",
     "optimizer",

@@ -24,6 +24,7 @@ REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another key, as against a resolver
 ALLOWED: dict[Any, tuple[str, ...]] = {
     "model": ("src.models", "src.transforms.features", "torch.nn"),
     "features": ("src.transforms", "torch.nn"),
+    "cleaning": ("src.transforms", "torch.nn"),
     "transforms": ("src.transforms", "torch.nn"),
     "task": ("src.tasks", "src.text_encoder"),
     "text_encoder": ("src.text_encoder",),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src.datasets.collate import collate
 from src.stream import Stream, StreamingRecogniser, build_recogniser, choices
 from src.tasks.base import Task
-from src.transforms.chain import Chain
+from src.transforms.chain import STAGES, Chain
 from src.utils.audio import Audio, Recording, given_audio
 from src.utils.batch import Batch, check_keys, report_skipped, required_keys, select, to_device
 from src.utils.self_test import comparable, compare, test_signal
@@ -263,16 +263,15 @@ class System(nn.Module):
 
     @torch.no_grad()
     def transform_stages(self, batch: Batch) -> dict[str, list[tuple[str, Tensor]]]:
-        """Audio and spectrograms between the training transforms, to be shown to a person.
-
-        Args:
-            batch: of one item.
+        """Audio and spectrograms between the training transforms of a batch of one item.
 
         Returns:
-            `audio` and `spectrogram`, each a list of (name of the transform, [T] or [F, T]).
+            `audio` (from the batch's `audio_stages` on, if it has any) and `spectrogram`, each a
+            list of (name of the transform, [T] or [F, T]).
         """
         before = to_device(batch, self.device)
-        stages = {"audio": [("input", before["audio"][0].cpu())], "spectrogram": []}
+        given = batch[STAGES][0] if STAGES in batch else [("input", before["audio"][0])]
+        stages = {"audio": [(name, one.cpu()) for name, one in given], "spectrogram": []}
         for name, after in self.train_transforms.stages(before):
             for key, seen in stages.items():
                 if key in after and after[key] is not before.get(key):

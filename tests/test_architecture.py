@@ -44,7 +44,7 @@ NO_BATCHES = ("subprocess", "session", "server")
 # Besides constructors, what else may be called with `**`: the callee's last name in each file.
 STARRED = {
     "config.py": {"instantiate"},  # its result is: a class with its arguments
-    "datasets/building.py": {"build"},
+    "datasets/building.py": {"build", "build_dataset"},
     "datasets/espeak.py": {"synthesize", "savez"},
     "datasets/loading.py": {"iterate"},
     "metrics/separation.py": {"update"},

@@ -71,9 +71,12 @@ class BaseDataset(Dataset):
             manifest = manifest.select(np.arange(min(limit, len(manifest))))
         if minutes is not None:
             manifest = manifest.select(rows_of(manifest.durations, 60 * minutes))
+        manifest = self.prepare(manifest)
         self.manifest = keep_rows(manifest, self.rules(manifest))
-        if not len(self.manifest):
-            raise ValueError(f"{manifest.path}: no utterances left of {len(manifest)}.")
+
+    def prepare(self, manifest: Manifest) -> Manifest:
+        """The rows that rules and items are made of; here as they are."""
+        return manifest
 
     def rules(self, manifest: Manifest) -> list[Rule]:
         """Which rows are kept, and why the others are dropped."""

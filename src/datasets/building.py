@@ -8,7 +8,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from src.config import build, target_class
 from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest_dataset import ManifestDataset
+from src.datasets.mixed import MixedDataset, check_weights
 from src.datasets.recognition import RecognitionDataset
+from src.utils.nodes import plain
+from src.utils.options import refuse
+from src.utils.random import salted_seed
 
 # Base class of datasets -> the one of them that reads any manifest.
 READERS: dict[type, type] = {RecognitionDataset: ManifestDataset, DynamicMixtures: DynamicMixtures}
@@ -75,11 +79,53 @@ def build_dataset(config: DictConfig, name: str, **objects: Any) -> Any:
         ValueError: there is no such dataset, or it can't be built.
         FileNotFoundError: a file that it needs is missing.
     """
+    check_name(config, name, "config, datasets")
+    kind = target_class(config.datasets, name)
+    if issubclass(kind, MixedDataset):
+        objects["corpora"] = build_corpora(config, name, objects)
+    named = arguments_of(kind)
+    return build(config.datasets, name, **{k: v for k, v in objects.items() if k in named})
+
+
+def build_corpora(config: DictConfig, name: str, objects: dict[str, Any]) -> dict[str, Any]:
+    """The datasets that `config.datasets.<name>` is mixed of, by name.
+
+    Args:
+        config: an experiment's.
+        name: of the mixed dataset.
+        objects: constructor arguments; each dataset has a `seed` of its own.
+
+    Raises:
+        ValueError: there is no such dataset, it can't be mixed or built, or has a bad weight.
+        FileNotFoundError: a file that one needs is missing.
+    """
+    place = f"config, datasets.{name}.weights"
+    weights = plain(config.datasets[name].get("weights"))
+    if not isinstance(weights, dict):
+        refuse(place, weights, "a mapping of datasets to their weights")
+    corpora = {}
+    try:
+        kept = check_weights(weights)
+    except ValueError as error:
+        raise ValueError(f"config, datasets.{name}.{error}") from None
+    for corpus in kept:
+        check_name(config, corpus, place)
+        if issubclass(target_class(config.datasets, corpus), MixedDataset):
+            refuse(place, corpus, "a dataset that isn't mixed itself")
+        own = {"seed": salted_seed(objects["seed"], corpus)} if "seed" in objects else {}
+        corpora[corpus] = build_dataset(config, corpus, **(objects | own))
+    return corpora
+
+
+def check_name(config: DictConfig, name: str, place: str) -> None:
+    """Check that there is a dataset of a name.
+
+    Raises:
+        ValueError: there is none; begins with `place`.
+    """
     if config.datasets.get(name) is None:
         names = ", ".join(str(key) for key in config.datasets if config.datasets[key] is not None)
-        raise ValueError(f"config, datasets: no '{name}', only {names or 'none'}.")
-    named = arguments_of(target_class(config.datasets, name))
-    return build(config.datasets, name, **{k: v for k, v in objects.items() if k in named})
+        raise ValueError(f"{place}: no '{name}', only {names or 'none'}.")
 
 
 def arguments_of(kind: type) -> set[str]:

@@ -19,8 +19,13 @@ CountFrames = Callable[[np.ndarray], np.ndarray]  # samples -> output frames of 
 
 
 def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
-    """The rows that pass all rules; logs for each rule what it dropped of the rest."""
+    """The rows that pass all rules; logs for each rule what it dropped of the rest.
+
+    Raises:
+        ValueError: no rows are left; says how many each rule dropped.
+    """
     keep = np.ones(len(manifest), dtype=bool)
+    reasons = []
     for passes, reason in rules:
         dropped = keep & ~passes
         if dropped.any():
@@ -35,7 +40,11 @@ def keep_rows(manifest: Manifest, rules: list[Rule]) -> Manifest:
                 hours,
                 reason,
             )
+            reasons.append(f"{dropped.sum()} {reason}")
         keep &= passes
+    if not keep.any():
+        why = f": {', '.join(reasons)}" if reasons else ""
+        raise ValueError(f"{manifest.path}: no utterances left of {len(manifest)}{why}.")
     return manifest if keep.all() else manifest.select(keep)
 
 
@@ -75,6 +84,34 @@ def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> 
     if high is not None:
         rules.append((length <= high, f"text longer than {high} characters"))
     return rules
+
+
+def speaking_rate_rules(manifest: Manifest, low: float | None, high: float | None) -> list[Rule]:
+    """Rules that keep speaking rates between two bounds, in characters per second.
+
+    Characters are those of the text as it stands in the manifest, seconds those of the row, without
+    silence that was trimmed.
+    """
+    if low is None and high is None:
+        return []
+    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
+    rate = length / manifest.durations
+    rules: list[Rule] = []
+    if low is not None:
+        rules.append((rate >= low, f"slower than {low:g} characters per second"))
+    if high is not None:
+        rules.append((rate <= high, f"faster than {high:g} characters per second"))
+    return rules
+
+
+def clipping_rule(clipped: np.ndarray, high: float) -> Rule:
+    """The rule that keeps rows with at most a fraction of clipped samples.
+
+    Args:
+        clipped: fraction of the samples of each row that are at full scale, [N].
+        high: largest fraction that is kept.
+    """
+    return clipped <= high, f"clipped, more than {high:g} of the samples at full scale"
 
 
 def alignment_rules(

@@ -133,7 +133,8 @@ class TrainLoader(ResumableLoader):
     first batches of the epoch. The order is a function of the seed and the position.
 
     Args:
-        dataset: has `durations` [N] in seconds, and gives `dataset[epoch, i]`.
+        dataset: has `durations` [N] in seconds, and gives `dataset[epoch, i]`; it may have
+            `draw(epoch)`, which of them an epoch has.
         options: of the batches.
         rank: of this process.
         world_size: number of processes.
@@ -378,6 +379,7 @@ def make_sampler(
         shuffle=train,
         seed=seed,
         sorted_first_epoch=train and options.sorted_first_epoch,
+        draw=getattr(dataset, "draw", None),
     )
 
 

@@ -40,6 +40,7 @@ class Row:
         offset: where in the file the utterance starts, in seconds.
         speaker: None if unknown.
         lang: None if unknown.
+        cut: seconds that were cut off the start and the end, of which `offset` and `duration` know.
         extra: whatever else the row holds.
     """
 
@@ -49,10 +50,12 @@ class Row:
     offset: float = 0.0
     speaker: str | None = None
     lang: str | None = None
+    cut: tuple[float, float] = (0.0, 0.0)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 OWN_KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "lang")
+ROW_KEYS = (*OWN_KEYS, "cut")
 TEXT_KEYS = ("text", "speaker", "lang")
 LIMIT = f"at most {MAX_SECONDS:g}"
 
@@ -71,6 +74,7 @@ class Manifest:
         has_text: whether each row has a transcript, [N].
         repeated: whether another row has audio of the same name, [N].
         lines: number of each row's line in the file, from 1, [N].
+        cut: seconds that were cut off the start of each row by `trim`, [N]; None: none were.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -107,6 +111,7 @@ class Manifest:
         self.durations, self.has_text = facts["duration"].copy(), facts["has_text"].copy()
         _, index, counts = np.unique(facts["name"], return_inverse=True, return_counts=True)
         self.repeated = counts[index] > 1
+        self.cut: np.ndarray | None = None
 
     def facts(self, ends: np.ndarray) -> Iterator[tuple[float, bool, int]]:
         """Duration of each row, whether it has a text, and a hash of its audio's name."""
@@ -124,8 +129,12 @@ class Manifest:
     def __getitem__(self, index: int) -> Row:
         values = self.values(index)
         values["audio_filepath"] = self.path.parent / values["audio_filepath"]
-        extra = {k: v for k, v in values.items() if k not in OWN_KEYS}
-        own = {k: v for k, v in values.items() if k in OWN_KEYS and v is not None}
+        if self.cut is not None:
+            start, seconds = float(self.cut[index]), float(self.durations[index])
+            values["cut"] = (start, max(0.0, values["duration"] - start - seconds))
+            values["offset"], values["duration"] = (values.get("offset") or 0.0) + start, seconds
+        extra = {k: v for k, v in values.items() if k not in ROW_KEYS}
+        own = {k: v for k, v in values.items() if k in ROW_KEYS and v is not None}
         return Row(**own, extra=extra)
 
     def __iter__(self) -> Iterator[Row]:
@@ -152,7 +161,19 @@ class Manifest:
         chosen.path, chosen.bytes = self.path, self.bytes
         for name in ARRAYS:
             setattr(chosen, name, getattr(self, name)[keep])
+        chosen.cut = None if self.cut is None else self.cut[keep]
         return chosen
+
+    def trim(self, start: np.ndarray, durations: np.ndarray) -> "Manifest":
+        """A manifest of parts of the rows; the file is shared.
+
+        Args:
+            start: seconds to be cut off the start of each row, [N].
+            durations: of what is left, in seconds, [N].
+        """
+        trimmed = self.select(np.arange(len(self)))
+        trimmed.cut, trimmed.durations = start if self.cut is None else self.cut + start, durations
+        return trimmed
 
     def __getstate__(self) -> dict[str, Any]:
         if isinstance(self.bytes, bytes):

@@ -1,6 +1,6 @@
 """Batches of similar duration, in an order that depends only on seed and position."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ class DurationBatchSampler:
         shuffle: other batches in another order each epoch; else by duration, longest first.
         seed: of the shuffling.
         sorted_first_epoch: the first epoch goes from short to long (Deep Speech 2's SortaGrad).
+        draw: epoch -> indices of its utterances [n], where i + k * N is the utterance i once more;
+            without `shuffle` of no effect. None: every utterance once.
 
     Raises:
         ValueError: an utterance is longer than `max_seconds`.
@@ -35,6 +37,7 @@ class DurationBatchSampler:
         shuffle: bool = True,
         seed: int = 0,
         sorted_first_epoch: bool = False,
+        draw: Callable[[int], np.ndarray] | None = None,
     ):
         if shuffle and durations.max() > max_seconds:
             raise ValueError(
@@ -43,7 +46,7 @@ class DurationBatchSampler:
             )
         self.durations, self.max_seconds, self.max_items = durations, max_seconds, max_items
         self.shuffle, self.seed = shuffle, seed
-        self.sorted_first_epoch = sorted_first_epoch
+        self.sorted_first_epoch, self.draw = sorted_first_epoch, draw
         self.made: tuple[int, list[list[int]]] | None = None
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -54,15 +57,23 @@ class DurationBatchSampler:
 
     def make(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, computed: durations with noise, sorted, cut, shuffled."""
+        indices = np.arange(len(self.durations))
         if not self.shuffle:
-            return self.cut(np.argsort(-self.durations, kind="stable"))
+            return self.cut(indices[np.argsort(-self.durations, kind="stable")])
+        if self.draw is not None:
+            indices = self.draw(epoch)
+        seconds = self.seconds(indices)
         if self.sorted_first_epoch and epoch == 0:
-            return self.cut(np.argsort(self.durations, kind="stable"))
+            return self.cut(indices[np.argsort(seconds, kind="stable")])
         source = generator(self.seed, f"batches/{epoch}")
-        noise = torch.rand(len(self.durations), generator=source, dtype=torch.float64).numpy()
-        batches = self.cut(np.argsort(self.durations * (1 + JITTER * noise), kind="stable"))
+        noise = torch.rand(len(indices), generator=source, dtype=torch.float64).numpy()
+        batches = self.cut(indices[np.argsort(seconds * (1 + JITTER * noise), kind="stable")])
         order = torch.randperm(len(batches), generator=source).tolist()
         return [batches[i] for i in order]
+
+    def seconds(self, indices: np.ndarray | list[int]) -> np.ndarray:
+        """Durations of the utterances at some indices, repetitions included."""
+        return self.durations[np.asarray(indices) % len(self.durations)]
 
     def cut(self, order: np.ndarray) -> list[list[int]]:
         """An order of indices, cut into batches of at most `max_seconds` and `max_items`.
@@ -72,7 +83,7 @@ class DurationBatchSampler:
         batches: list[list[int]] = []
         batch: list[int] = []
         longest = 0.0
-        for index, seconds in zip(order.tolist(), self.durations[order].tolist(), strict=True):
+        for index, seconds in zip(order.tolist(), self.seconds(order).tolist(), strict=True):
             longest = max(longest, seconds)
             full = longest * (len(batch) + 1) > self.max_seconds or len(batch) == self.max_items
             if batch and full:
@@ -83,8 +94,9 @@ class DurationBatchSampler:
 
     def padding_fraction(self, epoch: int = 0) -> float:
         """Fraction of the seconds in an epoch's batches that is padding."""
-        padded = sum(len(b) * self.durations[b].max() for b in self.batches(epoch))
-        return float(1 - self.durations.sum() / padded)
+        batches = [self.seconds(batch) for batch in self.batches(epoch)]
+        padded = sum(len(seconds) * seconds.max() for seconds in batches)
+        return float(1 - sum(seconds.sum() for seconds in batches) / padded)
 
 
 class TrainOrder:

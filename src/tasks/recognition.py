@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,17 +216,21 @@ class RecognitionTask(Task):
     def save(self, directory: Path, id: list[str], **batch) -> None:
         """Write each transcript of the last decoder, usually the best one, to `<id>.txt`.
 
-        With `word_times` also `<id>.ctm` and `<id>.srt`, with `n_best` also `<id>.nbest.tsv`.
+        With `word_times` also `<id>.ctm` and `<id>.srt`, whose times count from the start of the
+        recording before trimming; with `n_best` also `<id>.nbest.tsv`.
 
         Args:
             directory: an existing folder.
             id: names of the utterances.
-            batch: holds the hypotheses.
+            batch: holds the hypotheses, and perhaps `trimmed`, the seconds cut off each recording.
         """
         transcripts = list(predictions_of(batch).values())[-1]
         for name, transcript in zip(id, transcripts, strict=True):
             write_text(directory / f"{name}.txt", transcript + "\n")
-        for name, words in zip(id, batch["words"] if self.word_times else [], strict=False):
+        starts = batch.get("trimmed", [0.0] * len(id))
+        aligned = batch["words"] if self.word_times else []
+        for name, start, words in zip(id, starts, aligned, strict=False):
+            words = [replace(one, start=one.start + start, end=one.end + start) for one in words]
             write_text(directory / f"{name}.ctm", ctm(name, words))
             write_text(directory / f"{name}.srt", srt(words))
         for name, hypotheses in zip(id, batch["n_best"] if self.n_best else [], strict=False):

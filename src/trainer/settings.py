@@ -71,10 +71,9 @@ class Settings:
             if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
                 raise ValueError(f"trainer.{key}: {shown(names)}; a list, e.g. [val].")
         if self.average is not None:
-            check_arguments("config, trainer.average", check_average, {**self.average})
-            check_average(
-                **{"ema_decay": None, "last_epochs": None, **self.average}, epochs=self.epochs
-            )
+            check_arguments("config, trainer.average", check_average, self.average)
+            average = self.average
+            check_average(average.get("ema_decay"), average.get("last_epochs"), self.epochs)
         for part, steps in (self.freeze or {}).items():
             check_whole(f"trainer.freeze.{part}", steps, low=0)
 

@@ -9,6 +9,7 @@ from torch import nn
 from src.transforms.base import RandomTransform
 
 Batch = dict[str, Any]
+STAGES = "audio_stages"  # key of an item
 
 
 class Chain(nn.ModuleDict):
@@ -19,9 +20,14 @@ class Chain(nn.ModuleDict):
             transform by setting it to null. The name becomes the salt of a random transform:
             two transforms of the same class draw different parameters.
 
+    Attributes:
+        keeps_stages: whether `apply_to_item` keeps the audio between transforms.
+
     Raises:
         ValueError: an entry is not a transform.
     """
+
+    keeps_stages = False
 
     def __init__(self, transforms: Mapping[str, nn.Module | None]):
         modules = {name: step for name, step in transforms.items() if step is not None}
@@ -62,7 +68,8 @@ def apply_to_item(chain: Chain, item: Batch) -> Batch:
 
     Returns:
         The item with its tensors replaced by their transformed versions; keys that a transform
-        adds are included.
+        adds are included. With `chain.keeps_stages` it has `audio_stages`, too: those that the
+        item had or its audio, and the audio after each transform.
     """
     keys = [k for k, v in item.items() if isinstance(v, torch.Tensor)]
     batch: Batch = {k: [v] for k, v in item.items()}
@@ -71,4 +78,19 @@ def apply_to_item(chain: Chain, item: Batch) -> Batch:
         batch[f"{key}_length"] = torch.tensor([item[key].shape[-1]])
     batch["seed"] = torch.tensor([item["seed"]])
     after = chain(**batch)
+    if chain.keeps_stages and "audio" in item:
+        item = item | {
+            STAGES: [*item.get(STAGES, [("input", item["audio"])]), *changes(chain, batch)]
+        }
     return item | {k: v[0] for k, v in after.items() if k in keys or k not in batch}
+
+
+@torch.no_grad()
+def changes(chain: Chain, batch: Batch) -> list[tuple[str, torch.Tensor]]:
+    """(name, audio [T]) of each transform that changes the audio of a batch of one item."""
+    found, before = [], batch
+    for name, after in chain.stages(batch):
+        if after["audio"] is not before["audio"]:
+            found.append((name, after["audio"][0]))
+        before = after
+    return found

@@ -21,7 +21,16 @@ OWN: dict[str, Any] = {
     "next_command": None,
 }
 # Arguments that are paths, whatever their value.
-PATHS = ("folder", "dir", "manifest", "metadata", "librispeech", "wham", "language_model")
+PATHS = (
+    "folder",
+    "dir",
+    "manifest",
+    "metadata",
+    "librispeech",
+    "wham",
+    "language_model",
+    "lexicon",  # its words may be those of the language model
+)
 SUFFIXES = "arpa|bin|ckpt|csv|flac|gz|jsonl?|model|nemo|pt|safetensors|tsv|txt|wav"
 PLACE = re.compile(rf"[/\\]|^~|^[A-Za-z]:|\.({SUFFIXES})$")
 ABSOLUTE = re.compile(r"/.|~|\\|[A-Za-z]:[/\\]")

@@ -12,14 +12,18 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
     Returns:
         An integer in [0, 2**63), so that it fits an int64 tensor.
     """
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest()
+    return salted_seed(seed, f"{epoch}/{index}")
+
+
+def salted_seed(seed: int, salt: str | int) -> int:
+    """A seed that follows from another one and a salt, in [0, 2**63)."""
+    digest = hashlib.blake2b(f"{seed}/{salt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator(seed: int, salt: str | int = "") -> torch.Generator:
     """A CPU generator; each `salt` gives an independent stream of the same seed."""
-    digest = hashlib.blake2b(f"{seed}/{salt}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.Generator().manual_seed(salted_seed(seed, salt))
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:

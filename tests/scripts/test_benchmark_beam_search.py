@@ -22,6 +22,23 @@ def test_prints_both_times(monkeypatch, capsys):
     assert capsys.readouterr().out.count("2 of 2 best hypotheses agree") == 2
 
 
+@pytest.mark.parametrize("tokens", ["29", "64"])
+def test_words_agree(tokens, monkeypatch, capsys):
+    pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    more = ["--words", "20", "--tokens", tokens]
+    monkeypatch.setattr(sys, "argv", [*SMALL, *more])
+    monkeypatch.setattr(script, "SENTENCES", 100)
+    script.main()
+    assert "2 of 2 best texts agree" in capsys.readouterr().out
+
+
+def test_run_needs_a_language_model(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [*SMALL, "--run", "RUN"])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "--run: needs --language-model." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("peaky", [True, False])
 def test_log_probs(peaky):
     log_probs = script.random_log_probs(2, 50, 29, seed=0, peaky=peaky)

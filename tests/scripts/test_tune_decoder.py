@@ -1,6 +1,7 @@
 import csv
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +32,7 @@ def validation(_):
     spoken = torch.tensor(encoder.encode("the kat sat"))
     frames = torch.nn.functional.one_hot(spoken, 29) * 8.0
     frames[4, encoder.encode("c")[0]] = 7.5
-    return FakeSystem(), [frames.log_softmax(-1)], ["the cat sat"]
+    return FakeSystem(), script.ValidationSet([frames.log_softmax(-1)], ["the cat sat"])
 
 
 def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
@@ -39,7 +40,7 @@ def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
     arguments("--alpha", "0", "1", "--beta", "0", "--beam-size", "10")
     script.main()
     printed = capsys.readouterr().out
-    assert "WER 0.00 %" in printed
+    assert "Lowest: alpha 0.5, beta 1, WER 0.00 %" in printed
     assert "task.decoders.beam.alpha=" in printed
     with (tmp_path / "lm.arpa.tuning.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -47,6 +48,45 @@ def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
     assert wers[0.0, 0.0] == pytest.approx(100 / 3, abs=1e-3)
     assert wers[1.0, 0.0] == 0
     assert len(wers) > 2  # a finer grid around the best
+
+
+def test_lexicon_is_used(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(script, "validation_set", validation)
+    arguments("--alpha", "0", "--beta", "0", "--beam-size", "10", "--lexicon", "model")
+    script.main()
+    printed = capsys.readouterr().out
+    assert "0.00" in printed.splitlines()[2]  # alpha 0: no weights are needed
+    assert printed.rstrip().endswith("task.decoders.beam.lexicon=model")
+
+
+def counts(wrong):
+    """The counts of utterances of ten words each, of which some are wrong."""
+    errors = np.array(wrong, dtype=float)
+    own = np.stack([errors, np.full_like(errors, 10)])
+    return np.stack([own, 5 * own])
+
+
+def chosen(results, speakers=None):
+    return script.chosen_of(results, script.standard_errors(results, speakers))
+
+
+def test_defaults_stay_where_the_difference_is_noise():
+    results = {(0.5, 1.0): counts([0, 1] + [0] * 98), (1.5, 3.0): counts([0] * 100)}
+    assert script.lowest_of(results) == (1.5, 3.0)
+    assert chosen(results) == (0.5, 1.0)
+    # Fewer errors in all utterances are no noise, unless all are of one of two speakers.
+    results = {(0.5, 1.0): counts([2] * 100), (1.5, 3.0): counts([1] * 100)}
+    assert chosen(results) == (1.5, 3.0)
+    results = {(0.5, 1.0): counts([4, 0] * 50), (1.5, 3.0): counts([1, 1] * 50)}
+    assert chosen(results) == (1.5, 3.0)
+    assert chosen(results, ["ann", "bob"] * 50) == (0.5, 1.0)
+
+
+def test_ties_are_broken_by_characters_then_by_nearness():
+    worse = counts([1, 0])
+    worse[1, 0] += 1
+    results = {(0.5, 2.0): worse, (2.0, 1.0): counts([1, 0]), (1.0, 1.0): counts([1, 0])}
+    assert script.lowest_of(results) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("name", ["test", "train"])

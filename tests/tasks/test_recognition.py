@@ -164,5 +164,7 @@ def test_word_times(tmp_path):
         (tmp_path / "one.ctm").read_text().splitlines()[1].startswith("one 1 0.100 0.325 cat 0.9")
     )
     assert (tmp_path / "one.srt").read_text() == "1\n00:00:00,000 --> 00:00:00,425\na cat\n"
+    task.save(tmp_path, **batch, trimmed=[0.5, 0.0])  # seconds cut off the recordings
+    assert (tmp_path / "one.ctm").read_text().splitlines()[1].startswith("one 1 0.600 0.325 cat")
     with pytest.raises(ValueError, match="word_times: true needs log_probs at a constant stride"):
         task.decode(model, BATCH)

@@ -12,6 +12,7 @@ from torch import nn
 import src.transforms
 from src.transforms.base import RandomTransform
 from src.transforms.chain import Chain, apply_to_item
+from src.transforms.wave.cleaning import Cleaning
 from tests.demo import sine
 
 OPTIONS = {
@@ -19,11 +20,12 @@ OPTIONS = {
     "AddWhiteNoise": [{}],
     "Gain": [{}],
     "Clipping": [{}],
+    "Loudness": [{"sample_rate": 8000}],
     "BandLimit": [{}],
     "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],
     "Pitch": [{}],
     "RoomResponse": [{}, {"manifest": "noise.jsonl"}],
-    "SpecAugment": [{"time_fraction": 0.4}],
+    "SpecAugment": [{"time_fraction": 0.4}, {"time_masks_per_frame": 0.04, "time_fraction": 0.2}],
     "FrequencyWarp": [{"min_factor": 1.05, "max_factor": 1.2}],
     "TimeWarp": [{"min_factor": 1.1, "max_factor": 1.3}],
     "LogMel": [
@@ -33,9 +35,10 @@ OPTIONS = {
     "LogSpectrogram": [{}],
     "MFCC": [{}],
 }
-# NoisySpeech takes from an item's neighbours, Dither changes every item, Views repeats them: they
-# have own tests.
-OTHERS = ("RandomTransform", "Warp", "Chain", "PowerSpectrogram", "NoisySpeech", "Dither", "Views")
+# NoisySpeech takes from an item's neighbours, Dither changes every item, Views repeats them,
+# NoiseReduction needs a package: they have own tests.
+OTHERS = ("RandomTransform", "Warp", "Chain", "PowerSpectrogram", "Cleaning")
+OTHERS += ("NoisySpeech", "Dither", "Views", "NoiseReduction")
 LENGTHS = [9000, 16000, 1000, 16000]
 
 
@@ -90,7 +93,7 @@ def batch_of(result, key):
 def test_independent_of_batch_and_deterministic(make, kind, options):
     chain = make(kind, options)
     key = getattr(kind, "key", "audio")
-    out = key if issubclass(kind, RandomTransform) else "spectrogram"
+    out = key if issubclass(kind, RandomTransform | Cleaning) else "spectrogram"
     result = list(items(key))
     together = chain(**batch_of(result, key))
     again = make(kind, options)(**batch_of(result, key))

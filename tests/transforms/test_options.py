@@ -12,6 +12,7 @@ from src.transforms.features.spectrogram import LogSpectrogram
 from src.transforms.spectrogram.spec_augment import SpecAugment
 from src.transforms.spectrogram.warp import FrequencyWarp, TimeWarp
 from src.transforms.wave.band import BandLimit
+from src.transforms.wave.cleaning import Loudness, NoiseReduction
 from src.transforms.wave.clipping import Clipping
 from src.transforms.wave.dither import Dither
 from src.transforms.wave.gain import Gain
@@ -30,6 +31,10 @@ BAD = [
     (Gain, {"min_gain_db": "6"}, "Gain, min_gain_db: '6'; a number from -100 to 100."),
     (Gain, {"min_gain_db": 20}, "Gain, min_gain_db: 20; at most max_gain_db, which is 10.0."),
     (Clipping, {"min_threshold": 0}, "Clipping, min_threshold: 0; a number above 0, up to 1."),
+    (Loudness, {"target_lufs": 3}, "Loudness, target_lufs: 3; a number from -70 to 0."),
+    (Loudness, {"max_gain_db": -1}, "Loudness, max_gain_db: -1; a number from 0 to 100."),
+    (NoiseReduction, {"strength": 2}, "NoiseReduction, strength: 2; a number from 0 to 1."),
+    (NoiseReduction, {"stationary": 1}, "NoiseReduction, stationary: 1; true or false."),
     (Speed, {"factors": []}, "Speed, factors: []; a list of numbers, not empty."),
     (Speed, {"factors": 0.9}, "Speed, factors: 0.9; a list of numbers, not empty."),
     (Speed, {"factors": [1, -1]}, "Speed, factors[1]: -1; a number from 0.1 to 10."),

@@ -59,3 +59,17 @@ def test_two_transforms_of_a_class_draw_differently():
     assert stages["a"] != stages["b"] / stages["a"]
     assert batch["audio"].eq(1).all()  # the input is not modified
     assert chain(**batch)["audio"][0, 0].item() == stages["b"]
+
+
+def test_number_of_time_masks_grows_with_the_length():
+    transform = SpecAugment(time_masks_per_frame=0.04)
+    assert [transform.time_masks(length) for length in (10, 100, 5000)] == [0, 4, 20]
+    assert SpecAugment(n_time_masks=3).time_masks(5000) == 3
+    batch = {
+        "spectrogram": torch.ones(2, 4, 400),
+        "spectrogram_length": torch.tensor([10, 400]),
+        "seed": torch.tensor([1, 2]),
+    }
+    transform = SpecAugment(n_freq_masks=0, time_masks_per_frame=0.04, time_fraction=0.1)
+    masked = transform(**batch)["spectrogram"] == 0
+    assert not masked[0].any() and masked[1].any()

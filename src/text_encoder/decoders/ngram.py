@@ -79,6 +79,12 @@ class NgramModel:
         weight = "" if len(words) == self.order else f"\t{backoff:.7g}"
         return f"{log_p:.7g}\t{' '.join(words)}{weight}\n"
 
+    def words(self) -> list[str]:
+        """All words of the model, <s>, </s> and <unk> among them."""
+        if isinstance(self.ngrams, dict):
+            return [words[0] for words in self.ngrams if len(words) == 1]
+        return list(self.ngrams.numbers)
+
     def log_prob(self, word: str, context: Words) -> float:
         """Natural logarithm of p(word | context), with back-off."""
         if (word,) not in self.ngrams:

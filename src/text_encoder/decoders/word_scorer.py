@@ -1,6 +1,6 @@
 """Scores of words in a prefix beam search: a language model, and words to listen for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -61,11 +61,7 @@ class WordScorer:
     ):
         self.model, self.trie, self.alpha, self.beta = model, trie, alpha, beta
         self.boosts = dict.fromkeys(hotwords, boost)
-        self.promises: dict[str, float] = {}
-        for word in self.boosts:
-            for k in range(1, len(word) + 1):
-                promise = boost * k / len(word)
-                self.promises[word[:k]] = max(promise, self.promises.get(word[:k], promise))
+        self.promises = promises_of(self.boosts)
         self.texts = [token.replace(WORD_START, " ") for token in vocabulary]
         self.starts_word = np.array([text.startswith(" ") for text in self.texts])
         self.start = model.start if model else ()
@@ -127,3 +123,17 @@ class WordScorer:
             return np.zeros(len(nodes))
         contexts = [self.after_word(self.states[node]) for node in nodes]
         return np.array([self.alpha * self.model.end_log_prob(context) for context in contexts])
+
+
+def promises_of(boosts: Mapping[str, float]) -> dict[str, float]:
+    """What each beginning of a hotword adds to the rank of a prefix.
+
+    Args:
+        boosts: hotword -> what it adds once it is complete.
+    """
+    promises: dict[str, float] = {}
+    for word, boost in boosts.items():
+        for k in range(1, len(word) + 1):
+            promise = boost * k / len(word)
+            promises[word[:k]] = max(promise, promises.get(word[:k], promise))
+    return promises

@@ -1,4 +1,4 @@
-"""SpecAugment: masking of frequency bands and time spans (arXiv 1904.08779)."""
+"""SpecAugment: masking of frequency bands and time spans (arXiv 1904.08779, 1912.05533)."""
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from src.utils.options import check_whole
 from src.utils.random import uniform
 
 Spans = list[tuple[float, float]]  # (start as a fraction of the free positions, width)
+MOST_TIME_MASKS = 20  # with a number that grows with the length (arXiv 1912.05533)
 
 
 class SpecAugment(RandomTransform):
@@ -22,6 +23,9 @@ class SpecAugment(RandomTransform):
         time_mask_param: maximum width of a time mask in frames (T).
         time_fraction: maximum width of a time mask as a fraction of the utterance (p in the
             paper).
+        time_masks_per_frame: number of time masks as a fraction of the frames, at most 20, instead
+            of `n_time_masks` (adaptive multiplicity, Park et al., arXiv 1912.05533: 0.04, with a
+            `time_fraction` of 0.04); None: the same number for every length.
         p: probability of transforming an item.
 
     Raises:
@@ -38,6 +42,7 @@ class SpecAugment(RandomTransform):
         n_time_masks: int = 10,
         time_mask_param: int = 40,
         time_fraction: float = 0.05,
+        time_masks_per_frame: float | None = None,
         p: float = 1.0,
     ):
         super().__init__(p)
@@ -46,15 +51,23 @@ class SpecAugment(RandomTransform):
         check_whole("SpecAugment, n_time_masks", n_time_masks, 0)
         check_whole("SpecAugment, time_mask_param", time_mask_param, 0)
         self.check_number("time_fraction", time_fraction, 0, 1)
+        if time_masks_per_frame is not None:
+            self.check_number("time_masks_per_frame", time_masks_per_frame, 0, 1)
         self.n_freq_masks, self.freq_mask_param = n_freq_masks, freq_mask_param
         self.n_time_masks, self.time_mask_param = n_time_masks, time_mask_param
-        self.time_fraction = time_fraction
+        self.time_fraction, self.time_masks_per_frame = time_fraction, time_masks_per_frame
 
     def draw(self, generator: torch.Generator, length: int) -> tuple[Spans, Spans]:
         """Relative positions and widths of the frequency and the time masks of one item."""
         max_width = min(self.time_mask_param, int(self.time_fraction * length))
         frequency = draw_spans(generator, self.n_freq_masks, self.freq_mask_param)
-        return frequency, draw_spans(generator, self.n_time_masks, max_width)
+        return frequency, draw_spans(generator, self.time_masks(length), max_width)
+
+    def time_masks(self, length: int) -> int:
+        """Number of time masks of an utterance of `length` frames."""
+        if self.time_masks_per_frame is None:
+            return self.n_time_masks
+        return min(MOST_TIME_MASKS, int(self.time_masks_per_frame * length))
 
     def change(self, value: Tensor, length: Tensor, drawn: list) -> tuple[Tensor, Tensor]:
         """Mask each item; [b, F, T] and unchanged lengths [b]."""
@@ -78,15 +91,17 @@ def span_mask(spans: list[Spans], length: Tensor, size: int) -> Tensor:
     """Mask of the positions that the spans of each item cover.
 
     Args:
-        spans: of each item, equally many.
+        spans: of each item.
         length: [b], positions of each item; the spans lie within them.
         size: of the padded axis.
 
     Returns:
         [b, size], bool, True inside a span.
     """
-    if not spans[0]:
+    most = max(map(len, spans))
+    if not most:
         return torch.zeros(len(spans), size, dtype=torch.bool, device=length.device)
+    spans = [[*own, *[(0.0, 0.0)] * (most - len(own))] for own in spans]  # of no width
     table = torch.tensor(spans, dtype=torch.float64, device=length.device)  # [b, count, 2]
     width = torch.minimum(table[..., 1], length.unsqueeze(1))
     start = (table[..., 0] * (length.unsqueeze(1) - width + 1)).floor()
