@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.models.encoder_ctc import LayerProbe
+from src.models.probes import FrozenEncoder
 from src.run import load_run
 from src.utils.entry import run_command
 from src.utils.plots import new_figure, save_figure
@@ -16,11 +16,11 @@ def draw(arguments: argparse.Namespace) -> None:
     """Print the layer weights of a run and write a bar chart.
 
     Raises:
-        ValueError: the run's model is not a LayerProbe.
+        ValueError: the run's model is not a probe.
     """
     model = load_run(arguments.run, device="cpu").model
-    if not isinstance(model, LayerProbe):
-        raise ValueError(f"{arguments.run}: holds {type(model).__name__}; wanted LayerProbe.")
+    if not isinstance(model, FrozenEncoder):
+        raise ValueError(f"{arguments.run}: holds {type(model).__name__}; wanted a probe.")
     weights = model.layer_weights().tolist()
     names = ["input", *(str(i) for i in range(1, len(weights)))]
     for name, weight in zip(names, weights, strict=True):
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Plot the learned weight of each encoder layer of a probe."
     )
-    parser.add_argument("run", type=Path, help="folder of a run of asr_nest_probe")
+    parser.add_argument("run", type=Path, help="folder of a run of asr_nest_probe or probe_<task>")
     parser.add_argument("out", type=Path, help="image to write")
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))

@@ -200,7 +200,7 @@ class System(nn.Module):
 
         Returns:
             For recognition the transcript; for pretraining the encoded frames [D, T']; for
-            separation the sources [S, T].
+            separation the sources [S, T]; for classification the label.
 
         Raises:
             ValueError: samples without a sample rate, or a file that can't be read.

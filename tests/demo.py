@@ -15,6 +15,7 @@ from src.datasets.demo_speech import Recipe, make_demo_speech
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "src" / "configs"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+DATASETS = {"probe_speaker": "demo_speakers", "probe_keyword": "demo_keywords"}
 TINY = Recipe(hours=(0.02, 0.006, 0.006), voices=2, noises=7, seed=3)
 
 
@@ -25,8 +26,9 @@ def tiny_corpus(folder: Path, workers: int = 2) -> Path:
 
 def experiment(name: str, corpus: Path, run_dir: Path, *overrides: str) -> DictConfig:
     """An experiment on the tiny corpus, without pictures and in this process."""
+    mixtures = name.startswith("separation")
     own = [
-        "datasets=demo_mixtures" if name.startswith("separation") else "datasets=demo",
+        f"datasets={DATASETS.get(name) or ('demo_mixtures' if mixtures else 'demo')}",
         f"datasets.train.folder={corpus}",
         f"run_dir={run_dir}",
         "dataloader.num_workers=0",

@@ -52,6 +52,7 @@ STARRED = {
     "building.py": {"build"},
     "report/collector.py": {"details", "illustrate", "signals"},
     "tasks/base.py": {"model"},
+    "tasks/classification.py": {"model"},
     "tasks/pretraining.py": {"illustrate"},
     "tasks/recognition.py": {"model"},
     "tasks/separation.py": {"model"},

@@ -31,12 +31,20 @@ NARROW = {
     "asr_adapter": [f"init.model.source={RECOGNISER}"],
     "asr_nest": [],
     "asr_nest_probe": [],
+    "probe_phonemes": [],
+    "probe_speaker": ["vars.labels=[michael,alicia]"],
+    "probe_keyword": ["vars.labels=[walked,there,jumped,should,slept]"],
     "ssl_nest": ENCODER,
     "ssl_nest_librispeech": [*ENCODER, "model.codebook_size=32", "precision='no'"],
     "separation_mossformer2": ["model.d_model=16", "model.num_layers=1", "model.kernel_size=64"],
 }
-METRIC = {"asr": "test/WER", "ssl": "test/masked_fraction", "separation": "test/loss"}
-PRETRAINED = ("asr_nest", "asr_nest_probe")
+METRIC = {
+    "asr": "test/WER",
+    "ssl": "test/masked_fraction",
+    "separation": "test/loss",
+    "probe": "test/loss",
+}
+PRETRAINED = ("asr_nest", "asr_nest_probe", "probe_phonemes", "probe_speaker", "probe_keyword")
 
 
 @pytest.fixture(scope="module")

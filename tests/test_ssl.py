@@ -145,7 +145,7 @@ def test_plot_layer_weights(corpus, pretrained, tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["input", "1", "2"]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     done = call_script("plot_layer_weights", pretrained[0], tmp_path / "a.png", code=1)
-    assert done.stderr.endswith("holds NEST; wanted LayerProbe.\n")
+    assert done.stderr.endswith("holds NEST; wanted a probe.\n")
     done = call_script("convert", probe, tmp_path / "out.nemo", code=1)
     assert done.stderr.endswith("a run of LayerProbe; wanted NEST, EncoderCTC.\n")
 

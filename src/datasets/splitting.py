@@ -128,10 +128,15 @@ def speaker_of(values: Values) -> str:
 
 def sentence_of(values: Values) -> str:
     """The words of a row's text, which is the same sentence in any case and punctuation."""
-    words = "".join(c if c.isalnum() else " " for c in (values.get("text") or "").lower()).split()
+    words = words_of(values)
     if not words:
         raise ValueError(f"text is {shown(values.get('text'))}, wanted a sentence.")
     return " ".join(words)
+
+
+def words_of(values: Values) -> list[str]:
+    """The words of a row's text in lower case, without punctuation."""
+    return "".join(c if c.isalnum() else " " for c in (values.get("text") or "").lower()).split()
 
 
 def shared(splits: Mapping[str, list[Values]], key: Callable[[Values], str]) -> int | None:

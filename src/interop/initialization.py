@@ -165,6 +165,8 @@ def adopt_configs(config: DictConfig) -> None:
             continue
         target = config.model if source.key == WHOLE else config.model[source.key]
         with open_dict(config):
+            if saved.model.get(TARGET, target.get(TARGET)) != target.get(TARGET):
+                target.clear()  # options of another kind of encoder
             for name, value in saved.model.items():
                 if not str(name).startswith(REGULARISATION):
                     target[name] = value

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.models.conformer import ConformerEncoder
 from src.models.jasper import ConvEncoder
+from src.models.probes import FrozenEncoder
 from src.utils.options import check_sizes, check_whole
 from src.utils.stages import Stage, framewise
 
@@ -124,12 +125,8 @@ def check_layers(encoder: nn.Module, layers: Sequence[int]) -> list[int]:
     return list(layers)
 
 
-class LayerProbe(nn.Module):
+class LayerProbe(FrozenEncoder):
     """CTC log-probabilities from a learnt weighted sum of a frozen encoder's layers.
-
-    As in SUPERB (Yang et al., arXiv 2105.01051, section 3). The hidden states of each layer are
-    normalised to mean 0 and variance 1 per frame before the sum, so that the weights of layers can
-    be compared with each other.
 
     Args:
         encoder: encoder of spectrograms; its parameters are frozen, and it is always in evaluation
@@ -137,19 +134,10 @@ class LayerProbe(nn.Module):
         vocab_size: number of output tokens, including the blank.
     """
 
-    def __init__(self, encoder: ConformerEncoder, vocab_size: int):
-        super().__init__()
-        self.encoder = encoder.requires_grad_(False)
-        self.layer_scores = nn.Parameter(torch.zeros(len(encoder.layers) + 1))
-        self.head = nn.Linear(encoder.d_model, vocab_size)
-
-    def output_length(self, frames):
-        """Number of output frames for a number of input frames (int, array or tensor)."""
-        return self.encoder.output_length(frames)
-
-    def layer_weights(self) -> Tensor:
-        """Weights of the subsampling and of each layer, with the sum 1: [num_layers + 1]."""
-        return self.layer_scores.softmax(0)
+    def __init__(self, encoder: ConformerEncoder | ConvEncoder, vocab_size: int):
+        super().__init__(encoder)
+        check_sizes("LayerProbe", vocab_size=vocab_size)
+        self.head = nn.Linear(self.size, vocab_size)
 
     def forward(
         self,
@@ -166,15 +154,6 @@ class LayerProbe(nn.Module):
         Returns:
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames.
         """
-        with torch.no_grad():
-            states, length = self.encoder.all_hidden_states(spectrogram, spectrogram_length)
-            states = F.layer_norm(states, states.shape[-1:])
-        mixed = torch.einsum("l,lbtd->btd", self.layer_weights().to(states.dtype), states)
+        mixed, length = self.mixed_states(spectrogram, spectrogram_length)
         log_probs = F.log_softmax(self.head(mixed).float(), dim=-1)
         return {"log_probs": log_probs, "log_probs_length": length}
-
-    def train(self, mode: bool = True) -> "LayerProbe":
-        """Set the mode of the probe; the encoder stays in evaluation mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self

@@ -74,6 +74,15 @@ KINDS = {
         "-cn=asr_nest init.encoder.source={run}",
         "It recognises nothing by itself: its encoder is to be fine-tuned.",
     ),
+    "classification": Kind(
+        "Speech classification",
+        "audio-classification",
+        ("audio-classification", "speech"),
+        'classify = {run}\nprint(classify("a.wav"))  # one of the labels',
+        "datasets=classes datasets.test.manifest=test.jsonl",
+        "",
+        "It always names one of its classes, also for audio that is of none.",
+    ),
 }
 OTHER = Kind("Speech", None, ("speech",), 'model = {run}\nprint(model("a.wav"))', "", "", "")
 

@@ -1,6 +1,7 @@
 """Checks of option values; their messages name the key, the value and the values allowed."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -142,3 +143,22 @@ def refuse(key: str, value: Any, allowed: str, optional: bool = False) -> None:
         ValueError: always.
     """
     raise ValueError(f"{key}: {shown(value)}; {allowed}{', or null' if optional else ''}.")
+
+
+def check_labels(key: str, labels: Any) -> list[str]:
+    """The names of classes as a list, if there are two or more.
+
+    Args:
+        key: what the message names, e.g. `model.labels`.
+        labels: as they stand in the config.
+
+    Raises:
+        ValueError: they are fewer, or not different texts.
+    """
+    own = list(labels) if isinstance(labels, Sequence) and not isinstance(labels, str) else []
+    if len(own) < 2 or not all(isinstance(one, str) and one for one in own):
+        refuse(key, labels, "a list of two or more texts")
+    for i, one in enumerate(own):
+        if one in own[:i]:
+            refuse(key, labels, f"different texts, not {shown(one)} twice")
+    return own

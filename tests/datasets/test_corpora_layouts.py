@@ -15,12 +15,13 @@ import soundfile
 from hydra.utils import instantiate
 
 from scripts.train_subwords import main as train_subwords
-from src.datasets import golos, mls, tedlium
+from src.datasets import golos, mls, speech_commands, tedlium
 from src.datasets.an4 import AN4
 from src.datasets.gigaspeech import GigaSpeech
 from src.datasets.golos import Golos
 from src.datasets.mls import MultilingualLibriSpeech
 from src.datasets.open_stt import OpenSTT
+from src.datasets.speech_commands import SpeechCommands
 from src.datasets.speechocean import SpeechOcean762
 from src.datasets.splitting import position
 from src.datasets.tedlium import TedLium
@@ -170,6 +171,15 @@ def make_an4(folder):
         lines(path, *(line.format(speaker) for speaker in speakers))
 
 
+def make_speech_commands(folder):
+    place = folder / "speech_commands_v0.02"
+    for word in ("yes", "no", "bed", "_background_noise_"):
+        for speaker in ("a1", "b2", "c3"):
+            sound(place / word / f"{speaker}_nohash_0.wav")
+    lines(place / "validation_list.txt", "yes/b2_nohash_0.wav", "bed/b2_nohash_0.wav")
+    lines(place / "testing_list.txt", "no/c3_nohash_0.wav", "yes/c3_nohash_0.wav")
+
+
 @dataclass
 class Layout:
     """A corpus: how its tree is made, the arguments of its class, and rows that it must have.
@@ -189,6 +199,7 @@ class Layout:
     wrong: list = field(default_factory=list)
 
 
+COMMANDS = {"labels": ["yes", "no"]}
 LAYOUTS = {
     "mls": Layout(
         make_mls,
@@ -316,6 +327,23 @@ LAYOUTS = {
         },
         [({"split": "dev"}, "split: 'dev'; train, val or test")],
     ),
+    "speech_commands": Layout(
+        make_speech_commands,
+        SpeechCommands,
+        [
+            (COMMANDS | {"split": split}, [(word, speaker, 0, 1, "en") for word, speaker in rows])
+            for split, rows in {
+                "train": [("no", "a1"), ("no", "b2"), ("yes", "a1")],
+                "val": [("yes", "b2")],
+                "test": [("no", "c3"), ("yes", "c3")],
+            }.items()
+        ],
+        {
+            "speech_commands_v0.02/testing_list.txt": (None, "has no testing_list.txt; complete"),
+            "speech_commands_v0.02/validation_list.txt": (None, "no such text file"),
+        },
+        [(COMMANDS | {"split": "dev"}, "split: 'dev'; train, val or test")],
+    ),
 }
 
 
@@ -379,7 +407,7 @@ def packed(web, folder, inside, name):
     return hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture(params=["mls", "tedlium", "golos"])
+@pytest.fixture(params=["mls", "tedlium", "golos", "speech_commands"])
 def published(request, tmp_path, server, monkeypatch):
     """A corpus on the server: its layout, and a function that publishes another checksum."""
     layout, web, made = LAYOUTS[request.param], tmp_path / "web", tmp_path / "made"
@@ -394,7 +422,8 @@ def published(request, tmp_path, server, monkeypatch):
 
         publish(md5)
         return layout, publish
-    module = {"tedlium": tedlium, "golos": golos}[request.param]
+    modules = {"tedlium": tedlium, "golos": golos, "speech_commands": speech_commands}
+    module = modules[request.param]
     inside, name = module.ARCHIVE.folder, module.ARCHIVE.name
     md5, sha256 = packed(web, made, inside, name)
 

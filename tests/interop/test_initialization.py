@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.building import build_system
+from src.config import build
 from src.interop.initialization import (
     Source,
     adopt_configs,
@@ -16,8 +17,10 @@ from src.interop.initialization import (
 from src.interop.nemo import load_nemo
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
+from src.models.jasper import ConvEncoder
+from src.run import Run
 from src.utils.checkpoint import read_tensors
-from tests.demo import experiment
+from tests.demo import composed, experiment
 from tests.golden import FIXTURES
 from train import train
 
@@ -133,6 +136,16 @@ def test_probe_does_not_change_encoder(corpus, pretrained, tmp_path):
     assert same(encoder_of(pretrained / "best"), encoder_of(tmp_path / "p" / "last"))
     weights = read_tensors(tmp_path / "p" / "last" / "model.safetensors")
     assert weights["layer_scores"].shape == (3,) and weights["layer_scores"].any()
+
+
+def test_probe_adopts_another_kind_of_encoder(tmp_path):
+    Run(tmp_path).save_config(composed("asr_quartznet"), None)
+    config = composed("probe_speaker", f"init.encoder.source={tmp_path}", "vars.labels=[a,b]")
+    adopt_configs(config)
+    assert "num_layers" not in config.model.encoder
+    probe = build(config, "model")
+    assert isinstance(probe.encoder, ConvEncoder)
+    assert probe.layer_weights().tolist() == [1]
 
 
 def test_layer_weights_sum_to_one():

@@ -11,6 +11,7 @@ from src.models.jasper import ConvEncoder
 from src.models.layers.nest.block_mask import BlockMask
 
 TIME_AXIS = {"log_probs": 1, "encoded": 2, "tokens": 2, "ssl_mask": 1}
+UTTERANCE = "class_logits"  # an output without time
 
 CONVOLUTIONS = [
     [{"out_channels": 3, "kernel_size": (5, 5), "stride": (2, 2)}] * 2,
@@ -84,7 +85,14 @@ TINY = {
         *(lambda o=o: {"encoder": conv_encoder(**o), "vocab_size": 6} for o in CONVOLUTIONAL),
     ],
     "ConvEncoder": [lambda o=o: conv_encoder(**o).options for o in CONVOLUTIONAL],
-    "LayerProbe": [lambda: {"encoder": encoder(), "vocab_size": 6}],
+    "LayerProbe": [
+        lambda: {"encoder": encoder(), "vocab_size": 6},
+        lambda: {"encoder": conv_encoder(**CONVOLUTIONAL[0]), "vocab_size": 6},
+    ],
+    "LayerClassifier": [
+        lambda: {"encoder": encoder(), "labels": ["a", "b", "c"]},
+        lambda: {"encoder": conv_encoder(**CONVOLUTIONAL[0]), "labels": ["a", "b"]},
+    ],
     "NEST": [
         lambda o=o, m=m: {
             "encoder": encoder(**o),
@@ -98,6 +106,7 @@ TINY = {
     ],
 }
 ON_AUDIO = {"MossFormer2"}  # which has such a test in its own file
+BASES = {"FrozenEncoder"}  # without a forward pass of their own
 
 
 def models():
@@ -118,7 +127,9 @@ CASES = [
 
 
 def test_every_model_is_tested():
-    assert {name for name, _ in models()} == set(TINY) | ON_AUDIO, "add tiny options to TINY"
+    assert {name for name, _ in models()} == set(TINY) | ON_AUDIO | BASES, (
+        "add tiny options to TINY"
+    )
 
 
 @pytest.mark.parametrize(("kind", "make"), CASES)
@@ -138,10 +149,10 @@ def test_independent_of_batch(kind, make, lengths):
     model.eval()
     together = model(**batch)
     timed = [key for key in TIME_AXIS if key in together]
-    assert timed
+    assert timed or UTTERANCE in together
     for key in timed:
         assert together[f"{key}_length"].dtype == torch.int64
-    if "ssl_mask" not in timed:
+    if timed and "ssl_mask" not in timed:
         assert torch.equal(together[f"{timed[0]}_length"], model.output_length(length))
     for i, own in enumerate(lengths):
         alone = model(
@@ -149,6 +160,10 @@ def test_independent_of_batch(kind, make, lengths):
             spectrogram_length=length[i : i + 1],
             seed=seed[i : i + 1],
         )
+        if UTTERANCE in together:
+            torch.testing.assert_close(
+                together[UTTERANCE][i], alone[UTTERANCE][0], rtol=1e-4, atol=1e-4
+            )
         for key in timed:
             frames = int(alone[f"{key}_length"][0])
             assert frames == together[f"{key}_length"][i]
