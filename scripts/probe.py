@@ -322,9 +322,8 @@ def main() -> None:
         help=f"separated by commas; default: {','.join(KINDS)}",
     )
     parser.add_argument("--minutes", type=float, help="of training speech; default: all")
-    for split in PARTS:
-        text = "manifest; default: the demo speech"
-        parser.add_argument(f"--{split}", help=text)
+    for split in ("--train", "--val", "--test"):
+        parser.add_argument(split, help="manifest; default: the demo speech")
     parser.add_argument("--language", default="en", help="of the texts: en or ru")
     parser.add_argument("--keywords", type=int, default=10, help="number of keywords in manifests")
     parser.add_argument("--steps", type=int, default=500, help="optimisation steps of a probe")
