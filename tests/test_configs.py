@@ -23,6 +23,7 @@ NARROW = {
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
     "asr_few_hours": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
+    "asr_digits": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
     "asr_streaming": ENCODER,
     "asr_quartznet": ["model.encoder.block_defaults.out_channels=16"],
     "asr_russian": ["model=quartznet_demo", "precision='no'"],
