@@ -48,10 +48,10 @@ class EncoderCTC(nn.Module):
         own = intermediate_layers and intermediate_vocab_size
         size = intermediate_vocab_size or 0
         self.intermediate_head = nn.Linear(encoder.feat_out, size) if own else None
-        self.layer_scores = None
+        self.layer_scores: nn.Parameter | None = None
         if weighted_sum:
-            check_projection(encoder, "weighted_sum")
-            self.layer_scores = nn.Parameter(torch.zeros(len(encoder.layers) + 1))  # type: ignore
+            layers = checked_conformer(encoder, "weighted_sum").layers
+            self.layer_scores = nn.Parameter(torch.zeros(len(layers) + 1))
 
     def output_length(self, frames):
         """Number of output frames for a number of input frames (int, array or tensor)."""
@@ -127,20 +127,21 @@ def check_layers(encoder: nn.Module, layers: Sequence[int]) -> list[int]:
     """
     if not layers:
         return []
-    check_projection(encoder, "intermediate_layers")
+    last = len(checked_conformer(encoder, "intermediate_layers").layers) - 1
     for layer in layers:
-        check_whole("EncoderCTC.intermediate_layers", layer, 1, len(encoder.layers) - 1)
+        check_whole("EncoderCTC.intermediate_layers", layer, 1, last)
     return list(layers)
 
 
-def check_projection(encoder: nn.Module, option: str) -> None:
-    """Check that the states of all layers of an encoder are like its output.
+def checked_conformer(encoder: nn.Module, option: str) -> ConformerEncoder:
+    """An encoder, the states of whose layers are all like its output.
 
     Raises:
         ValueError: it has none, or projects its output.
     """
     if not isinstance(encoder, ConformerEncoder) or encoder.out_proj is not None:
         raise ValueError(f"EncoderCTC.{option}: wanted a Conformer encoder without feat_out.")
+    return encoder
 
 
 def sum_of_layers(states: Tensor, scores: Tensor) -> Tensor:

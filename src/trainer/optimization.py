@@ -164,10 +164,11 @@ def decayed_scales(
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(f"config, {key}: '{name}' is no list of layers (torch.nn.ModuleList).")
     owner, _, own_name = name.rpartition(".")
-    siblings = [child for child, _ in model.get_submodule(owner).named_children()]
-    before = siblings[: siblings.index(own_name)]
+    siblings = dict(model.get_submodule(owner).named_children())
+    before = list(siblings)[: list(siblings).index(own_name)]
     prefix = f"{owner}." if owner else ""
-    powers = {f"{prefix}{child}": len(layers) + 1 for child in before}
+    trained = [child for child in before if any(True for _ in siblings[child].parameters())]
+    powers = {f"{prefix}{child}": len(layers) + 1 for child in trained}
     powers |= {f"{name}.{i}": len(layers) - i for i in range(len(layers))}
     decayed = dict(scales)
     for place, power in powers.items():
@@ -200,8 +201,8 @@ def parameter_groups(
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ("", *scales)}
     for name, parameter in parameters:
         groups[max((p for p in groups if not p or inside(name, p)), key=len)].append(parameter)
-    for prefix, members in groups.items():
-        if prefix and not members:
+    for prefix in scales:
+        if not any(inside(name, prefix) for name, _ in parameters):
             raise ValueError(f"config, {key}: no parameter of the model is in '{prefix}'.")
     return [
         {"params": members, "lr": learning_rate * scales.get(prefix, 1.0)}

@@ -119,6 +119,8 @@ def test_learning_rates_decay_from_layer_to_layer(corpus, tmp_path):
     for name, parameter in model.named_parameters():
         place = max((own for own in wanted if f"{name}.".startswith(f"{own}.")), key=len)
         assert rates[id(parameter)] == pytest.approx(config.optimizer.lr * wanted[place], rel=1e-9)
+    model.encoder.out_proj = None  # so that each parameter of the encoder is in a layer
+    assert len(build_optimizations(config, model)["main"].optimizer.param_groups) == 5
     for value, message in (
         ({"encoder": 0.8}, "'encoder' is no list of layers"),
         ({"layers": 0.8}, "the model has no 'layers'"),
