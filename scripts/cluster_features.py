@@ -68,12 +68,9 @@ def open_frames(arguments: argparse.Namespace, device: torch.device) -> tuple[An
         raise ValueError(f"--layer: {arguments.run} has no layers.")
     config = compose_experiment("ssl_nest", *arguments.overrides)
     chain = Chain({"features": build(config, "features")})
-    options = {
-        "feat_in": config.model.encoder.feat_in,
-        "combine_time_steps": config.model.encoder.subsampling_factor,
-        "num_ceps": STACKED[str(arguments.run)],
-    }
-    quantizer, node = build_quantizer(frames_node(**options), arguments.clusters, 1)
+    encoder = config.model.encoder
+    frames = frames_node(encoder.feat_in, encoder.subsampling_factor, STACKED[str(arguments.run)])
+    quantizer, node = build_quantizer(frames, arguments.clusters, 1)
     rate = config.sample_rate
     system = System(quantizer, PretrainingTask(), sample_rate=rate, inference_transforms=chain)
     return system.to(device).eval(), quantizer, node, plain(config.features)

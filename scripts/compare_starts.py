@@ -14,7 +14,6 @@ rates or seeds: finished trainings are not repeated.
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from src.utils.files import read_jsonl, write_beside
 
 RANDOM = "random"  # name of the start from random weights; those of runs are their own
 LEARNING_RATES = {RANDOM: [1e-3, 2e-3, 4e-3, 8e-3], "pretrained": [2e-3, 4e-3, 8e-3, 16e-3]}
+SMALLEST_RANGE = 1e-6  # of WER in %, below which the seeds of a start are equal
 COMMON = [
     "trainer.epochs=1",
     "trainer.monitor=null",
@@ -289,17 +289,19 @@ def difference(own: list[float], baseline: list[float]) -> str:
         baseline: WER of each seed of the other start.
 
     Returns:
-        A line with the difference, the spread, and p of Welch's t-test.
+        A line with the difference, the spread, and p of Welch's t-test unless the seeds of a start
+        have the same WER.
     """
     value = statistics.mean(own) - statistics.mean(baseline)
     if len(own) < 2:
         return f"{value:+.1f}; one seed doesn't tell the spread"
-    spread = max(max(seeds) - min(seeds) for seeds in (own, baseline))
+    ranges = [max(seeds) - min(seeds) for seeds in (own, baseline)]
+    spread = max(ranges)
     text = f"{value:+.1f}, {'more' if abs(value) > spread else 'not more'} than {spread:.1f}"
-    if spread == 0:
+    if min(ranges) < SMALLEST_RANGE:
         return text
     p = float(ttest_ind(own, baseline, equal_var=False).pvalue)
-    return text if math.isnan(p) else f"{text} (Welch's t-test: p = {p:.2g})"
+    return f"{text} (Welch's t-test: p = {p:.2g})"
 
 
 def main() -> None:

@@ -202,6 +202,14 @@ def test_clusters_of_other_sources(corpus, tmp_path):
     recogniser = FIXTURES / "asr_fastconformer_ctc_bpe.nemo"
     options = ["--layer", 1, "--clusters", 4, "--frames", 300]
     call_script("cluster_features", recogniser, audio, out, *options)
+    options = ["init=quantizer", f"init.quantizer.source={out}"]
+    options.append(f"+init.encoder={{source: {recogniser}, adopt_config: true}}")
+    config = experiment("ssl_nest", corpus, tmp_path / "n", *options)
+    adopt_configs(config)
+    model = build_model(config, None)
+    initialize(model, config)  # pretraining goes on from a .nemo file
+    own = model.quantizer.features.encoder.state_dict()
+    assert_same_weights({k: v for k, v in model.encoder.state_dict().items() if k in own}, own)
     for arguments, message in (
         ([recogniser, audio, out], "--layer: wanted, from 0 to"),
         ([recogniser, audio, out, "--layer", 99], "--layer: 99"),

@@ -40,9 +40,14 @@ def layers_node(encoder: ConformerEncoder, layers: Sequence[int]) -> dict[str, A
     return {TARGET: dotted_name(EncoderLayers), "encoder": options, "layers": list(layers)}
 
 
-def frames_node(**options: Any) -> dict[str, Any]:
-    """Config of the features of stacked frames, with the options of `StackedFrames`."""
-    return {TARGET: dotted_name(StackedFrames), **options}
+def frames_node(feat_in: int, combine_time_steps: int, num_ceps: int | None) -> dict[str, Any]:
+    """Config of the features of stacked frames, with the arguments of `StackedFrames`."""
+    return {
+        TARGET: dotted_name(StackedFrames),
+        "feat_in": feat_in,
+        "combine_time_steps": combine_time_steps,
+        "num_ceps": num_ceps,
+    }
 
 
 def build_quantizer(

@@ -158,6 +158,7 @@ def adopt_configs(config: DictConfig) -> None:
         FileNotFoundError: a source has no config.
         ValueError: it has no such part, or no features.
     """
+    adopted: Any = None
     for source in sources_of(config):
         if not source.adopt_config:
             continue
@@ -176,6 +177,9 @@ def adopt_configs(config: DictConfig) -> None:
             if source.key == QUANTIZER:
                 config.model.update({name: target[name] for name in QUANTIZER_SIZES})
             config.features = saved.features
+        if adopted not in (None, saved.features):
+            logger.warning("The front end of %s replaces another source's.", source.source)
+        adopted = saved.features
         config.sample_rate = saved.sample_rate
         logger.info(
             "Size and front end are taken from %s; only the dropout of model.%s is not.",
