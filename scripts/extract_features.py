@@ -23,6 +23,7 @@ from src.datasets.base_dataset import BaseDataset
 from src.datasets.custom_dir import CustomDir
 from src.datasets.manifest_dataset import ManifestDataset
 from src.interop.nemo import load_features, load_nemo
+from src.interop.recogniser import is_recogniser
 from src.models.conformer import ConformerEncoder
 from src.run import load_run
 from src.system import System
@@ -33,12 +34,12 @@ from src.utils.files import write_beside
 
 
 def load_system(path: Path, device: torch.device) -> Any:
-    """The system of a run, or of a .nemo file with NEST.
+    """The system of a run, or of a .nemo file.
 
     Raises:
         ValueError: the run's model has no FastConformer encoder.
     """
-    if path.suffix == ".nemo":
+    if path.suffix == ".nemo" and not is_recogniser(path):
         features = load_features(path)
         system = System(
             load_nemo(path),

@@ -1,4 +1,4 @@
-"""Plot the learned layer weights of a probe: python scripts/plot_layer_weights.py RUN OUT.png."""
+"""Plot the learned weights of layers: python scripts/plot_layer_weights.py RUN OUT.png."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from src.models.encoder_ctc import EncoderCTC
 from src.models.probes import FrozenEncoder
 from src.run import load_run
 from src.utils.entry import run_command
@@ -16,12 +17,16 @@ def draw(arguments: argparse.Namespace) -> None:
     """Print the layer weights of a run and write a bar chart.
 
     Raises:
-        ValueError: the run's model is not a probe.
+        ValueError: the run's model has no weighted sum of layers.
     """
     model = load_run(arguments.run, device="cpu").model
-    if not isinstance(model, FrozenEncoder):
-        raise ValueError(f"{arguments.run}: holds {type(model).__name__}; wanted a probe.")
-    weights = model.layer_weights().tolist()
+    scores = model.layer_scores if isinstance(model, FrozenEncoder | EncoderCTC) else None
+    if scores is None:
+        raise ValueError(
+            f"{arguments.run}: holds {type(model).__name__}; wanted a probe, or EncoderCTC with "
+            "weighted_sum."
+        )
+    weights = scores.softmax(0).tolist()
     names = ["input", *(str(i) for i in range(1, len(weights)))]
     for name, weight in zip(names, weights, strict=True):
         print(f"{name:>6}{weight:>8.3f}")
@@ -35,9 +40,9 @@ def draw(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and plot."""
     parser = argparse.ArgumentParser(
-        description="Plot the learned weight of each encoder layer of a probe."
+        description="Plot the learned weight of each encoder layer of a recogniser."
     )
-    parser.add_argument("run", type=Path, help="folder of a run of asr_nest_probe or probe_<task>")
+    parser.add_argument("run", type=Path, help="run of a probe, or with model.weighted_sum")
     parser.add_argument("out", type=Path, help="image to write")
     arguments = parser.parse_args()
     run_command(lambda: draw(arguments))

@@ -67,6 +67,7 @@ TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
     "parts": list[str] | str | None,
     "lr_scales": Mapping[str, float] | None,
+    "layer_decay": Mapping[str, float] | None,
     "optimizer": Any,  # objects, which are checked when they are built
     "scheduler": Any,
 }

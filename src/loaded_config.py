@@ -56,8 +56,23 @@ def read_config(path: Path, trusted: Sequence[str] = ()) -> DictConfig:
     check_regular(path)
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
+    return parse_config(data, path, trusted)
+
+
+def parse_config(data: bytes, path: Path, trusted: Sequence[str] = ()) -> DictConfig:
+    """The config that `format_config` wrote, which can neither run code nor read secrets.
+
+    Args:
+        data: YAML in UTF-8.
+        path: of the file that it is from.
+        trusted: packages whose classes may be named anywhere, besides `ALLOWED`.
+
+    Raises:
+        ValueError: it isn't a mapping in YAML, has lost its end, names a class that isn't
+            allowed, or holds another `$` than in references to single values.
+    """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{path}: larger than {MAX_BYTES} bytes.")
+        raise ValueError(f"{path}: the config is larger than {MAX_BYTES} bytes.")
     try:
         text = data.decode("utf-8")
         check_yaml(text)

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from scripts import compare_starts
+from src.building import build_model
+from src.interop.initialization import adopt_configs, initialize
 from src.interop.nemo import load_features, load_nemo
 from src.run import load_run
 from src.utils.audio import read_audio
+from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, experiment, inference, run_script
 from tests.golden import FIXTURES
@@ -137,6 +140,86 @@ def test_extract_features(pretrained, corpus, tmp_path):
     assert np.load(tmp_path / "c" / f"{path.stem}.npy").shape[2] == 64
 
 
+@pytest.fixture(scope="module")
+def clusters(pretrained, corpus, tmp_path_factory):
+    """Clusters of two layers of a pretrained encoder."""
+    out = tmp_path_factory.mktemp("clusters") / "a.safetensors"
+    options = ["--layer", 1, 2, "--clusters", 8, "--frames", 500]
+    done = call_script("cluster_features", pretrained[0], corpus / "train.jsonl", out, *options)
+    assert "500 frames" in done.stdout and "layer 2: 8 clusters explain" in done.stdout
+    return out
+
+
+def test_clusters_are_targets_of_self_contained_runs(pretrained, clusters, corpus, tmp_path):
+    """HuBERT's second round: pretraining, resuming and fine-tuning without the clusters' file."""
+    source = tmp_path / "gone.safetensors"
+    source.write_bytes(clusters.read_bytes())
+    one = [*SMALL, "trainer.epochs=1"]
+    options = ["init=quantizer", f"init.quantizer.source={source}", *one]
+    options.append(f"+init.encoder.source={pretrained[0]}")  # go on from the first model
+    values = train(experiment("ssl_nest", corpus, tmp_path / "r", *options))
+    assert 0 < values["test/accuracy_majority"] < 1
+    assert 0.2 < values["test/codebook_coverage"] <= 1  # of 8 clusters, not of 256 codes
+    source.unlink()
+    resumed = experiment("ssl_nest", corpus, tmp_path / "r")
+    resumed.trainer.resume_from = str(tmp_path / "r")
+    train(resumed, [f"trainer.resume_from={tmp_path / 'r'}", "trainer.epochs=2"])
+    system, saved = load_run(tmp_path / "r"), read_tensors(clusters)
+    for name, value in system.model.quantizer.state_dict().items():
+        assert torch.equal(value, saved[f"quantizer.{name}"])  # never trained
+    own = weights(tmp_path / "r", "best")
+    assert len(system.model.quantizer.codebooks) == 2
+    done = call_script("convert", tmp_path / "r", tmp_path / "a.nemo", code=1)
+    assert "NeMo has random projections only" in done.stderr
+    for name, options in (
+        ("ssl_nest", ["init=model", f"init.model.source={tmp_path / 'r'}"]),
+        ("asr_nest", [f"init.encoder.source={tmp_path / 'r'}"]),
+    ):
+        options.append(f"init.{options[-1].split('.')[1]}.adopt_config=true")
+        config = experiment(name, corpus, tmp_path / "s", *options)
+        adopt_configs(config)
+        model = build_model(config, None if name == "ssl_nest" else "abc")
+        initialize(model, config)
+        same = {k: v for k, v in own.items() if name == "ssl_nest" or k.startswith("encoder.")}
+        assert_same_weights({k: v for k, v in model.state_dict().items() if k in same}, same)
+
+
+def test_clusters_are_deterministic(pretrained, clusters, corpus, tmp_path):
+    options = ["--layer", 1, 2, "--clusters", 8, "--frames", 500]
+    out = tmp_path / "a.safetensors"
+    call_script("cluster_features", pretrained[0], corpus / "train.jsonl", out, *options)
+    assert out.read_bytes() == clusters.read_bytes()
+
+
+def test_clusters_of_other_sources(corpus, tmp_path):
+    """HuBERT's first round, a .nemo file of a recogniser, and what is refused."""
+    audio, out = corpus / "val.jsonl", tmp_path / "a.safetensors"
+    done = call_script("cluster_features", "mfcc", audio, out, "--clusters", 4, "--frames", 300)
+    assert "mfcc: 4 clusters" in done.stdout
+    options = ["init=quantizer", f"init.quantizer.source={out}", *SIZE, "debug=smoke"]
+    train(experiment("ssl_nest", corpus, tmp_path / "r", *options))
+    assert load_run(tmp_path / "r").model.quantizer.codebooks.shape == (1, 4, 52)
+    recogniser = FIXTURES / "asr_fastconformer_ctc_bpe.nemo"
+    options = ["--layer", 1, "--clusters", 4, "--frames", 300]
+    call_script("cluster_features", recogniser, audio, out, *options)
+    options = ["init=quantizer", f"init.quantizer.source={out}"]
+    options.append(f"+init.encoder={{source: {recogniser}, adopt_config: true}}")
+    config = experiment("ssl_nest", corpus, tmp_path / "n", *options)
+    adopt_configs(config)
+    model = build_model(config, None)
+    initialize(model, config)  # pretraining goes on from a .nemo file
+    own = model.quantizer.features.encoder.state_dict()
+    assert_same_weights({k: v for k, v in model.encoder.state_dict().items() if k in own}, own)
+    for arguments, message in (
+        ([recogniser, audio, out], "--layer: wanted, from 0 to"),
+        ([recogniser, audio, out, "--layer", 99], "--layer: 99"),
+        (["mfcc", audio, out, "--layer", 1], "mfcc has no layers"),
+        (["log_mel", audio, out, "--clusters", 9, "--frames", 8], "--frames: 8"),
+        (["log_mel", audio, tmp_path / "a.npz"], "must end in .safetensors"),
+    ):
+        assert message in call_script("cluster_features", *arguments, code=1).stderr
+
+
 def test_plot_layer_weights(corpus, pretrained, tmp_path):
     probe = tmp_path / "probe"
     options = [f"init.encoder.source={pretrained[0]}", "debug=smoke"]
@@ -145,7 +228,7 @@ def test_plot_layer_weights(corpus, pretrained, tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["input", "1", "2"]
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     done = call_script("plot_layer_weights", pretrained[0], tmp_path / "a.png", code=1)
-    assert done.stderr.endswith("holds NEST; wanted a probe.\n")
+    assert done.stderr.endswith("holds NEST; wanted a probe, or EncoderCTC with weighted_sum.\n")
     done = call_script("convert", probe, tmp_path / "out.nemo", code=1)
     assert done.stderr.endswith("a run of LayerProbe; wanted NEST, EncoderCTC.\n")
 
@@ -171,15 +254,21 @@ def test_compare_starts(corpus, pretrained, tmp_path, monkeypatch, capsys):
 
     arguments = [pretrained[0], "--out", tmp_path / "starts", "--minutes", 0.3, "--steps", 2]
     arguments += ["--seeds", 1, 2, "--random-lrs", "1e-3", "--pretrained-lrs", "1e-3", "2e-3"]
-    own = [f"datasets.train.folder={corpus}", "device=cpu", "dataloader.max_seconds=12"]
-    arguments = [*map(str, arguments), "--overrides", *own, *SIZE]
+    splits = [
+        f"datasets.{name}.manifest={corpus}/{name}.jsonl" for name in ("train", "val", "test")
+    ]
+    arguments += ["--corpus", "mine", "datasets=manifest", *splits]
+    own = ["device=cpu", "dataloader.max_seconds=12", *SIZE]
+    arguments = [*map(str, arguments), "--overrides", *own]
+    arguments += ["--pretrained-overrides", "model.weighted_sum=true"]
+    arguments.append("optimizers.main.layer_decay={encoder.layers: 0.8}")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["compare_starts.py", *arguments])
         patch.setattr(compare_starts.subprocess, "run", run_forked)
         compare_starts.main()
     printed = capsys.readouterr().out
-    rows = [line for line in printed.splitlines() if line.startswith("| 0.3")]
-    assert [row.split("|")[2].strip() for row in rows] == ["random", "pretrained"]
+    rows = [line for line in printed.splitlines() if line.startswith("| mine | 0.3")]
+    assert [row.split("|")[3].strip() for row in rows] == ["random", "run"]
     again = run_script("compare_starts", *arguments)
     assert again.stdout == printed  # finished trainings are not repeated
 

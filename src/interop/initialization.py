@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from src.interop import clearervoice, nemo
+from src.interop.clusters import read_clusters_config
 from src.interop.hub import locate_source, pinned
 from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
 from src.loaded_config import read_config
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 ADAPTERS = "encoder.adapters."  # begins the names of weights that a source need not have
 HEAD = "head"  # begins the names of the weights of output layers over tokens
 WHOLE = "model"  # key of `init` for the whole model
+QUANTIZER = "quantizer"  # key of `init` for the targets of pretraining, whose sizes are the model's
+QUANTIZER_SIZES = ("codebook_size", "num_codebooks")
 ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
 REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
 
@@ -155,6 +158,7 @@ def adopt_configs(config: DictConfig) -> None:
         FileNotFoundError: a source has no config.
         ValueError: it has no such part, or no features.
     """
+    adopted: Any = None
     for source in sources_of(config):
         if not source.adopt_config:
             continue
@@ -163,20 +167,24 @@ def adopt_configs(config: DictConfig) -> None:
             adopt_model(config, saved)
             logger.info("Network and front end are taken from %s.", source.source)
             continue
-        target = config.model if source.key == WHOLE else config.model[source.key]
         with open_dict(config):
+            if source.key != WHOLE and config.model.get(source.key) is None:
+                config.model[source.key] = {}
+            target = config.model if source.key == WHOLE else config.model[source.key]
             if saved.model.get(TARGET, target.get(TARGET)) != target.get(TARGET):
                 target.clear()  # options of another kind of encoder
             for name, value in saved.model.items():
                 if not str(name).startswith(REGULARISATION):
                     target[name] = value
+            if source.key == QUANTIZER:
+                config.model.update({name: target[name] for name in QUANTIZER_SIZES})
             config.features = saved.features
+        if adopted not in (None, saved.features):
+            logger.warning("The front end of %s replaces another source's.", source.source)
+        adopted = saved.features
         config.sample_rate = saved.sample_rate
-        logger.info(
-            "Size and front end are taken from %s; only the dropout of model.%s is not.",
-            source.source,
-            source.key,
-        )
+        kept = f"only the dropout of model.{source.key} is not"
+        logger.info("Size and front end are taken from %s; %s.", source.source, kept)
 
 
 def adopt_model(config: DictConfig, saved: Saved) -> None:
@@ -214,23 +222,26 @@ def read_saved(source: Source) -> Saved:
     """What a source knows about its model.
 
     Raises:
-        FileNotFoundError: it is neither a run nor a .nemo file.
+        FileNotFoundError: it is neither a run nor a .nemo file, nor one of clusters.
         ValueError: it is damaged, or has no such part.
     """
     path = locate_source(source.source)
     if path.suffix == ".nemo":
         return read_saved_nemo(path, source.part)
-    run = path if (path / "config.yaml").exists() else path.parent
-    if not (run / "config.yaml").exists():
-        raise FileNotFoundError(
-            f"{path}: neither a run nor a .nemo file, which adopt_config needs."
-        )
-    saved = read_config(run / "config.yaml")
+    if path.suffix == ".safetensors":
+        saved, run = read_clusters_config(path), path
+    else:
+        run = path if (path / "config.yaml").exists() else path.parent
+        if not (run / "config.yaml").exists():
+            raise FileNotFoundError(
+                f"{path}: neither a run nor a .nemo file, which adopt_config needs."
+            )
+        saved = read_config(run / "config.yaml")
     part = saved.model if source.part is None else OmegaConf.select(saved.model, source.part)
     if not isinstance(part, DictConfig) or not isinstance(saved.get("features"), DictConfig):
         raise ValueError(
-            f"{path}: a run of {saved.model.get('_target_')}, which has no '{source.part}', or "
-            "whose config has no features."
+            f"{path}: holds {saved.model.get('_target_', 'clusters')}, which has no "
+            f"'{source.part}', or whose config has no features."
         )
     tokens = run / "text_encoder"
     text_encoder = load_text_encoder(tokens) if tokens.exists() else None

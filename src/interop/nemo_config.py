@@ -8,6 +8,7 @@ from typing import Any
 
 from src.interop.nemo_sections import check_fixed, check_known, plain, section_of
 from src.models.conformer import ConformerEncoder
+from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.models.nest import NEST
 from src.transforms.features.log_mel import LogMel
 from src.utils.options import check_whole
@@ -224,13 +225,16 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
     """Complete NeMo config of a model and its front end.
 
     Raises:
-        ValueError: NeMo has no such front end, or mask_position is after_subsampling.
+        ValueError: NeMo has no such front end or quantizer, or mask_position is
+            after_subsampling.
     """
     if model.mask_position != "before_subsampling":
         raise ValueError(
             f"mask_position: {model.mask_position} cannot be written for NeMo, only "
             "before_subsampling."
         )
+    if not isinstance(model.quantizer, RandomProjectionQuantizer):
+        raise ValueError("quantizer: NeMo has random projections only, no clusters of features.")
     factor, feat_in = model.encoder.subsampling.factor, model.encoder.feat_in
     num_codebooks, codebook_size, code_dim = model.quantizer.codebooks.shape
     return {

@@ -17,6 +17,7 @@ from src.models.jasper import ConvEncoder
 from src.text_encoder.base import TextEncoder
 from src.transforms.features.log_mel import LogMel
 
+TRAINING_ONLY = "intermediate_head."  # begins the names of weights that inference doesn't need
 NEVER = -1e4  # bias of a class that is never output
 
 
@@ -40,7 +41,9 @@ def save_recogniser(
             f"{path}: features with {features.n_mels} mel bins for a model with feat_in "
             f"{model.encoder.feat_in}."
         )
-    state = model.state_dict()
+    if model.layer_scores is not None:
+        raise ValueError(f"{path}: NeMo has no weighted sum of layers (model.weighted_sum).")
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(TRAINING_ONLY)}
     head = {key: state.pop(f"head.{key}") for key in ("weight", "bias")}
     labels, artifacts, config = write_tokens(tokens)
     unused = config.get(UNUSED, [])

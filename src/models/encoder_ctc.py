@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src.models.conformer import ConformerEncoder
 from src.models.jasper import ConvEncoder
-from src.models.probes import FrozenEncoder
+from src.models.probes import FrozenEncoder, sum_of_layers
 from src.utils.options import check_sizes, check_whole
 from src.utils.stages import Stage, framewise
 
@@ -25,6 +25,8 @@ class EncoderCTC(nn.Module):
             training, for the loss `IntermediateCTC`.
         intermediate_vocab_size: number of tokens of these outputs, which then have a linear layer
             of their own; None: they share that of the last block.
+        weighted_sum: the head gets a learnt weighted sum of all layers of a Conformer, as in
+            `LayerProbe`, instead of the output of the last block; first, all weights are equal.
 
     Raises:
         ValueError: a layer that the encoder doesn't have, or that has a projection behind it.
@@ -36,6 +38,7 @@ class EncoderCTC(nn.Module):
         vocab_size: int,
         intermediate_layers: Sequence[int] = (),
         intermediate_vocab_size: int | None = None,
+        weighted_sum: bool = False,
     ):
         super().__init__()
         check_sizes("EncoderCTC", vocab_size=vocab_size)
@@ -46,6 +49,10 @@ class EncoderCTC(nn.Module):
         own = intermediate_layers and intermediate_vocab_size
         size = intermediate_vocab_size or 0
         self.intermediate_head = nn.Linear(encoder.feat_out, size) if own else None
+        self.layer_scores: nn.Parameter | None = None
+        if weighted_sum:
+            layers = checked_conformer(encoder, "weighted_sum").layers
+            self.layer_scores = nn.Parameter(torch.zeros(len(layers) + 1))
 
     def output_length(self, frames):
         """Number of output frames for a number of input frames (int, array or tensor)."""
@@ -67,26 +74,29 @@ class EncoderCTC(nn.Module):
             `log_probs` [B, T', V] in float32 and `log_probs_length` [B], in output frames. With
             intermediate layers, in training also `intermediate_log_probs` [B, K, T', W].
         """
-        if self.training and self.intermediate_layers:
-            return self.forward_with_intermediate(spectrogram, spectrogram_length)
+        if self.layer_scores is not None or (self.training and self.intermediate_layers):
+            return self.forward_with_layers(spectrogram, spectrogram_length)
         outputs = self.encoder(spectrogram, spectrogram_length)
         log_probs = self.apply_head(outputs["encoded"])
         return {"log_probs": log_probs, "log_probs_length": outputs["encoded_length"]}
 
-    def forward_with_intermediate(
+    def forward_with_layers(
         self, spectrogram: Tensor, spectrogram_length: Tensor
     ) -> dict[str, Tensor]:
-        """The outputs of `forward` with those of the intermediate layers."""
+        """The outputs of `forward` from the weighted sum, or with those of intermediate layers."""
         encoder: ConformerEncoder = self.encoder  # type: ignore[assignment]
         x, length = encoder.subsampling(spectrogram, spectrogram_length)
         states = list(encoder.hidden_states(x, length))
-        head = self.head if self.intermediate_head is None else self.intermediate_head
-        chosen = torch.stack([states[layer] for layer in self.intermediate_layers], dim=1)
-        return {
-            "log_probs": F.log_softmax(self.head(states[-1]).float(), dim=-1),
-            "log_probs_length": length,
-            "intermediate_log_probs": F.log_softmax(head(chosen).float(), dim=-1),
-        }
+        x = states[-1]
+        if self.layer_scores is not None:
+            x = sum_of_layers(torch.stack(states), self.layer_scores)
+        log_probs = F.log_softmax(self.head(x).float(), dim=-1)
+        outputs = {"log_probs": log_probs, "log_probs_length": length}
+        if self.training and self.intermediate_layers:
+            head = self.head if self.intermediate_head is None else self.intermediate_head
+            chosen = torch.stack([states[layer] for layer in self.intermediate_layers], dim=1)
+            outputs["intermediate_log_probs"] = F.log_softmax(head(chosen).float(), dim=-1)
+        return outputs
 
     def apply_head(self, encoded: Tensor) -> Tensor:
         """Log-probabilities [B, T', V] in float32 of encoded frames [B, D, T']."""
@@ -104,6 +114,8 @@ class EncoderCTC(nn.Module):
         """
         if not isinstance(self.encoder, ConformerEncoder):
             raise ValueError(f"stream: {type(self.encoder).__name__} needs the whole utterance.")
+        if self.layer_scores is not None:
+            raise ValueError("stream: a weighted sum of layers needs the whole utterance.")
         head = framewise(lambda encoded: self.apply_head(encoded).transpose(1, 2))
         return [*self.encoder.streaming_stages(context), head]
 
@@ -116,13 +128,21 @@ def check_layers(encoder: nn.Module, layers: Sequence[int]) -> list[int]:
     """
     if not layers:
         return []
-    if not isinstance(encoder, ConformerEncoder) or encoder.out_proj is not None:
-        raise ValueError(
-            "EncoderCTC.intermediate_layers: wanted a Conformer encoder without feat_out."
-        )
+    last = len(checked_conformer(encoder, "intermediate_layers").layers) - 1
     for layer in layers:
-        check_whole("EncoderCTC.intermediate_layers", layer, 1, len(encoder.layers) - 1)
+        check_whole("EncoderCTC.intermediate_layers", layer, 1, last)
     return list(layers)
+
+
+def checked_conformer(encoder: nn.Module, option: str) -> ConformerEncoder:
+    """An encoder, the states of whose layers are all like its output.
+
+    Raises:
+        ValueError: it has none, or projects its output.
+    """
+    if not isinstance(encoder, ConformerEncoder) or encoder.out_proj is not None:
+        raise ValueError(f"EncoderCTC.{option}: wanted a Conformer encoder without feat_out.")
+    return encoder
 
 
 class LayerProbe(FrozenEncoder):

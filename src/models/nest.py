@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from src.models.conformer import ConformerEncoder
 from src.models.layers.nest.block_mask import BlockMask
+from src.models.layers.nest.clusters import ClusterQuantizer
 from src.models.layers.nest.quantizer import RandomProjectionQuantizer
 from src.utils.lengths import padding_mask
 from src.utils.options import check_choice, check_sizes, check_whole
@@ -36,10 +37,15 @@ class NEST(nn.Module):
             trained targets could collapse.
         mask_threshold: a token is predicted if more than this fraction of its frames is masked.
         mask_value: constant value of the mask embedding; None for a random vector.
+        quantizer: gives tokens from clustered features, as in HuBERT (arXiv 2106.07447), of
+            codebook_size and num_codebooks; None for random projections, as in BEST-RQ
+            (arXiv 2202.01855).
 
     Raises:
-        ValueError: an argument is outside of these values.
+        ValueError: an argument is outside of these values, or the quantizer has other sizes.
     """
+
+    quantizer: ClusterQuantizer | RandomProjectionQuantizer
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class NEST(nn.Module):
         mask_position: str = "before_subsampling",
         mask_threshold: float = 0.8,
         mask_value: float | None = None,
+        quantizer: ClusterQuantizer | None = None,
     ):
         super().__init__()
         check_sizes("NEST", num_codebooks=num_codebooks, code_dim=code_dim)
@@ -62,9 +69,14 @@ class NEST(nn.Module):
         before = mask_position == "before_subsampling"
         size = encoder.feat_in if before else encoder.d_model
         combine_time_steps = encoder.subsampling.factor if before else 1
-        self.quantizer = RandomProjectionQuantizer(
-            size, combine_time_steps, codebook_size, num_codebooks, code_dim, distance
-        )
+        if quantizer is None:
+            self.quantizer = RandomProjectionQuantizer(
+                size, combine_time_steps, codebook_size, num_codebooks, code_dim, distance
+            )
+        else:
+            check_choice("NEST.mask_position, with clusters", mask_position, MASK_POSITIONS[:1])
+            check_quantizer(quantizer, size, combine_time_steps, codebook_size, num_codebooks)
+            self.quantizer = quantizer
         encoder.subsampling.requires_grad_(before)
         embedding = 0.1 * torch.randn(size)
         if mask_value is not None:
@@ -149,7 +161,7 @@ class NEST(nn.Module):
             [B, T], and masked_tokens [B, T'].
         """
         factor = self.encoder.subsampling.factor
-        tokens = self.quantizer(pad_to_multiple(clean, factor))
+        tokens = self.quantizer(pad_to_multiple(clean, factor), length)
         noisy = pad_to_multiple(noisy, factor)
         ssl_mask = self.draw_mask(seed, length, noisy.shape[2], ssl_mask)
         embedding = self.mask_embedding[:, None].to(noisy.dtype)
@@ -205,6 +217,29 @@ class NEST(nn.Module):
     def logits(self, encoded: Tensor) -> Tensor:
         """Logits [..., codebook_size, num_codebooks] of encoded frames [..., D]."""
         return self.decoder(encoded).unflatten(-1, (-1, len(self.quantizer.codebooks)))
+
+
+def check_quantizer(
+    quantizer: ClusterQuantizer,
+    feat_in: int,
+    combine_time_steps: int,
+    codebook_size: int,
+    num_codebooks: int,
+) -> None:
+    """Check that a quantizer has the sizes of the model whose targets it gives.
+
+    Raises:
+        ValueError: it has others.
+    """
+    wanted = {
+        "feat_in": (feat_in, quantizer.feat_in),
+        "subsampling_factor": (combine_time_steps, quantizer.combine_time_steps),
+        "num_codebooks": (num_codebooks, quantizer.codebooks.shape[0]),
+        "codebook_size": (codebook_size, quantizer.codebooks.shape[1]),
+    }
+    for name, (own, given) in wanted.items():
+        if own != given:
+            raise ValueError(f"NEST, {name}: {own}; that of the quantizer's clusters is {given}.")
 
 
 def pad_to_multiple(spectrogram: Tensor, factor: int) -> Tensor:

@@ -11,11 +11,27 @@ from src.utils.lengths import padding_mask
 from src.utils.options import check_labels
 
 
+def sum_of_layers(states: Tensor, scores: Tensor) -> Tensor:
+    """Weighted sum of an encoder's layers, as in SUPERB (arXiv 2105.01051, section 3).
+
+    The states are normalised to mean 0 and variance 1 per frame before the sum, so that the
+    weights of layers can be compared with each other.
+
+    Args:
+        states: [num_layers + 1, B, T', D].
+        scores: whose softmax are the weights, [num_layers + 1].
+
+    Returns:
+        [B, T', D].
+    """
+    states = F.layer_norm(states, states.shape[-1:])
+    return torch.einsum("l,lbtd->btd", scores.softmax(0).to(states.dtype), states)
+
+
 class FrozenEncoder(nn.Module):
     """A learnt weighted sum of a frozen encoder's layers (SUPERB, section 3).
 
-    The hidden states of each layer are normalised to mean 0 and variance 1 per frame before the
-    sum, so that the weights of layers can be compared with each other. Of an encoder whose layers
+    Of an encoder whose layers
     differ in size only the output is used, with the weight 1.
 
     Args:
@@ -48,9 +64,7 @@ class FrozenEncoder(nn.Module):
         """
         with torch.no_grad():
             states, state_length = self.states(spectrogram, length)
-            states = F.layer_norm(states, states.shape[-1:])
-        weights = self.layer_weights().to(states.dtype)
-        return torch.einsum("l,lbtd->btd", weights, states), state_length
+        return sum_of_layers(states, self.layer_scores), state_length
 
     def states(self, spectrogram: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """The hidden states of all layers [num_layers + 1, B, T', D], and their lengths [B]."""

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from src.config import build
 from src.utils.modules import submodule
+from src.utils.options import check_number
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optim
     """The optimizers and schedulers of `config.optimizers`, by name; null entries are left out.
 
     Each may have `parts` (submodules of the model; null: the whole model), `lr_scales` (submodule
-    -> factor of the learning rate), and an `optimizer` and a `scheduler` that replace those of the
+    -> factor of the learning rate), `layer_decay` (list of layers -> further factor from each layer
+    to the one before it), and an `optimizer` and a `scheduler` that replace those of the
     experiment.
 
     Args:
@@ -102,12 +104,15 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     if source.get("optimizer") is None:
         raise ValueError(f"config, {key}: no optimizer; choose one, e.g. optimizer=adamw.")
     parameters = named_parameters(model, own.get("parts"), f"{key}.parts")
-    scales = own.get("lr_scales") or {}
-    groups = parameter_groups(parameters, scales, source.optimizer.get("lr"), f"{key}.lr_scales")
+    scales, reason = own.get("lr_scales") or {}, f"{key}.lr_scales"
+    for layers, decay in (own.get("layer_decay") or {}).items():
+        reason = f"{key}.layer_decay"
+        scales = decayed_scales(model, scales, layers, decay, reason)
+    groups = parameter_groups(parameters, scales, source.optimizer.get("lr"), reason)
     optimizer = build(source, "optimizer", params=groups)
     learning_rates = [group["lr"] for group in optimizer.param_groups]
     scheduler = build(own if "scheduler" in own else config, "scheduler", optimizer=optimizer)
-    check_scales(optimizer, learning_rates, f"{key}.lr_scales")
+    check_scales(optimizer, learning_rates, reason)
     return Optimization(optimizer, scheduler, [p for _, p in parameters])
 
 
@@ -130,6 +135,46 @@ def named_parameters(
     for name in names:
         submodule(model, name, key)
     return [(n, p) for n, p in model.named_parameters() if any(inside(n, part) for part in names)]
+
+
+def decayed_scales(
+    model: nn.Module, scales: Mapping[str, float], name: str, decay: float, key: str
+) -> dict[str, float]:
+    """Factors of learning rates that decrease from the last of some layers to the first.
+
+    As in the fine-tuning of ELECTRA (arXiv 2003.10555, appendix B) and BEiT (arXiv 2106.08254):
+    layer i of n gets the factor decay^(n + 1 - i), and what comes before the layers in the
+    submodule that has them decay^(n + 1). The rest, e.g. a new head, has none.
+
+    Args:
+        model: with the layers.
+        scales: submodule -> factor, which is multiplied by that of the layer.
+        name: of a torch.nn.ModuleList of the model.
+        decay: factor from each layer to the one before it, above 0 and up to 1.
+        key: of the config, for error messages.
+
+    Returns:
+        `scales` with an entry for each layer and for each module before the layers.
+
+    Raises:
+        ValueError: the model has no such list of layers, or the factor is out of range.
+    """
+    check_number(f"config, {key}.{name}", decay, 0, 1)
+    layers = submodule(model, name, key)
+    if not isinstance(layers, nn.ModuleList):
+        raise ValueError(f"config, {key}: '{name}' is no list of layers (torch.nn.ModuleList).")
+    owner, _, own_name = name.rpartition(".")
+    siblings = dict(model.get_submodule(owner).named_children())
+    before = list(siblings)[: list(siblings).index(own_name)]
+    prefix = f"{owner}." if owner else ""
+    trained = [child for child in before if any(True for _ in siblings[child].parameters())]
+    powers = {f"{prefix}{child}": len(layers) + 1 for child in trained}
+    powers |= {f"{name}.{i}": len(layers) - i for i in range(len(layers))}
+    decayed = dict(scales)
+    for place, power in powers.items():
+        parts = [part for part in scales if inside(place, part)]
+        decayed[place] = decay**power * (scales[max(parts, key=len)] if parts else 1.0)
+    return decayed
 
 
 def parameter_groups(
@@ -156,8 +201,8 @@ def parameter_groups(
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ("", *scales)}
     for name, parameter in parameters:
         groups[max((p for p in groups if not p or inside(name, p)), key=len)].append(parameter)
-    for prefix, members in groups.items():
-        if prefix and not members:
+    for prefix in scales:
+        if not any(inside(name, prefix) for name, _ in parameters):
             raise ValueError(f"config, {key}: no parameter of the model is in '{prefix}'.")
     return [
         {"params": members, "lr": learning_rate * scales.get(prefix, 1.0)}

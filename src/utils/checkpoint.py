@@ -153,15 +153,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:
-    """Serialize tensors in the format of safetensors; those that share memory become separate."""
+def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Serialize tensors in the format of safetensors; those that share memory become separate.
+
+    Args:
+        tensors: by name.
+        metadata: texts that the header of the file holds, too.
+    """
     separate, storages = {}, set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    return safetensors.torch.save(separate)
+    return safetensors.torch.save(separate, metadata)
 
 
 def format_checksums(digests: dict[str, str]) -> bytes:

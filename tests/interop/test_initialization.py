@@ -148,9 +148,8 @@ def test_probe_adopts_another_kind_of_encoder(tmp_path):
     assert probe.layer_weights().tolist() == [1]
 
 
-def test_layer_weights_sum_to_one():
+def test_encoder_of_a_probe_is_frozen():
     probe = LayerProbe(nemo_sized(), vocab_size=5).train()
-    assert probe.layer_weights().sum().item() == pytest.approx(1)
     assert not probe.encoder.training and probe.head.training
     assert not any(p.requires_grad for p in probe.encoder.parameters())
 

@@ -100,6 +100,37 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
         build_optimizations(config, model)
 
 
+def test_learning_rates_decay_from_layer_to_layer(corpus, tmp_path):
+    scales = "optimizers.main.lr_scales={encoder: 0.5, encoder.layers.0.conv: 3}"
+    decay = "optimizers.main.layer_decay={encoder.layers: 0.8}"
+    config = experiment("asr_conformer", corpus, tmp_path / "r", scales, decay)
+    config.total_steps = 100
+    model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2, feat_out=8), 5)
+    groups = build_optimizations(config, model)["main"].optimizer.param_groups
+    rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    wanted = {
+        "head": 1.0,
+        "encoder.out_proj": 0.5,  # behind the layers
+        "encoder.layers.1": 0.5 * 0.8,
+        "encoder.layers.0": 0.5 * 0.8**2,
+        "encoder.layers.0.conv": 3.0,  # its own one
+        "encoder.subsampling": 0.5 * 0.8**3,
+    }
+    for name, parameter in model.named_parameters():
+        place = max((own for own in wanted if f"{name}.".startswith(f"{own}.")), key=len)
+        assert rates[id(parameter)] == pytest.approx(config.optimizer.lr * wanted[place], rel=1e-9)
+    model.encoder.out_proj = None  # so that each parameter of the encoder is in a layer
+    assert len(build_optimizations(config, model)["main"].optimizer.param_groups) == 5
+    for value, message in (
+        ({"encoder": 0.8}, "'encoder' is no list of layers"),
+        ({"layers": 0.8}, "the model has no 'layers'"),
+        ({"encoder.layers": 1.5}, "layer_decay.encoder.layers: 1.5; a number above 0, up to 1"),
+    ):
+        config.optimizers.main.layer_decay = value
+        with pytest.raises(ValueError, match=message):
+            build_optimizations(config, model)
+
+
 def test_several_optimizers(corpus, tmp_path):
     model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
     config = experiment("asr_conformer", corpus, tmp_path / "r", "~scheduler")

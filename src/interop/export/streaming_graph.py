@@ -146,6 +146,8 @@ class StreamingConformerGraph(StreamingGraph):
         scale: tuple[float, float] | None = None,
     ):
         super().__init__(network, bins, rate, scale)
+        if network.layer_scores is not None:
+            raise ValueError("weighted_sum: no streaming export.")
         encoder: Any = network.encoder
         self.encoder, self.context, self.vocab_size = encoder, context, network.head.out_features
         self.blocks = StreamingBlocks(encoder, context)

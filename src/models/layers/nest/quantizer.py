@@ -51,11 +51,12 @@ class RandomProjectionQuantizer(nn.Module):
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, spectrogram: Tensor, spectrogram_length: Tensor | None = None) -> Tensor:
         """Quantize a batch.
 
         Args:
             spectrogram: [B, F, T]; T is a multiple of combine_time_steps.
+            spectrogram_length: not needed, since each token depends on its own frames only.
 
         Returns:
             Indices of codes [B, T / combine_time_steps, num_codebooks], int64.
@@ -64,15 +65,24 @@ class RandomProjectionQuantizer(nn.Module):
             x = spectrogram.transpose(1, 2).float().unflatten(1, (-1, self.combine_time_steps))
             x = self.proj(x.flatten(2)).unflatten(2, (len(self.codebooks), -1))
             x = F.normalize(x, dim=-1, eps=1e-12)  # [B, T', num_codebooks, code_dim]
-            tokens = [self.nearest(x[:, :, i], c.float()) for i, c in enumerate(self.codebooks)]
-            return torch.stack(tokens, dim=2)
+            pairs = zip(x.unbind(2), self.codebooks.float(), strict=True)
+            return torch.stack([nearest_code(*pair, self.distance) for pair in pairs], dim=2)
 
-    def nearest(self, x: Tensor, codes: Tensor) -> Tensor:
-        """Index of the code [N, C] nearest to each vector of x [B, T, C]: [B, T].
 
-        |x - c|^2 = |x|^2 - 2 x c + |c|^2, of which |x|^2 is the same for all codes.
-        """
-        similarity = x @ codes.T
-        if self.distance == "l2":
-            similarity -= 0.5 * codes.square().sum(dim=1)
-        return similarity.argmax(dim=2)
+def nearest_code(x: Tensor, codes: Tensor, distance: str = "l2") -> Tensor:
+    """Index of the code that is nearest to each vector.
+
+    |x - c|^2 = |x|^2 - 2 x c + |c|^2, of which |x|^2 is the same for all codes.
+
+    Args:
+        x: vectors [..., C].
+        codes: [N, C].
+        distance: `l2`, or `cosine` for vectors and codes of length 1.
+
+    Returns:
+        [...], int64.
+    """
+    similarity = x @ codes.T
+    if distance == "l2":
+        similarity -= 0.5 * codes.square().sum(dim=1)
+    return similarity.argmax(dim=-1)
