@@ -5,27 +5,31 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from src.config import build, inference_config, target_class
 from src.datasets.collate import collate
 from src.run import OpenedRun, open_source, restore
 from src.system import System
-from src.tasks.conversation import ConversationTask, Voices, by_speaker
+from src.tasks.conversation import ConversationTask, Voices, by_speaker, segments_of
 from src.text_encoder.alignment import Word
-from src.utils.audio import Audio, write_audio
+from src.utils.audio import read_audio, write_audio
 from src.utils.batch import Batch, report_skipped, select
 from src.utils.options import refuse
 from src.utils.segments import Segment
+from src.utils.streams import block_powers
 
 logger = logging.getLogger(__name__)
 
 TASKS = {"separator": "separation", "recogniser": "recognition"}
+BLOCK = 0.01  # seconds over which levels are measured
 INFERENCE, OWN = "inference", "conversation"  # in the name of a run's output folder
 
 
@@ -113,57 +117,96 @@ class Conversation(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             if "recording" in batch:
                 path = Path(batch["recording"][0])
-                mixture: Audio = path
             else:
                 path = Path(folder) / "mixture.wav"
-                mixture = batch["audio"][0, : int(batch["audio_length"][0])]
-                write_audio(path, mixture, self.sample_rate)
+                size = int(batch["audio_length"][0])
+                write_audio(path, batch["audio"][0, :size], self.sample_rate)
             item = {"id": name, "path": str(path), "seed": 0, "recording": str(path)}
             separated = self.separator.evaluation_step(collate([item]))
             recording, row = separated["separated"][0], separated["rows"][0]
             active = [k for k in range(1, len(row)) if row.get(f"active_{k}")]
             recording.save(Path(folder), "voice", "mixture", active)
-            voices = {k: self.words(Path(folder) / f"s{k}" / "voice.wav") for k in active}
-        voices = self.task.without_leakage(voices, recording)
-        segments = self.task.segments(voices)
-        found: dict[str, Any] = {
+            voices = self.listen({k: Path(folder) / f"s{k}" / "voice.wav" for k in active})
+            found = self.references(batch, path) if "segments" in batch else {}
+        segments = listed(voices)
+        found |= {
             "separated": recording,
             "signal_products": separated["signal_products"][0],
             "voices": voices,
             "separated_segments": segments,
             "rows": row | {"voices": len(voices), "transcript": by_speaker(segments)},
         }
-        if "segments" in batch:
-            found |= self.references(batch, mixture)
+        if "reference_segments" in found:
             found["rows"]["reference"] = by_speaker(found["reference_segments"])
         return found
 
-    def references(self, batch: Batch, mixture: Audio) -> dict[str, list[Segment] | None]:
+    def references(self, batch: Batch, mixture: Path) -> dict[str, Any]:
         """The reference of a recording, and transcripts of the mixture and of the clean sources.
 
         Args:
             batch: with this recording only.
-            mixture: its path or samples [T].
+            mixture: the file.
         """
         normalize = self.recogniser.text_encoder.normalize
         reference = [
             Segment(own.speaker, round(own.start, 3), round(own.end, 3), normalize(own.text))
             for own in batch["segments"][0]
         ]
-        sources: list[Audio] = list(batch["source_files"][0]) if "source_files" in batch else []
-        if "sources" in batch:
-            size = int(batch["sources_length"][0])
-            sources = list(batch["sources"][0, :, :size])
-        clean: Voices = {k: self.words(source) for k, source in enumerate(sources, start=1)}
         return {
             "reference_segments": reference,
-            "mixture_segments": self.task.segments({1: self.words(mixture)}),
-            "sources_segments": self.task.segments(clean) if clean else None,
+            "mixture_segments": listed(self.listen({1: mixture})),
+            "sources_segments": self.sources(batch),
         }
 
-    def words(self, audio: Audio) -> list[Word]:
-        """What the recogniser hears in a file, or in samples [T] at its sample rate."""
-        return self.recogniser(audio, self.sample_rate if isinstance(audio, Tensor) else None)
+    def sources(self, batch: Batch) -> list[Segment] | None:
+        """Transcripts of the clean sources of a recording; None if there are none.
+
+        Args:
+            batch: with this recording only.
+        """
+        paths = [Path(path) for path in batch.get("source_files", [[]])[0]]
+        with tempfile.TemporaryDirectory() as folder:
+            if "sources" in batch:
+                size = int(batch["sources_length"][0])
+                for k, source in enumerate(batch["sources"][0, :, :size]):
+                    paths.append(Path(folder) / f"{k}.wav")
+                    write_audio(paths[-1], source, self.sample_rate)
+            # One by one, since nothing leaks from one to another.
+            heard = [self.listen({k: path}) for k, path in enumerate(paths, start=1)]
+        return listed({k: own for voice in heard for k, own in voice.items()}) if heard else None
+
+    def listen(self, paths: dict[int, Path]) -> Voices:
+        """Transcribe the parts of voices in which they speak.
+
+        Args:
+            paths: number of a voice -> its file; all of the same length and sample rate.
+        """
+        if not paths:
+            return {}
+        measured = [block_powers(path, BLOCK) for path in paths.values()]
+        parts = self.task.spoken(np.stack([powers for powers, _ in measured]), measured[0][1])
+        return {
+            k: [words for span in own for words in self.task.utterances(self.words(path, *span))]
+            for (k, path), own in zip(paths.items(), parts, strict=True)
+        }
+
+    def words(self, path: Path, start: float, end: float) -> list[Word]:
+        """What the recogniser hears in a part of a file, with times in the file.
+
+        Args:
+            path: of the file.
+            start, end: of the part, in seconds.
+        """
+        audio = read_audio(path, self.sample_rate, start, end - start)
+        return [
+            replace(word, start=word.start + start, end=word.end + start)
+            for word in self.recogniser(audio, self.sample_rate)
+        ]
+
+
+def listed(voices: Voices) -> list[Segment]:
+    """The segments of all voices by their start."""
+    return [segment for segment, _ in segments_of(voices)]
 
 
 class ConversationRuns:

@@ -222,8 +222,8 @@ class ConversationFolder(BaseDataset):
     ):
         rows = find_rows(Path(dir), mixture, options.get("on_error") == "skip")
         super().__init__(Manifest.from_rows(rows, Path(dir)), **options)
-        own = [path for path in (Path(dir) / name for name in REFERENCES) if path.exists()]
-        path = Path(reference) if reference else (own or [None])[0]
+        own = (path for path in (Path(dir) / name for name in REFERENCES) if path.exists())
+        path = Path(reference) if reference else next(own, None)
         self.has_targets = path is not None
         self.segments: dict[str, list[Segment]] = {}
         if path is not None:

@@ -7,6 +7,8 @@ of its command line on the files that are written.
 import logging
 import math
 from abc import abstractmethod
+from decimal import Decimal
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,11 +48,8 @@ class ConversationErrorRate(Metric):
         check_choice("hypothesis", hypothesis, HYPOTHESES)
         self.hypothesis, self.unavailable = hypothesis, ""
         if find_spec(PACKAGE) is None:
-            self.unavailable = f"{type(self).__name__}: needs `pip install {PACKAGE}`."
-            logger.info("%s It is left out.", self.unavailable)
+            self.unavailable = report_missing()
             self.values = ()
-        else:
-            self.values = ("", *ERRORS, "reference_length")
 
     @abstractmethod
     def count(self, reference: Any, hypothesis: Any) -> Any:
@@ -96,11 +95,18 @@ class ConversationErrorRate(Metric):
         return counts | {"reference_length": own.length}
 
     def compute(self) -> dict[str, float]:
-        """The error rate over all recordings and its counts; empty without a recording."""
+        """The error rate over all recordings; empty where none has such a transcript."""
         if "reference_length" not in self.terms:
             return {}
-        counts = {key: self.total(key) for key in (*ERRORS, "reference_length")}
-        return {"": rate_of(counts), **counts}
+        return {"": rate_of({key: self.total(key) for key in (*ERRORS, "reference_length")})}
+
+
+@cache
+def report_missing() -> str:
+    """Log once, and return, why there are no error rates."""
+    message = f"Error rates of conversations need `pip install {PACKAGE}`."
+    logger.warning("%s They are left out.", message)
+    return message
 
 
 def rate_of(counts: dict[str, Any]) -> float:
@@ -169,7 +175,7 @@ class TcpWer(ConversationErrorRate):
         """meeteval's tcpWER of one recording."""
         from meeteval.wer import tcpwer
 
-        return tcpwer(reference, hypothesis, collar=self.collar)
+        return tcpwer(reference, hypothesis, collar=Decimal(str(self.collar)))
 
 
 class Recovered(CpWer):
@@ -180,10 +186,6 @@ class Recovered(CpWer):
     """
 
     higher_is_better = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values = self.values and ("",)
 
     def update(
         self, id: list[str], reference_segments: list[list[Segment]], **batch

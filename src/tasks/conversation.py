@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from src.tasks.base import Task
@@ -15,20 +16,25 @@ from src.utils.options import check_number
 from src.utils.resampling import resample
 from src.utils.segments import Segment, seglst, stm
 
-BLOCK = 0.01  # seconds over which levels are measured
+SMOOTHED = 0.15  # seconds over which levels are averaged
+FLOOR = 1e-7  # mean square, below which audio is silent (-70 dBFS)
+SHORTEST = 0.1  # seconds that may be a word
+MARGIN = 0.1  # seconds that are transcribed before and after the part in which a voice speaks
 LISTENED = 60  # seconds of a recording that a report plays
 TOGETHER = "all"  # folder with the segments of all recordings, to be scored by meeteval
-Voices = dict[int, list[Word]]  # number of a stream, from 1 -> its words
+Span = tuple[float, float]
+Voices = dict[int, list[list[Word]]]  # number of a stream, from 1 -> the words of its utterances
 
 
 class ConversationTask(Task):
-    """Makes segments of the words of separated voices, and writes them.
+    """Finds where voices speak, makes segments of their words, and writes them.
 
     Args:
         sample_rate: of the signals that a report plays, in Hz.
-        pause: seconds without a word, after which a voice's next segment begins.
-        leakage_db: a word is left out where its stream is that much weaker than another one, since
-            it leaked from there; None: no word is.
+        pause: seconds of silence, or without a word, at which a voice's segment ends.
+        quiet_db: relative to the loudest part of a voice, below which it is silent.
+        leakage_db: relative to the other voices, below which a voice is what leaked from them; None
+            takes nothing for that.
 
     Raises:
         ValueError: a value is out of range.
@@ -38,51 +44,53 @@ class ConversationTask(Task):
     inference = "inference_conversation"
     sort_by = "cpWER"
 
-    def __init__(self, sample_rate: int, pause: float = 0.8, leakage_db: float | None = -20.0):
-        check_number("task.pause", pause)
+    def __init__(
+        self,
+        sample_rate: int,
+        pause: float = 0.8,
+        quiet_db: float = -40.0,
+        leakage_db: float | None = -12.0,
+    ):
+        check_number("task.pause", pause, 2 * MARGIN)
+        check_number("task.quiet_db", quiet_db, -200.0, high=0.0)
         check_number("task.leakage_db", leakage_db, -200.0, high=0.0, optional=True)
-        self.sample_rate, self.pause, self.leakage_db = sample_rate, pause, leakage_db
+        self.sample_rate, self.pause = sample_rate, pause
+        self.quiet_db, self.leakage_db = quiet_db, leakage_db
 
-    def without_leakage(self, voices: Voices, recording: Any) -> Voices:
-        """The words that don't come from another stream.
+    def spoken(self, powers: np.ndarray, seconds: float) -> list[list[Span]]:
+        """Where each voice speaks.
 
         Args:
-            voices: of the streams that aren't silent.
-            recording: `SeparatedRecording`.
+            powers: mean square of each voice in consecutive blocks, [S, N].
+            seconds: of a block.
+
+        Returns:
+            For each voice the first and last second of each part.
         """
-        if self.leakage_db is None or len(voices) < 2:
-            return voices
-        levels, lowest = recording.levels(BLOCK), 10 ** (self.leakage_db / 10)
+        window = np.ones(max(1, round(SMOOTHED / seconds)))
+        level = np.stack([np.convolve(own, window / len(window), "same") for own in powers])
+        found = []
+        for k, own in enumerate(level):
+            speaks = own > max(FLOOR, 10 ** (self.quiet_db / 10) * own.max(initial=0.0))
+            others = np.delete(level, k, 0)
+            if self.leakage_db is not None and len(others):
+                speaks &= own >= 10 ** (self.leakage_db / 10) * others.max(0)
+            sound = np.flatnonzero(powers[k] > FLOOR)
+            parts = joined(speaks, round(self.pause / seconds))
+            margin = round(MARGIN / seconds)
+            spans = [with_margin(start, end, margin, sound) for start, end in parts]
+            shortest = SHORTEST / seconds
+            found.append(
+                [
+                    (first * seconds, after * seconds)
+                    for first, after in spans
+                    if after - first >= shortest
+                ]
+            )
+        return found
 
-        def power(stream: int, word: Word) -> float:
-            first = int(word.start / BLOCK)
-            own = levels[stream - 1, first : max(first + 1, round(word.end / BLOCK))]
-            return float(own.mean()) if len(own) else 0.0
-
-        return {
-            stream: [
-                word
-                for word in words
-                if power(stream, word) >= lowest * max(power(other, word) for other in voices)
-            ]
-            for stream, words in voices.items()
-        }
-
-    def segments(self, voices: Voices) -> list[Segment]:
-        """The segments of all voices by their start, times in whole milliseconds."""
-        return [segment for segment, _ in self.spoken(voices)]
-
-    def spoken(self, voices: Voices) -> list[tuple[Segment, list[Word]]]:
-        """The segments of all voices by their start, each with its words."""
-        found = [
-            (segment_of(str(stream), words), words)
-            for stream, own in voices.items()
-            for words in self.between_pauses(own)
-        ]
-        return sorted(found, key=lambda one: (one[0].start, one[0].speaker))
-
-    def between_pauses(self, words: list[Word]) -> Iterator[list[Word]]:
-        """The words of each segment."""
+    def utterances(self, words: list[Word]) -> Iterator[list[Word]]:
+        """The words between pauses."""
         own: list[Word] = []
         for word in words:
             if own and word.start - own[-1].end >= self.pause:
@@ -109,22 +117,22 @@ class ConversationTask(Task):
         for item, name in enumerate(id):
             voices, recording = batch["voices"][item], batch["separated"][item]
             recording.save(directory, name, "mixture", voices.keys())
-            spoken = self.spoken(voices)
-            write_text(directory / f"{name}.txt", "".join(line(one) for one, _ in spoken))
-            write_text(directory / f"{name}.stm", stm(name, [one for one, _ in spoken]))
+            segments = segments_of(voices)
+            write_text(directory / f"{name}.txt", "".join(line(one) for one, _ in segments))
+            write_text(directory / f"{name}.stm", stm(name, [one for one, _ in segments]))
             rows = [
                 row | {"word_times": [times(word) for word in words]}
-                for one, words in spoken
+                for one, words in segments
                 for row in seglst(name, [one])
             ]
             text = json.dumps(rows, ensure_ascii=False, indent=1)
             write_text(directory / f"{name}.json", text + "\n")
             for kind in ("separated", "reference", "mixture", "sources"):
-                segments = batch.get(f"{kind}_segments", [None] * len(id))[item]
-                if segments is not None:
+                own = batch.get(f"{kind}_segments", [None] * len(id))[item]
+                if own is not None:
                     path = directory / TOGETHER / f"{kind}.stm"
                     with path.open("a", encoding="utf-8") as file:
-                        file.write(stm(name, segments))
+                        file.write(stm(name, own))
 
     def signals(self, item: int, **batch: Any) -> dict[str, Tensor | Recording]:
         """The first minute of a recording and of its voices: title -> [T].
@@ -134,13 +142,13 @@ class ConversationTask(Task):
             batch: after the evaluation step.
         """
         rate, recording = self.sample_rate, batch["separated"][item]
+        mixture: Tensor | Recording
         if "recording" in batch:
             mixture = Recording(Path(batch["recording"][item]), rate)[: LISTENED * rate]
         else:
             mixture = batch["audio"][item, : int(batch["audio_length"][item])][: LISTENED * rate]
         streams = resample(recording.beginning(LISTENED), recording.sample_rate, rate)
-        named = {f"voice_{k}": streams[k - 1] for k in batch["voices"][item]}
-        return {"mixture": mixture} | named
+        return {"mixture": mixture} | {f"voice_{k}": streams[k - 1] for k in batch["voices"][item]}
 
     def details(self, id: list[str], **batch: Any) -> list[dict]:
         """The duration of each recording.
@@ -152,10 +160,42 @@ class ConversationTask(Task):
         return [{"seconds": round(one.seconds(), 3)} for one in batch["separated"]]
 
 
-def segment_of(speaker: str, words: list[Word]) -> Segment:
-    """The segment of some words."""
-    text = " ".join(word.text for word in words)
-    return Segment(speaker, round(words[0].start, 3), round(words[-1].end, 3), text)
+def joined(mask: np.ndarray, pause: int) -> list[tuple[int, int]]:
+    """First block and the one after the last of each part where a mask [N] is true.
+
+    Args:
+        mask: of blocks.
+        pause: blocks, of which fewer between two parts make one of them.
+    """
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
+    parts: list[tuple[int, int]] = []
+    for start, end in edges.tolist():
+        first = parts.pop()[0] if parts and start - parts[-1][1] < pause else start
+        parts.append((first, end))
+    return parts
+
+
+def with_margin(start: int, end: int, margin: int, sound: np.ndarray) -> tuple[int, int]:
+    """A part with margins, which hold no digital silence: few recognisers have learnt that.
+
+    Args:
+        start, end: first block of the part and the one after its last.
+        margin: blocks on either side.
+        sound: indices of all blocks with sound.
+    """
+    inside = sound[np.searchsorted(sound, start - margin) : np.searchsorted(sound, end + margin)]
+    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (start, start)
+
+
+def segments_of(voices: Voices) -> list[tuple[Segment, list[Word]]]:
+    """The segments of all voices by their start, times in whole milliseconds, with their words."""
+    found = []
+    for stream, utterances in voices.items():
+        for words in utterances:
+            text = " ".join(word.text for word in words)
+            start, end = round(words[0].start, 3), round(words[-1].end, 3)
+            found.append((Segment(str(stream), start, end, text), words))
+    return sorted(found, key=lambda one: (one[0].start, one[0].speaker))
 
 
 def line(segment: Segment) -> str:

@@ -108,15 +108,6 @@ class SeparatedRecording:
         powers = self.products.diagonal()[1:] / size
         return activity(powers.tolist(), self.mixture_energy / size)
 
-    def levels(self, seconds: float) -> np.ndarray:
-        """Mean square of each estimate in consecutive blocks of some seconds, [S, N]."""
-        size = round(seconds * self.sample_rate)
-        parts = [np.zeros((len(self.peak), 0))]
-        for block in self.blocks(BLOCK // size * size):
-            whole = block[: len(block) // size * size]
-            parts.append(np.square(whole).reshape(-1, size, len(self.peak)).mean(1).T)
-        return np.concatenate(parts, 1)
-
     def save(
         self, directory: Path, name: str, level: str, chosen: Collection[int] | None = None
     ) -> None:
