@@ -68,10 +68,14 @@ class ConversationTask(Task):
             For each voice the first and last second of each part.
         """
         window = np.ones(max(1, round(SMOOTHED / seconds)))
-        level = np.stack([np.convolve(own, window / len(window), "same") for own in powers])
+        count = powers.shape[1]
+        if not count:
+            return [[] for _ in powers]
+        smooth = [np.convolve(own, window / len(window), "same")[:count] for own in powers]
+        level = np.stack(smooth)
         found = []
         for k, own in enumerate(level):
-            speaks = own > max(FLOOR, 10 ** (self.quiet_db / 10) * own.max(initial=0.0))
+            speaks = own > max(FLOOR, 10 ** (self.quiet_db / 10) * own.max())
             others = np.delete(level, k, 0)
             if self.leakage_db is not None and len(others):
                 speaks &= own >= 10 ** (self.leakage_db / 10) * others.max(0)
