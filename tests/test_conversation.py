@@ -22,7 +22,6 @@ SEPARATOR = [
     "datasets.train.segment=0.5",
     "dataloader.max_seconds=2",
 ]
-METRICS = ("cpWER", "ORC-WER", "tcpWER")
 with_meeteval = pytest.mark.skipif(find_spec("meeteval") is None, reason="needs meeteval")
 
 
@@ -69,16 +68,16 @@ def test_files_of_drawn_conversations(drawn):
 @with_meeteval
 def test_scores_are_those_of_meeteval(drawn, tmp_path):
     folder, values = drawn
-    for kind in ("separated", "mixture", "sources"):
-        for metric, more in zip(METRICS, ([], [], ["--collar", "5"]), strict=True):
-            command = [sys.executable, "-m", "meeteval.wer", metric.lower().replace("-", ""), *more]
-            command += ["-r", folder / "test/all/reference.stm"]
-            command += ["-h", folder / f"test/all/{kind}.stm", "--average-out", tmp_path / "a.json"]
-            command += ["--per-reco-out", tmp_path / "b.json"]
-            subprocess.run(list(map(str, command)), check=True, capture_output=True)
-            expected = json.loads((tmp_path / "a.json").read_text())["error_rate"]
-            name = f"test/{metric}" if kind == "separated" else f"test/{metric}_{kind}"
-            assert values[name] == pytest.approx(expected, rel=1e-12)
+    for name, kind in (("cpWER", "sources"), ("ORC-WER", "mixture"), ("tcpWER", "separated")):
+        command = [sys.executable, "-m", "meeteval.wer", name.lower().replace("-", "")]
+        command += ["--collar", "5"] if name == "tcpWER" else []
+        command += ["-r", folder / "test/all/reference.stm"]
+        command += ["-h", folder / f"test/all/{kind}.stm", "--average-out", tmp_path / "a.json"]
+        command += ["--per-reco-out", tmp_path / "b.json"]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        expected = json.loads((tmp_path / "a.json").read_text())["error_rate"]
+        own = values[f"test/{name}" if kind == "separated" else f"test/{name}_{kind}"]
+        assert own == pytest.approx(expected, rel=1e-12)
     separated, mixture, sources = (values[f"test/cpWER{k}"] for k in ("", "_mixture", "_sources"))
     if mixture > sources:
         recovered = (mixture - separated) / (mixture - sources)

@@ -175,6 +175,8 @@ class TcpWer(ConversationErrorRate):
         """meeteval's tcpWER of one recording."""
         from meeteval.wer import tcpwer
 
+        # Of which it takes long segments for times that are not in seconds.
+        logging.getLogger("preprocess").setLevel(logging.ERROR)
         return tcpwer(reference, hypothesis, collar=Decimal(str(self.collar)))
 
 
