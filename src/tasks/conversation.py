@@ -49,7 +49,7 @@ class ConversationTask(Task):
         sample_rate: int,
         pause: float = 0.8,
         quiet_db: float = -40.0,
-        leakage_db: float | None = -12.0,
+        leakage_db: float | None = -6.0,
     ):
         check_number("task.pause", pause, 2 * MARGIN)
         check_number("task.quiet_db", quiet_db, -200.0, high=0.0)
