@@ -6,12 +6,14 @@ if __name__ == "__main__":
     end_on_signals()  # the other imports take seconds
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
 from src.config import check_overrides, check_top_level, inference_config, target_class
+from src.conversation import ConversationRuns
 from src.datasets.building import name_datasets
 from src.loaded_config import format_config
 from src.logger.text_log import setup_logging
@@ -39,28 +41,39 @@ def infer(config: DictConfig) -> dict[str, float]:
         ValueError: the config is for runs of another task.
     """
     check_top_level(config, inference=True)
-    trusted = list(config.trust)
-    run: OpenedRun
-    if config.run:
-        run = open_source(Path(config.run), trusted)
+    run: OpenedRun | ConversationRuns
+    if "separator" in config:
+        run, merged = ConversationRuns(config), config.copy()
     else:
-        run = Run.newest(Path(config.runs), trusted)
-    merged = inference_config(run.read_config(), config)
+        run = open_run(config)
+        merged = inference_config(run.read_config(), config)
+        check_task(run, merged, config.for_task)
     name_datasets(merged)
-    check_task(run, merged, config.for_task)
     accelerator = build_accelerator(merged)
     return call_and_release(lambda: evaluate_run(config, merged, run, accelerator), accelerator)
 
 
+def open_run(config: DictConfig) -> OpenedRun:
+    """The run that is named, or the newest one."""
+    trusted = list(config.trust)
+    if config.run:
+        return open_source(Path(config.run), trusted)
+    return Run.newest(Path(config.runs), trusted)
+
+
 def evaluate_run(
-    config: DictConfig, merged: DictConfig, run: OpenedRun, accelerator: Accelerator
+    config: DictConfig,
+    merged: DictConfig,
+    run: OpenedRun | ConversationRuns,
+    accelerator: Accelerator,
 ) -> dict[str, float]:
     """Restore the run and make the evaluations.
 
     Args:
         config: of the inference.
-        merged: the run's config with the inference config merged into it.
-        run: the run.
+        merged: the run's config with the inference config merged into it; of a conversation the
+            latter.
+        run: the run, or both runs of a conversation.
         accelerator: devices, precision and processes.
     """
     output = OutputFolder(Path(config.output or run.inference_path))
@@ -69,7 +82,11 @@ def evaluate_run(
         output.start(names)
     setup_logging(output.path, accelerator.is_main_process)
 
-    system = restore(run, merged, config.checkpoint, accelerator.device)
+    system: Any
+    if isinstance(run, ConversationRuns):
+        system = run.restore(merged, config.checkpoint, accelerator.device)
+    else:
+        system = restore(run, merged, config.checkpoint, accelerator.device)
     system.autocast = accelerator.autocast
     evaluations = build_evaluations(merged, system, accelerator, names)
     reporter = Reporter(

@@ -79,6 +79,9 @@ INFERENCE_TYPES: dict[str, Any] = {
     "output": str | None,
     "for_task": str | None,
     "report": Mapping,
+    "separator": str | None,  # of conversations, as the next two
+    "recogniser": str | None,
+    "changes": Mapping[str, Mapping],
 }
 INFERENCE_ONLY = (*INFERENCE_TYPES, "runs", "trust", "hydra")
 

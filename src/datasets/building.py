@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.config import build, target_class
+from src.datasets.conversations import Conversations
 from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest_dataset import ManifestDataset
 from src.datasets.mixed import MixedDataset, check_weights
@@ -15,7 +16,11 @@ from src.utils.options import refuse
 from src.utils.random import salted_seed
 
 # Base class of datasets -> the one of them that reads any manifest.
-READERS: dict[type, type] = {RecognitionDataset: ManifestDataset, DynamicMixtures: DynamicMixtures}
+READERS: dict[type, type] = {
+    RecognitionDataset: ManifestDataset,
+    DynamicMixtures: DynamicMixtures,
+    Conversations: Conversations,
+}
 
 
 def name_datasets(config: DictConfig) -> None:
@@ -53,7 +58,7 @@ def like_test_set(config: DictConfig, manifest: str, place: str) -> DictConfig:
         place: in the config, for errors.
 
     Raises:
-        ValueError: `test` is neither of utterances nor of their mixtures.
+        ValueError: `test` is neither of utterances nor of their mixtures or conversations.
     """
     node = config.datasets.get("test")
     kind: type = ManifestDataset if node is None else target_class(config.datasets, "test")

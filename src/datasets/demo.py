@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from src.datasets.classification import ClassificationDataset
+from src.datasets.conversations import Conversations
 from src.datasets.demo_speech import SPLITS, make_demo_speech
 from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest import Manifest
@@ -43,6 +44,19 @@ class DemoLabels(ClassificationDataset):
         split: train, val or test.
         folder: of the corpus, which is synthesised on first use.
         options: of `ClassificationDataset`.
+    """
+
+    def __init__(self, split: str, folder: str = "data/demo_speech", **options):
+        super().__init__(demo_manifest(split, folder), **options)
+
+
+class DemoConversations(Conversations):
+    """Conversations of a split of the demo speech.
+
+    Args:
+        split: train, val or test.
+        folder: of the corpus, which is synthesised on first use.
+        options: of `Conversations`.
     """
 
     def __init__(self, split: str, folder: str = "data/demo_speech", **options):

@@ -18,12 +18,14 @@ class Metric(ABC):
             the best checkpoint.
         normalization: of the texts that are scored; empty for a metric without texts.
         columns: of the table of utterances, that show how a score came about.
+        needs_targets: False for a metric that scores items without targets, too.
     """
 
     normalization: str = ""
     columns: tuple[str, ...] = ()
     values: tuple[str, ...] = ("",)
     higher_is_better: bool | None = None
+    needs_targets: bool = True
 
     def __init__(self) -> None:
         self.terms: dict[str, list[float]] = defaultdict(list)

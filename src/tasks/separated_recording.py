@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,28 @@ def activity(powers: list[float], mixture_power: float) -> dict[str, float]:
     return columns
 
 
+def products_of(mixture: Tensor, estimates: Tensor) -> Tensor:
+    """Scalar products of a mixture and its estimates with each other, float64.
+
+    Args:
+        mixture: [..., T].
+        estimates: [..., S, T].
+
+    Returns:
+        [..., 1 + S, 1 + S], of which the first row and column are the mixture's.
+    """
+    signals = torch.cat([mixture.unsqueeze(-2), estimates], -2).double()
+    return signals @ signals.transpose(-1, -2)
+
+
 class SeparatedRecording:
     """Estimates of one recording in a temporary file, which is deleted with this object.
 
     Args:
         sample_rate: of the recording, in Hz.
+
+    Attributes:
+        products: `products_of` the whole mixture and its estimates, [1 + S, 1 + S].
     """
 
     def __init__(self, sample_rate: int):
@@ -48,13 +65,16 @@ class SeparatedRecording:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed with this object
         self.mixture_frames, self.frames = 0, 0
         self.mixture_energy = 0.0
-        self.energy, self.peak = np.zeros(0), np.zeros(0)
+        self.waiting = torch.zeros(0)  # of the mixture, for its estimates
+        self.products = torch.zeros(0, 0, dtype=torch.float64)
+        self.peak = np.zeros(0)
 
     def measure_mixture(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pass on the blocks [t] of the recording and measure their length and energy."""
         for block in blocks:
             self.mixture_frames += len(block)
             self.mixture_energy += float(block.double().square().sum())
+            self.waiting = torch.cat([self.waiting, block])
             yield block
 
     def write(self, estimates: Tensor) -> None:
@@ -65,13 +85,16 @@ class SeparatedRecording:
         Args:
             estimates: [S, t].
         """
-        if not len(self.energy):
-            self.energy, self.peak = np.zeros(len(estimates)), np.zeros(len(estimates))
+        if not len(self.peak):
+            self.products = torch.zeros(2 * [1 + len(estimates)], dtype=torch.float64)
+            self.peak = np.zeros(len(estimates))
         estimates = estimates[:, : self.mixture_frames - self.frames]
-        if not estimates.shape[1]:
+        size = estimates.shape[1]
+        if not size:
             return
-        self.frames += estimates.shape[1]
-        self.energy += estimates.double().square().sum(1).numpy()
+        self.frames += size
+        self.products += products_of(self.waiting[:size], estimates)
+        self.waiting = self.waiting[size:]
         self.peak = np.maximum(self.peak, estimates.abs().amax(1).numpy())
         self.file.write(estimates.T.contiguous().numpy().astype(np.float32).tobytes())
 
@@ -82,19 +105,25 @@ class SeparatedRecording:
     def activity(self) -> dict[str, float]:
         """Level of each estimate in dBFS (RMS), and whether it is active: columns of a table."""
         size = max(self.mixture_frames, 1)
-        return activity((self.energy / size).tolist(), self.mixture_energy / size)
+        powers = self.products.diagonal()[1:] / size
+        return activity(powers.tolist(), self.mixture_energy / size)
 
-    def save(self, directory: Path, name: str, level: str) -> None:
+    def save(
+        self, directory: Path, name: str, level: str, chosen: Collection[int] | None = None
+    ) -> None:
         """Write `s1/<name>.wav`, `s2/<name>.wav`, ... with 16 bits.
 
         Args:
             directory: an existing folder.
             name: of the files.
+            chosen: numbers of the estimates to be written, from 1; None: all.
             level: `peak` scales each estimate to a peak of 0.9; any other level keeps them, but
                 scales all of them down by the same factor where a peak is above 1.
         """
         common = 1 / max(1.0, *self.peak.tolist())
         for k, peak in enumerate(self.peak.tolist()):
+            if chosen is not None and k + 1 not in chosen:
+                continue
             gain = common
             if level == "peak":
                 gain = PEAK / peak if peak else 0.0
@@ -117,11 +146,11 @@ class SeparatedRecording:
             wanted -= parts[-1].shape[1]
             if not wanted:
                 break
-        return torch.cat(parts, 1) if parts else torch.zeros(len(self.energy), 0)
+        return torch.cat(parts, 1) if parts else torch.zeros(len(self.peak), 0)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All estimates from the start, in blocks [t, S]."""
+    def blocks(self, frames: int = BLOCK) -> Iterator[np.ndarray]:
+        """All estimates from the start, in blocks [t, S] of some frames, the last of fewer."""
         self.file.seek(0)
-        size = len(self.energy)
-        while data := self.file.read(4 * size * BLOCK):
+        size = len(self.peak)
+        while data := self.file.read(4 * size * frames):
             yield np.frombuffer(data, dtype=np.float32).reshape(-1, size)

@@ -17,7 +17,7 @@ from src.loss.pit import (
 )
 from src.tasks.base import Task
 from src.tasks.levels import LEVELS, apply_level, limit_peak
-from src.tasks.separated_recording import SeparatedRecording, activity
+from src.tasks.separated_recording import SeparatedRecording, activity, products_of
 from src.tasks.separation_analysis import mixture_scores, reference_details, separation_sections
 from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import Recording, write_audio
@@ -158,11 +158,15 @@ class SeparationTask(Task):
 
         Returns:
             `rows` with the columns `energy_1` (RMS level at the mixture's level, in dBFS),
-            `active_1` (0 or 1), `energy_2`, ...; and unless the batch holds recordings,
+            `active_1` (0 or 1), `energy_2`, ...; `signal_products` [B, 1 + S, 1 + S], the scalar
+            products of mixture and estimates; and unless the batch holds recordings,
             `estimates_written` [B, S, T] with `estimates_written_length`.
         """
         if "separated" in batch:
-            return {"rows": [recording.activity() for recording in batch["separated"]]}
+            return {
+                "rows": [recording.activity() for recording in batch["separated"]],
+                "signal_products": [recording.products for recording in batch["separated"]],
+            }
         estimates, audio = batch["estimates"].float(), batch["audio"].float()
         at_mixture = apply_level(estimates, audio, "mixture")
         written = at_mixture
@@ -172,6 +176,7 @@ class SeparationTask(Task):
             "estimates_written": written,
             "estimates_written_length": batch["audio_length"],
             "rows": activity_rows(at_mixture, audio, batch["audio_length"]),
+            "signal_products": products_of(audio, at_mixture),
         }
 
     def show(self, writer: Any, step: int, name: str, **batch: Any) -> None:

@@ -176,7 +176,7 @@ def build_evaluations(
 def build_evaluation(
     config: DictConfig, name: str, system: Any, accelerator: Accelerator
 ) -> Evaluation:
-    """The evaluation of a name; without targets it has neither loss nor metrics.
+    """The evaluation of a name; without targets it has no loss, and no metrics that need them.
 
     Args:
         config: of an experiment.
@@ -194,7 +194,9 @@ def build_evaluation(
         seed=config.seed,
     )
     labelled = getattr(dataset, "has_targets", True)
-    metrics = metrics_of(config, name) if labelled else {}
+    metrics = metrics_of(config, name)
+    if not labelled:
+        metrics = {key: metric for key, metric in metrics.items() if not metric.needs_targets}
     loss: nn.Module | None = None
     if labelled:
         loss = build(own, "loss") if "loss" in own else system.loss

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from src.utils.audio_files import open_audio
+from src.utils.audio_files import audio_info, open_audio
 
 BLOCK = 10.0  # seconds
+AT_ONCE = 1000  # blocks whose power is measured at a time
 
 
 def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
@@ -29,3 +31,23 @@ def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
             if not torch.isfinite(block).all():
                 raise ValueError(f"{path}: has samples that are not finite numbers.")
             yield block
+
+
+def block_powers(path: Path, seconds: float) -> tuple[np.ndarray, float]:
+    """Mean square of a recording in consecutive blocks [N], and how many seconds a block has.
+
+    Args:
+        path: of the recording.
+        seconds: of a block, which is rounded to whole samples; a last part of one is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio or has samples that aren't finite.
+    """
+    rate = audio_info(path).sample_rate
+    size = max(1, round(seconds * rate))
+    powers = [torch.zeros(0)]
+    for audio in read_blocks(path, AT_ONCE * size / rate):
+        count = len(audio) // size
+        powers.append(audio[: count * size].view(count, size).square().mean(1))
+    return torch.cat(powers).numpy(), size / rate

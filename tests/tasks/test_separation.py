@@ -106,7 +106,7 @@ def test_postprocessing_replaces_no_keys(level):
     batch = batch_of(sources_of(2, 2, 4000), 4000, 3000)
     batch["estimates"] = 3 * batch["sources"]
     outputs = SeparationTask(RATE, output_level=level).postprocess(**batch)
-    assert sorted(outputs) == ["estimates_written", "estimates_written_length", "rows"]
+    assert not outputs.keys() & batch.keys()
     gain = {"mixture": 1.0, "peak": 0.9 / batch["sources"].abs().amax(2, keepdim=True), "model": 3}
     torch.testing.assert_close(
         outputs["estimates_written"], gain[level] * batch["sources"], rtol=1e-2, atol=1e-3

@@ -1,0 +1,261 @@
+"""A separator and a recogniser as one system: who said what in a recording."""
+
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from src.config import build, inference_config, target_class
+from src.datasets.collate import collate
+from src.run import OpenedRun, open_source, restore
+from src.system import System
+from src.tasks.conversation import ConversationTask, Voices, by_speaker, segments_of
+from src.text_encoder.alignment import Word
+from src.utils.audio import read_audio, write_audio
+from src.utils.batch import Batch, report_skipped, select
+from src.utils.options import refuse
+from src.utils.segments import Segment
+from src.utils.streams import block_powers
+
+logger = logging.getLogger(__name__)
+
+TASKS = {"separator": "separation", "recogniser": "recognition"}
+BLOCK = 0.01  # seconds over which levels are measured
+INFERENCE, OWN = "inference", "conversation"  # in the name of a run's output folder
+
+
+class Conversation(nn.Module):
+    """Separates a recording of any length and transcribes each voice; evaluated like a `System`.
+
+    Both systems run in their own windows, so that memory doesn't grow with the separated audio,
+    which is on disk. A recording is separated at its own sample rate, and each voice is resampled
+    for the recogniser.
+
+    Args:
+        separator: estimates the voices.
+        recogniser: whose output is a list of `Word`.
+        task: makes segments of words.
+    """
+
+    loss = None
+
+    def __init__(self, separator: System, recogniser: System, task: ConversationTask):
+        super().__init__()
+        self.separator, self.recogniser, self.task = separator, recogniser, task
+        self.sample_rate = recogniser.sample_rate
+        rates = separator.sample_rate, recogniser.sample_rate
+        if rates[0] != rates[1]:
+            logger.info(
+                "The separator works at %d Hz and the recogniser at %d Hz: voices are resampled, "
+                "and have nothing above %d Hz.",
+                *rates,
+                min(rates) // 2,
+            )
+
+    @property
+    def model(self) -> nn.Module:
+        """Both models."""
+        return nn.ModuleList([self.separator.model, self.recogniser.model])
+
+    @property
+    def autocast(self) -> Callable[[], AbstractContextManager]:
+        """Makes the context in which the models run."""
+        return self.separator.autocast
+
+    @autocast.setter
+    def autocast(self, context: Callable[[], AbstractContextManager]) -> None:
+        self.separator.autocast = self.recogniser.autocast = context
+
+    def dataset_arguments(self, train: bool) -> dict[str, Any]:
+        """What a dataset may need of the system, by the names of the arguments.
+
+        Args:
+            train: nothing is trained.
+        """
+        return {"sample_rate": self.sample_rate}
+
+    @torch.no_grad()
+    def evaluation_step(self, batch: Batch, loss: nn.Module | None = None) -> Batch:
+        """Separate and transcribe a batch of recordings, one by one.
+
+        Args:
+            batch: from `collate`: `recording`, paths of files, or the mixtures `audio` [B, T] with
+                their lengths; where they are known `segments`, of which metrics are computed, and
+                the sources [B, S, T] or `source_files`; not modified.
+            loss: not used.
+
+        Returns:
+            The batch with `separated` (`SeparatedRecording`), `signal_products`, `voices` (stream
+            -> its words), `separated_segments` and `rows`; with `segments` also
+            `reference_segments`, normalised for the recogniser, `mixture_segments` and
+            `sources_segments`, of which an entry is None where no sources are known.
+        """
+        report_skipped(batch)
+        added: dict[str, list] = defaultdict(list)
+        for item, name in enumerate(batch["id"]):
+            chosen = torch.arange(len(batch["id"])) == item
+            for key, value in self.transcribe(name, select(batch, chosen)).items():
+                added[key].append(value)
+        return batch | added
+
+    def transcribe(self, name: str, batch: Batch) -> dict[str, Any]:
+        """What `evaluation_step` adds for a recording.
+
+        Args:
+            name: of the recording.
+            batch: with this recording only.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            if "recording" in batch:
+                path = Path(batch["recording"][0])
+            else:
+                path = Path(folder) / "mixture.wav"
+                size = int(batch["audio_length"][0])
+                write_audio(path, batch["audio"][0, :size], self.sample_rate)
+            item = {"id": name, "path": str(path), "seed": 0, "recording": str(path)}
+            separated = self.separator.evaluation_step(collate([item]))
+            recording, row = separated["separated"][0], separated["rows"][0]
+            active = [k for k in range(1, len(row)) if row.get(f"active_{k}")]
+            recording.save(Path(folder), "voice", "mixture", active)
+            voices = self.listen({k: Path(folder) / f"s{k}" / "voice.wav" for k in active})
+            found = self.references(batch, path) if "segments" in batch else {}
+        segments = listed(voices)
+        found |= {
+            "separated": recording,
+            "signal_products": separated["signal_products"][0],
+            "voices": voices,
+            "separated_segments": segments,
+            "rows": row | {"voices": len(voices), "transcript": by_speaker(segments)},
+        }
+        if "reference_segments" in found:
+            found["rows"]["reference"] = by_speaker(found["reference_segments"])
+        return found
+
+    def references(self, batch: Batch, mixture: Path) -> dict[str, Any]:
+        """The reference of a recording, and transcripts of the mixture and of the clean sources.
+
+        Args:
+            batch: with this recording only.
+            mixture: the file.
+        """
+        normalize = self.recogniser.text_encoder.normalize
+        reference = [
+            Segment(own.speaker, round(own.start, 3), round(own.end, 3), normalize(own.text))
+            for own in batch["segments"][0]
+        ]
+        return {
+            "reference_segments": reference,
+            "mixture_segments": listed(self.listen({1: mixture})),
+            "sources_segments": self.sources(batch),
+        }
+
+    def sources(self, batch: Batch) -> list[Segment] | None:
+        """Transcripts of the clean sources of a recording; None if there are none.
+
+        Args:
+            batch: with this recording only.
+        """
+        paths = [Path(path) for path in batch.get("source_files", [[]])[0]]
+        with tempfile.TemporaryDirectory() as folder:
+            if "sources" in batch:
+                size = int(batch["sources_length"][0])
+                for k, source in enumerate(batch["sources"][0, :, :size]):
+                    paths.append(Path(folder) / f"{k}.wav")
+                    write_audio(paths[-1], source, self.sample_rate)
+            # One by one, since nothing leaks from one to another.
+            heard = [self.listen({k: path}) for k, path in enumerate(paths, start=1)]
+        return listed({k: own for voice in heard for k, own in voice.items()}) if heard else None
+
+    def listen(self, paths: dict[int, Path]) -> Voices:
+        """Transcribe the parts of voices in which they speak.
+
+        Args:
+            paths: number of a voice -> its file; all of the same length and sample rate.
+        """
+        if not paths:
+            return {}
+        measured = [block_powers(path, BLOCK) for path in paths.values()]
+        parts = self.task.spoken(np.stack([powers for powers, _ in measured]), measured[0][1])
+        return {
+            k: [words for span in own for words in self.task.utterances(self.words(path, *span))]
+            for (k, path), own in zip(paths.items(), parts, strict=True)
+        }
+
+    def words(self, path: Path, start: float, end: float) -> list[Word]:
+        """What the recogniser hears in a part of a file, with times in the file.
+
+        Args:
+            path: of the file.
+            start, end: of the part, in seconds.
+        """
+        audio = read_audio(path, self.sample_rate, start, end - start)
+        return [
+            replace(word, start=word.start + start, end=word.end + start)
+            for word in self.recogniser(audio, self.sample_rate)
+        ]
+
+
+def listed(voices: Voices) -> list[Segment]:
+    """The segments of all voices by their start."""
+    return [segment for segment, _ in segments_of(voices)]
+
+
+class ConversationRuns:
+    """A run of separation and one of recognition, opened like one run.
+
+    Args:
+        config: of the inference: `separator` and `recogniser`.
+
+    Attributes:
+        path: of the separator's run.
+        inference_path: `conversation` in its folder.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: a run isn't given, or is of another task.
+    """
+
+    def __init__(self, config: DictConfig):
+        if config.run is not None:
+            refuse("config, run", config.run, "null; give separator=RUN and recogniser=RUN")
+        self.runs: dict[str, tuple[OpenedRun, DictConfig]] = {}
+        for key, task in TASKS.items():
+            if config[key] is None:
+                refuse(f"config, {key}", None, f"{key}=RUN, the folder of a run of {task}")
+            run = open_source(Path(config[key]), list(config.trust))
+            merged = inference_config(run.read_config(), config.changes[key])
+            name = target_class(merged, "task").name
+            if name != task:
+                raise ValueError(f"config, {key}: {run.path} is a run of {name}, not of {task}.")
+            self.runs[key] = (run, merged)
+        separator = self.runs["separator"][0]
+        own = separator.inference_path
+        self.path, self.inference_path = (
+            separator.path,
+            own.with_name(own.name.replace(INFERENCE, OWN)),
+        )
+
+    def restore(
+        self, config: DictConfig, checkpoint: str, device: str | torch.device | None = None
+    ) -> Conversation:
+        """Both systems with the weights of their checkpoints.
+
+        Args:
+            config: of the inference, whose `task` makes segments of words.
+            checkpoint: `best` or `last`, of both.
+            device: None for that of the config.
+        """
+        separator, recogniser = (
+            restore(run, merged, checkpoint, device) for run, merged in self.runs.values()
+        )
+        task = build(config, "task", sample_rate=recogniser.sample_rate)
+        return Conversation(separator, recogniser, task)

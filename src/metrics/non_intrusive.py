@@ -1,0 +1,265 @@
+"""Metrics of separation that need no references."""
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.metrics.base import Metric, ratio
+
+logger = logging.getLogger(__name__)
+
+LOWEST = -80.0  # dB, about what is left of rounding
+ACTIVE = 1e-4  # of the mixture's energy, above which an estimate isn't silent
+PIECE = 30  # seconds that are rated at once
+SHORTEST = 0.5  # seconds
+AUDIBLE = 1e-3  # RMS level of a piece that is rated
+
+
+class NonIntrusive(Metric):
+    """Mean over utterances of a score without references.
+
+    Attributes:
+        needs_targets: False.
+    """
+
+    needs_targets = False
+
+    def mean(self, scores: Sequence[float | None]) -> list[float | None]:
+        """Add the scores that are defined to the mean, and return all of them."""
+        for score in scores:
+            if score is not None:
+                self.add("sum", score)
+                self.add("utterances", 1)
+        return list(scores)
+
+    def compute(self) -> dict[str, float]:
+        """The mean over all utterances that have a score."""
+        return {"": ratio(self.total("sum"), self.total("utterances"))}
+
+
+class Leakage(NonIntrusive):
+    """How much of one estimate is in another, in dB: their squared correlation.
+
+    If estimate 2 is voice 2 and g times voice 1, which are independent, that is the energy of g
+    times voice 1 relative to all of estimate 2. The mean over pairs of estimates that aren't
+    silent; without such a pair an utterance has no score.
+    """
+
+    higher_is_better = False
+
+    def update(self, signal_products: Any, **_) -> list[float | None]:
+        """Add a batch.
+
+        Args:
+            signal_products: scalar products of mixture and estimates, [B, 1 + S, 1 + S] or a list
+                of [1 + S, 1 + S].
+
+        Returns:
+            The leakage of each utterance in dB, at least -80.
+        """
+        return self.mean([leakage(one.double().cpu()) for one in signal_products])
+
+
+def leakage(products: Tensor) -> float | None:
+    """Mean squared correlation of the estimates that aren't silent, in dB.
+
+    Args:
+        products: [1 + S, 1 + S], the mixture first.
+    """
+    energy = products.diagonal()
+    active = (1 + torch.nonzero(energy[1:] > ACTIVE * energy[0])[:, 0]).tolist()
+    pairs = [(i, j) for i in active for j in active if i < j]
+    if not pairs:
+        return None
+    shared = [float(products[i, j] ** 2 / (energy[i] * energy[j])) for i, j in pairs]
+    return decibels(sum(shared) / len(shared))
+
+
+class Residual(NonIntrusive):
+    """Energy of what the estimates leave of the mixture, relative to the mixture, in dB.
+
+    The estimates have the gains with which least is left (least squares), so that their own level
+    doesn't count. Noise that a model removes is left over, too.
+    """
+
+    higher_is_better = False
+
+    def update(self, signal_products: Any, **_) -> list[float | None]:
+        """Add a batch.
+
+        Args:
+            signal_products: scalar products of mixture and estimates, [B, 1 + S, 1 + S] or a list
+                of [1 + S, 1 + S].
+
+        Returns:
+            What is left of each utterance in dB, at least -80; None for a silent mixture.
+        """
+        return self.mean([residual(one.double().cpu()) for one in signal_products])
+
+
+def residual(products: Tensor) -> float | None:
+    """Energy that no sum of scaled estimates explains, relative to the mixture's, in dB.
+
+    Args:
+        products: [1 + S, 1 + S], the mixture first.
+    """
+    energy = float(products[0, 0])
+    if energy <= 0:
+        return None
+    with_mixture = products[1:, :1]
+    gains = torch.linalg.pinv(products[1:, 1:], hermitian=True) @ with_mixture
+    return decibels(1 - float(with_mixture.T @ gains) / energy)
+
+
+def decibels(fraction: float) -> float:
+    """A fraction of energy in dB, at least `LOWEST`."""
+    return max(LOWEST, 10 * math.log10(max(fraction, 1e-30)))
+
+
+class OpinionScore(NonIntrusive):
+    """Mean opinion score that a network of torchmetrics estimates, 1 (bad) to 5.
+
+    The mean over the estimates that are active, of which pieces of 30 s are rated. The metric is
+    left out, with a sentence in the log, without its packages or its weights, which torchmetrics
+    downloads on first use.
+
+    Args:
+        sample_rate: of the signals, in Hz; recordings have their own.
+
+    Attributes:
+        packages: that the network needs.
+        weights: folder to which torchmetrics downloads the network.
+        unavailable: why the metric can't be computed; empty if it can.
+    """
+
+    higher_is_better = True
+    packages: tuple[str, ...] = ()
+    weights = ""
+
+    def __init__(self, sample_rate: int):
+        super().__init__()
+        self.sample_rate, self.unavailable, self.tried = sample_rate, "", False
+        if any(find_spec(package) is None for package in self.packages):
+            self.leave_out(f"needs `pip install {' '.join(self.packages)}`")
+
+    @abstractmethod
+    def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
+        """The values of a signal [T], the first one overall, in the order of `values`."""
+
+    def leave_out(self, reason: str) -> None:
+        """Compute nothing any more, and log why."""
+        self.unavailable = f"{type(self).__name__}: {reason}."
+        self.values = ()
+        logger.warning("%s It is left out.", self.unavailable)
+
+    def update(self, rows: list[dict[str, Any]], **batch) -> list[float | None] | None:
+        """Add a batch, if the metric is available.
+
+        Args:
+            rows: of each utterance `active_1`, `active_2`, ..., whether an estimate isn't silent.
+            batch: `estimates_written` [B, S, T] and its length [B]; or `separated`, recordings
+                with a `sample_rate` and `blocks(frames)`, which gives [t, S].
+
+        Returns:
+            The score of each utterance, None without speech; None if the metric is unavailable.
+        """
+        if not self.unavailable and not self.tried:
+            self.try_network()
+        if self.unavailable:
+            return None
+        scores: list[float | None] = []
+        for item, row in enumerate(rows):
+            active = [k for k in range(len(row)) if row.get(f"active_{k + 1}")]
+            rated = [
+                self.rate(piece, sample_rate)
+                for estimates, sample_rate in self.pieces(item, batch)
+                for piece in estimates[active]
+                if piece.square().mean().sqrt() > AUDIBLE
+            ]
+            scores.append(self.add_item(rated))
+        return scores
+
+    def try_network(self) -> None:
+        """Rate noise, by which the weights are downloaded where they aren't yet."""
+        self.tried = True
+        noise = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+        try:
+            self.rate(noise, 16000)
+        except Exception as error:  # of the net, of the file, or of the library that reads it
+            self.leave_out(
+                f"its weights can't be fetched, or read from {self.weights} "
+                f"({type(error).__name__}); copy them there from another computer"
+            )
+
+    def add_item(self, rated: list[list[float]]) -> float | None:
+        """Add the values of an utterance, the means over its pieces; returns the main one."""
+        if not rated:
+            return None
+        means = [math.fsum(values) / len(values) for values in zip(*rated, strict=True)]
+        for name, mean in zip(self.values, means, strict=True):
+            self.add(name, mean)
+        self.add("utterances", 1)
+        return means[0]
+
+    def pieces(self, item: int, batch: dict[str, Any]) -> Iterator[tuple[Tensor, int]]:
+        """Pieces [S, t] of an utterance with their sample rate, those long enough to be rated."""
+        if "separated" in batch:
+            recording = batch["separated"][item]
+            rate = recording.sample_rate
+            blocks = (torch.from_numpy(one.T.copy()) for one in recording.blocks(PIECE * rate))
+        else:
+            rate = self.sample_rate
+            size = int(batch["estimates_written_length"][item])
+            estimates = batch["estimates_written"][item, :, :size].float().cpu()
+            blocks = iter(estimates.split(PIECE * rate, 1))
+        yield from ((one, rate) for one in blocks if one.shape[1] >= SHORTEST * rate)
+
+    def compute(self) -> dict[str, float]:
+        """The means over all utterances that have a score; empty if the metric is unavailable."""
+        return {name: ratio(self.total(name), self.total("utterances")) for name in self.values}
+
+
+class DnsMos(OpinionScore):
+    """DNSMOS P.835 (Reddy et al., arXiv 2110.01763), with P.808's score (arXiv 2010.15258).
+
+    The main value is the overall quality; others are that of the voice (`signal`), of what is
+    around it (`background`), and `p808`. It rates 16 kHz, so that speech of 8 kHz loses points.
+    """
+
+    values = ("", "signal", "background", "p808")
+    packages = ("librosa", "onnxruntime", "requests")
+    weights = "~/.torchmetrics/DNSMOS"
+
+    def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
+        """Overall, signal, background and P.808's score of a signal [T]."""
+        from torchmetrics.functional.audio.dnsmos import (
+            deep_noise_suppression_mean_opinion_score as dnsmos,
+        )
+
+        p808, voice, background, overall = dnsmos(signal, sample_rate, False).tolist()
+        return [overall, voice, background, p808]
+
+
+class Nisqa(OpinionScore):
+    """NISQA 2.0 (Mittag et al., arXiv 2104.09494).
+
+    The main value is the overall quality; the others are its four dimensions, where 5 is best.
+    """
+
+    values = ("", "noisiness", "discontinuity", "coloration", "loudness")
+    packages = ("librosa", "requests")
+    weights = "~/.torchmetrics/NISQA"
+
+    def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
+        """Overall quality, noisiness, discontinuity, coloration and loudness of a signal [T]."""
+        from torchmetrics.functional.audio.nisqa import (
+            non_intrusive_speech_quality_assessment as nisqa,
+        )
+
+        return nisqa(signal, sample_rate).tolist()
