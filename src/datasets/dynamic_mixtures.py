@@ -287,15 +287,14 @@ def apply(chain: Chain, signals: Tensor, seed: int) -> Tensor:
     Raises:
         ValueError: a transform changes their length.
     """
-    count, size = signals.shape
-    batch = {"seed": torch.full((count,), seed), "audio": signals}
-    after = chain(**batch, audio_length=torch.full((count,), size))["audio"]
-    if after.shape != signals.shape:
-        raise ValueError(
-            f"{', '.join(chain)}: {size} samples became {after.shape[-1]}; a mixture keeps its "
-            "length."
-        )
-    return after
+    items = [apply_to_item(chain, {"seed": seed, "audio": signal}) for signal in signals]
+    for item in items:
+        if item["audio"].shape != signals.shape[1:]:
+            raise ValueError(
+                f"{', '.join(chain)}: {signals.shape[1]} samples became {len(item['audio'])}; a "
+                "mixture keeps its length."
+            )
+    return torch.stack([item["audio"] for item in items])
 
 
 def group_by_speaker(manifest: Manifest) -> dict[str, np.ndarray]:

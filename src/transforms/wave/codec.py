@@ -84,9 +84,14 @@ class Codec(RandomTransform):
     def recode(self, samples: np.ndarray, codec: str, level: float) -> np.ndarray:
         """Samples [T], encoded and decoded, at most as many."""
         container, subtype, has_level = CODECS[codec]
-        options = {"compression_level": level} if has_level else {}
         file = io.BytesIO()
-        form = {"format": container, "subtype": subtype}
-        soundfile.write(file, samples, self.sample_rate, **form, **options)
+        soundfile.write(
+            file,
+            samples,
+            self.sample_rate,
+            subtype,
+            format=container,
+            compression_level=level if has_level else None,
+        )
         file.seek(0)
         return soundfile.read(file, dtype="float32")[0][: len(samples)]
