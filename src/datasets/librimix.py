@@ -1,29 +1,30 @@
 """LibriMix (Cosentino et al., arXiv 2005.11262), mixed on the fly from its published metadata."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.signal import resample_poly
 from tqdm.auto import tqdm
 
-from src.datasets.base_dataset import Item
-from src.datasets.manifest import UNSAFE, Manifest, Row
-from src.datasets.mixtures import Mixtures
+from src.datasets.made_mixtures import (
+    MODES,
+    SAMPLE_RATE,
+    MadeMixtures,
+    check_unique,
+    fit,
+    listed_duration,
+    number,
+    read_at_16k,
+)
+from src.datasets.manifest import Manifest, Row
 from src.datasets.tables import cell, check_columns, read_table
-from src.utils.audio_files import full_duration, open_audio
-from src.utils.options import check_choice, shown
-from src.utils.random import generator, uniform
+from src.utils.options import check_choice
 
-SAMPLE_RATE = 16000  # Hz, of LibriSpeech and of the noises
 MIXTURES = ("mix_clean", "mix_both", "mix_single")
-MODES = ("min", "max")
-LOUDEST = 1e6  # gain that is still believed
 
 
-class LibriMix(Mixtures):
+class LibriMix(MadeMixtures):
     """Items {id, path, seed, audio [T], sources [S, T]}, as the published scripts make them.
 
     Nothing is stored: for each row of the metadata the utterances (and the noise) are read, scaled
@@ -35,8 +36,7 @@ class LibriMix(Mixtures):
         wham: folder of the noises; not needed for mix_clean.
         mixture: mix_clean, mix_both (with noise) or mix_single (one speaker and noise).
         mode: min or max.
-        segment: seconds that are cut at a random place; None: all.
-        options: of `Mixtures`; `sample_rate` is 16000 or a lower one.
+        options: of `MadeMixtures`; `sample_rate` is 16000 or a lower one.
 
     Raises:
         FileNotFoundError: the metadata or a recording is missing.
@@ -50,7 +50,6 @@ class LibriMix(Mixtures):
         wham: str | None = None,
         mixture: str = "mix_clean",
         mode: str = "min",
-        segment: float | None = None,
         **options: Any,
     ):
         check_choice("LibriMix: mixture", mixture, MIXTURES)
@@ -65,40 +64,24 @@ class LibriMix(Mixtures):
         folders = (Path(librispeech).absolute(), Path(wham).absolute() if wham else None)
         path = Path(metadata)
         rows = find_rows(path, *folders, mode)
-        super().__init__(Manifest.from_rows(rows, path), segment=segment, **options)
+        super().__init__(Manifest.from_rows(rows, path), **options)
 
-    def item_id(self, row: Row, index: int) -> str:
-        """The name of the mixture in the metadata."""
-        return UNSAFE.sub("_", row.extra["mixture"])
-
-    def make_item(self, row: Row, id: str, seed: int) -> Item:
-        """A mixture and its sources."""
-        parts = [read(Path(path)) for path in row.extra["sources"]]
+    def mix(self, row: Row) -> tuple[np.ndarray, list[np.ndarray]]:
+        """A mixture [T] and its sources, each [T], at the dataset's sample rate."""
+        parts = [read_at_16k(Path(path)) for path in row.extra["sources"]]
         gains = list(row.extra["gains"])
         if self.mixture != "mix_clean":
             longest = max(map(len, parts))
             noise = Path(row.extra["noise"])
-            parts.append(extended(read(noise, longest), longest, noise))
+            samples = read_at_16k(noise, stop=longest)
+            parts.append(extended(samples, longest, noise))
             gains.append(row.extra["noise_gain"])
         scaled = [part * gain for part, gain in zip(parts, gains, strict=True)]
         resampled = [resample_poly(part, self.sample_rate, SAMPLE_RATE) for part in scaled]
         fitted = fit(resampled, self.mode)
         num_sources = 1 if self.mixture == "mix_single" else len(row.extra["sources"])
         others = fitted[len(row.extra["sources"]) :]
-        audio = torch.from_numpy(np.sum(fitted[:num_sources] + others, axis=0)).float()
-        sources = torch.from_numpy(np.stack(fitted[:num_sources])).float()
-        if self.segment is not None and len(audio) > (
-            size := round(self.segment * self.sample_rate)
-        ):
-            start = int(uniform(generator(seed, "segment"), 0, len(audio) - size + 1))
-            audio, sources = audio[start : start + size], sources[:, start : start + size]
-        return {
-            "id": id,
-            "path": str(row.audio_filepath),
-            "seed": seed,
-            "audio": audio,
-            "sources": sources,
-        }
+        return np.sum(fitted[:num_sources] + others, axis=0), fitted[:num_sources]
 
 
 def find_rows(
@@ -113,89 +96,34 @@ def find_rows(
         wanted += [f"source_{k}_path", f"source_{k}_gain"]
     wanted += ["noise_path", "noise_gain"] if wham else []
     check_columns(metadata, lines, tuple(wanted))
-    rows = []
+    rows, places = [], []
     for line in tqdm(lines, desc=metadata.name, unit="mixture"):
-        row = make_row(metadata, line, librispeech, sources, mode)
+        place = f"{metadata}, line {line['line']}"
+        row = make_row(metadata, line, place, librispeech, sources, mode)
         if wham is not None:
             row["noise"] = str(wham / cell(metadata, line, "noise_path"))
-            row["noise_gain"] = gain(metadata, line, "noise_gain")
+            row["noise_gain"] = number(place, "noise_gain", cell(metadata, line, "noise_gain"))
         rows.append(row)
-    check_unique(metadata, lines)
+        places.append(place)
+    check_unique(places, [row["mixture"] for row in rows], "mixture_ID")
     return rows
 
 
 def make_row(
-    metadata: Path, line: dict, librispeech: Path, sources: int, mode: str
+    metadata: Path, line: dict, place: str, librispeech: Path, sources: int, mode: str
 ) -> dict[str, Any]:
     """The row of a mixture without noise; the lengths of the files decide its duration."""
     numbers = range(1, sources + 1)
     paths = [librispeech / cell(metadata, line, f"source_{k}_path") for k in numbers]
-    durations = [full_duration(path) for path in paths]
+    gains = [f"source_{k}_gain" for k in numbers]
+    durations = [listed_duration(place, path) for path in paths]
     return {
         "audio_filepath": str(paths[0]),
         "duration": min(durations) if mode == "min" else max(durations),
         "mixture": cell(metadata, line, "mixture_ID"),
         "sources": [str(path) for path in paths],
-        "gains": [gain(metadata, line, f"source_{k}_gain") for k in numbers],
+        "gains": [number(place, name, cell(metadata, line, name)) for name in gains],
     }
-
-
-def gain(metadata: Path, line: dict, column: str) -> float:
-    """The factor in a cell.
-
-    Raises:
-        ValueError: it is no finite number.
-    """
-    text = cell(metadata, line, column)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) < LOUDEST:
-        raise ValueError(
-            f"{metadata}, line {line['line']}: {column} is {shown(text)}, wanted a number "
-            f"below {LOUDEST:g}."
-        )
-    return value
-
-
-def check_unique(metadata: Path, lines: list[dict]) -> None:
-    """Check that the names of mixtures are unique.
-
-    Raises:
-        ValueError: two lines have the same name; names the second.
-    """
-    seen: set[str] = set()
-    for line in lines:
-        if line["mixture_ID"] in seen:
-            raise ValueError(
-                f"{metadata}, line {line['line']}: mixture_ID {shown(line['mixture_ID'])} "
-                "occurs twice."
-            )
-        seen.add(line["mixture_ID"])
-
-
-def read(path: Path, most: int | None = None) -> np.ndarray:
-    """The first channel of a recording, [T].
-
-    Args:
-        path: of the recording, at 16 kHz.
-        most: samples to read at most; None: all.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it can't be read, is empty, or has another sample rate.
-    """
-    with open_audio(path) as file:
-        samples = file.read(-1 if most is None else most, dtype="float32", always_2d=True)
-        sample_rate = file.samplerate
-    if sample_rate != SAMPLE_RATE:
-        raise ValueError(f"{path}: {sample_rate} Hz; LibriMix is made of {SAMPLE_RATE} Hz.")
-    if not len(samples):
-        raise ValueError(f"{path}: a header without audio.")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: has samples that are not finite numbers.")
-    return samples[:, 0]
 
 
 def extended(noise: np.ndarray, size: int, path: Path) -> np.ndarray:
@@ -217,11 +145,3 @@ def extended(noise: np.ndarray, size: int, path: Path) -> np.ndarray:
         faded = longer[-overlap:] * window[::-1] + noise[:overlap] * window
         longer = np.concatenate([longer[:-overlap], faded, noise[overlap:]])
     return longer[:size]
-
-
-def fit(parts: list[np.ndarray], mode: str) -> list[np.ndarray]:
-    """Signals cut to the shortest (mode min) or padded with zeros to the longest (max)."""
-    lengths = [len(part) for part in parts]
-    if mode == "min":
-        return [part[: min(lengths)] for part in parts]
-    return [np.pad(part, (0, max(lengths) - len(part))) for part in parts]

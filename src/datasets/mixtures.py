@@ -17,8 +17,8 @@ from src.utils.options import check_number, shown
 from src.utils.random import generator, uniform
 from src.utils.streams import read_blocks
 
-MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single")
-SOURCE = re.compile(r"s[1-9]\d*")
+MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single", "mix_noisy")
+SOURCE = re.compile(r"s([1-9]\d*)")
 
 
 class Mixtures(BaseDataset):
@@ -116,6 +116,9 @@ class MixtureFolder(Mixtures):
     Args:
         dir: the folder, which holds those, or holds them in `audio/`.
         mixture: which of its folders has the mixtures, e.g. mix_both; None: the only one.
+        targets: which sources, where there are several: reverb for `s1_reverb/`, `s2_reverb/`, ...;
+            None: `s1/`, `s2/`, ...
+        need_targets: whether there must be sources.
         options: of `Mixtures`.
 
     Raises:
@@ -123,20 +126,41 @@ class MixtureFolder(Mixtures):
         ValueError: several folders hold mixtures, or a mixture lacks a source.
     """
 
-    def __init__(self, dir: str, mixture: str | None = None, **options: Any):
-        rows = find_rows(Path(dir), mixture, options.get("on_error") == "skip")
+    def __init__(
+        self,
+        dir: str,
+        mixture: str | None = None,
+        targets: str | None = None,
+        need_targets: bool = False,
+        **options: Any,
+    ):
+        suffix = "" if targets is None else f"_{targets}"
+        needed = need_targets or targets is not None
+        rows = find_rows(Path(dir), mixture, suffix, needed, options.get("on_error") == "skip")
         super().__init__(Manifest.from_rows(rows, Path(dir)), **options)
 
 
-def find_rows(folder: Path, mixture: str | None, skip: bool) -> list[dict[str, Any]]:
-    """Rows of a manifest, one for each mixture, in the order of their names."""
+def find_rows(
+    folder: Path, mixture: str | None, suffix: str, needed: bool, skip: bool
+) -> list[dict[str, Any]]:
+    """Rows of a manifest, one for each mixture, in the order of their names.
+
+    Args:
+        folder: of the corpus.
+        mixture: the name of the folder of mixtures; None: the only one.
+        suffix: of the names of the folders of sources.
+        needed: whether there must be such folders.
+        skip: whether a file that can't be read is reported with its item.
+    """
     place = mixture_folder(folder, mixture)
     paths = sorted(path for path in place.iterdir() if is_recording(path))
     if not paths:
         raise FileNotFoundError(f"{place}: no recording in this folder.")
     base = place.parent if mixture or place.name in MIXTURES else place
-    sources = source_folders(base)
-    if place.name == "mix_single":
+    sources = source_folders(base, suffix)
+    if needed and not sources:
+        raise FileNotFoundError(f"{base / ('s1' + suffix)}: no such folder of sources.")
+    if place.name.startswith("mix_single"):
         sources = sources[:1]  # the first speaker is the only one in it
     rows = []
     for path in paths:
@@ -169,7 +193,9 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
     base = folder / "audio" if (folder / "audio").is_dir() else folder
     if mixture is not None:
         if not (base / mixture).is_dir():
-            raise FileNotFoundError(f"{base / mixture}: no such folder.")
+            there = sorted(path.name for path in base.glob("mix*") if path.is_dir())
+            known = f" (of mixtures there are {', '.join(there)})" if there else ""
+            raise FileNotFoundError(f"{base / mixture}: no such folder{known}.")
         return base / mixture
     folders = [base / name for name in MIXTURES if (base / name).is_dir()]
     if len(folders) > 1:
@@ -178,17 +204,23 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
     return folders[0] if folders else base
 
 
-def source_folders(folder: Path) -> list[Path]:
+def source_folders(folder: Path, suffix: str = "") -> list[Path]:
     """The folders `s1`, `s2`, ... of a folder, in order.
+
+    Args:
+        folder: that holds them.
+        suffix: of their names, e.g. _reverb.
 
     Raises:
         ValueError: one of them is missing.
     """
-    numbers = sorted(int(path.name[1:]) for path in folder.iterdir() if SOURCE.fullmatch(path.name))
+    names = [path.name for path in folder.iterdir() if path.name.endswith(suffix)]
+    matches = [SOURCE.fullmatch(name[: len(name) - len(suffix)]) for name in names]
+    numbers = sorted(int(match[1]) for match in matches if match)
     for wanted, number in enumerate(numbers, 1):
         if number != wanted:
-            raise ValueError(f"{folder}: there is s{number}/, but no s{wanted}/.")
-    return [folder / f"s{number}" for number in numbers]
+            raise ValueError(f"{folder}: there is s{number}{suffix}/, but no s{wanted}{suffix}/.")
+    return [folder / f"s{number}{suffix}" for number in numbers]
 
 
 def check_same_length(paths: list[Path], first: str = "mixture") -> AudioInfo:

@@ -20,6 +20,7 @@ OPTIONS = {
     "AddWhiteNoise": [{}],
     "Gain": [{}],
     "Clipping": [{}],
+    "Codec": [{"codecs": ["vorbis", "opus", "mp3", "gsm", "ulaw", "alaw"]}],
     "Loudness": [{"sample_rate": 8000}],
     "BandLimit": [{}],
     "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],

@@ -14,6 +14,7 @@ from src.transforms.spectrogram.warp import FrequencyWarp, TimeWarp
 from src.transforms.wave.band import BandLimit
 from src.transforms.wave.cleaning import Loudness, NoiseReduction
 from src.transforms.wave.clipping import Clipping
+from src.transforms.wave.codec import Codec
 from src.transforms.wave.dither import Dither
 from src.transforms.wave.gain import Gain
 from src.transforms.wave.noise import AddNoise, AddWhiteNoise
@@ -31,6 +32,18 @@ BAD = [
     (Gain, {"min_gain_db": "6"}, "Gain, min_gain_db: '6'; a number from -100 to 100."),
     (Gain, {"min_gain_db": 20}, "Gain, min_gain_db: 20; at most max_gain_db, which is 10.0."),
     (Clipping, {"min_threshold": 0}, "Clipping, min_threshold: 0; a number above 0, up to 1."),
+    (Codec, {"codecs": []}, "Codec, codecs: []; some of vorbis, opus, mp3, gsm, ulaw, alaw."),
+    (
+        Codec,
+        {"codecs": ["flac"]},
+        "Codec, codecs: 'flac'; vorbis, opus, mp3, gsm, ulaw or alaw.",
+    ),
+    (Codec, {"max_compression": 1}, "Codec, max_compression: 1; a number from 0 to 0.98."),
+    (
+        Codec,
+        {"sample_rate": 11025},
+        "Codec, sample_rate: 11025; for Opus one of 8000, 12000, 16000, 24000, 48000 Hz.",
+    ),
     (Loudness, {"target_lufs": 3}, "Loudness, target_lufs: 3; a number from -70 to 0."),
     (Loudness, {"max_gain_db": -1}, "Loudness, max_gain_db: -1; a number from 0 to 100."),
     (NoiseReduction, {"strength": 2}, "NoiseReduction, strength: 2; a number from 0 to 1."),

@@ -5,6 +5,7 @@ import torch
 
 from src.transforms.wave.band import BandLimit
 from src.transforms.wave.clipping import Clipping
+from src.transforms.wave.codec import CODECS, Codec
 from src.transforms.wave.gain import Gain
 from src.transforms.wave.noise import AddNoise, AddWhiteNoise
 from src.transforms.wave.pitch import Pitch
@@ -52,6 +53,14 @@ def test_gain_in_decibel():
 def test_clipping_level():
     result = run(Clipping(0.5, 0.5), tone(440))
     assert result.abs().max() == pytest.approx(0.15, abs=1e-4)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_codecs_do_not_delay(codec):
+    audio = tone(440)[:15_555]
+    decoded = run(Codec([codec], 0.3, 0.3, sample_rate=SAMPLE_RATE), audio)
+    assert len(decoded) == len(audio) and not torch.equal(decoded, audio)
+    assert decibel(decoded - audio, audio) < -12  # a delay of two samples would leave -9 dB
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])
