@@ -220,7 +220,8 @@ class ConversationFolder(BaseDataset):
         reference: str | None = None,
         **options: Any,
     ):
-        rows = find_rows(Path(dir), mixture, options.get("on_error") == "skip")
+        skip = options.get("on_error") == "skip"
+        rows = find_rows(Path(dir), mixture, suffix="", needed=False, skip=skip)
         super().__init__(Manifest.from_rows(rows, Path(dir)), **options)
         own = (path for path in (Path(dir) / name for name in REFERENCES) if path.exists())
         path = Path(reference) if reference else next(own, None)
