@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import sys
 
 import pytest
@@ -141,7 +142,7 @@ def test_tasks_differ(command, run, corpus, tmp_path):
         f"error: {separator}: a run of separation; one of recognition, as {run[0]}, is needed."
     )
     printed = command(separator, separator, "--metric", "SI-SDRi")
-    assert "bootstrap over utterances" in printed and "SI-SDRi  A" in printed
+    assert "bootstrap over utterances" in printed and re.search(r"SI-SDRi +A ", printed)
 
 
 def test_pretraining_is_weighted_by_masked_tokens(corpus, tmp_path):

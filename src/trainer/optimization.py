@@ -105,6 +105,8 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
         raise ValueError(f"config, {key}: no optimizer; choose one, e.g. optimizer=adamw.")
     parameters = named_parameters(model, own.get("parts"), f"{key}.parts")
     scales, reason = own.get("lr_scales") or {}, f"{key}.lr_scales"
+    for part, scale in scales.items():
+        check_number(f"config, {reason}.{part}", scale, inclusive=True)
     for layers, decay in (own.get("layer_decay") or {}).items():
         reason = f"{key}.layer_decay"
         scales = decayed_scales(model, scales, layers, decay, reason)

@@ -50,7 +50,7 @@ class BeamSearchDecoder(CTCDecoder):
         token_threshold: minimum log-probability of a token in a frame to extend prefixes with
             it; speeds up large vocabularies. None: no threshold.
         language_model: an ARPA file, a binary file of KenLM, or a model.
-        alpha: weight of the language model.
+        alpha: weight of the language model, from 0.
         beta: added per word, with a language model or a lexicon.
         hotwords: words that are more likely in the audio than elsewhere, e.g. names; a phrase
             stands for its words.
@@ -76,7 +76,7 @@ class BeamSearchDecoder(CTCDecoder):
     ):
         check_whole("beam search, beam_size", beam_size)
         check_number("beam search, token_threshold", token_threshold, -math.inf, optional=True)
-        check_number("beam search, alpha", alpha, -math.inf)
+        check_number("beam search, alpha", alpha, inclusive=True)
         check_number("beam search, beta", beta, -math.inf)
         check_number("beam search, hotword_boost", hotword_boost, -math.inf)
         if isinstance(hotwords, str) or not all(isinstance(word, str) for word in hotwords):
