@@ -54,12 +54,15 @@ class IntermediateCTC(nn.Module):
             `loss`.
 
         Raises:
-            ValueError: the text encoder has another number of tokens than the layers.
+            ValueError: the text encoder has another number of tokens than the layers, or there is
+                no text for it.
         """
         if intermediate_log_probs is None:
             return {"loss": log_probs.sum() * 0.0}
         if self.text_encoder is not None:
-            tokens, tokens_length = self.encode(text or [], intermediate_log_probs)
+            if text is None:
+                raise ValueError("IntermediateCTC: a text encoder, but no key 'text' in the batch.")
+            tokens, tokens_length = self.encode(text, intermediate_log_probs)
         losses = [
             self.ctc(layer, log_probs_length, tokens, tokens_length)["loss"]
             for layer in intermediate_log_probs.unbind(1)

@@ -3,15 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import loudness
 
 from src.transforms.base import resize
+from src.utils.loudness import BLOCK, integrated_loudness
 from src.utils.options import check_choice, check_number, check_whole
 
-GATE = 0.4  # seconds that a loudness is measured over, at least
-HEADROOM = 0.5  # peak at which it is measured, since torchaudio's filters clip at 1
 SHORTEST = 2048  # samples; shorter audio has too few frames to estimate its noise from
 INSTALL = "pip install noisereduce"
 
@@ -41,7 +40,7 @@ class Cleaning(nn.Module, ABC):
 
 
 class Loudness(Cleaning):
-    """Brings each utterance to the same loudness, after ITU-R BS.1770-4 (by torchaudio).
+    """Brings each utterance to the same loudness, after ITU-R BS.1770-4.
 
     An utterance whose peak would exceed full scale becomes as loud as it can without that. Silence
     stays silent. Sources of a mixture are scaled by the mixture's gain. Features that are
@@ -152,9 +151,8 @@ def measure_loudness(audio: Tensor, sample_rate: int) -> float | None:
     peak = float(audio.abs().max()) if len(audio) else 0.0
     if not peak:
         return None
-    scaled = audio * (HEADROOM / peak)
-    needed = math.ceil(GATE * sample_rate) + 1
-    if len(scaled) < needed:
-        scaled = scaled.repeat(math.ceil(needed / len(scaled)))
-    measured = float(loudness(scaled.unsqueeze(0), sample_rate))
-    return None if not math.isfinite(measured) else measured - 20 * math.log10(HEADROOM / peak)
+    samples = audio.cpu().numpy() / peak  # quiet recordings are above the absolute gate, too
+    needed = math.ceil(BLOCK * sample_rate)
+    samples = np.tile(samples, -(-needed // len(samples))) if len(samples) < needed else samples
+    measured = integrated_loudness(samples, sample_rate)
+    return measured + 20 * math.log10(peak) if math.isfinite(measured) else None

@@ -1,7 +1,5 @@
 """Additive noise at a random signal-to-noise ratio."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -81,9 +79,8 @@ class AddNoise(AddWhiteNoise):
         p: float = 1.0,
     ):
         super().__init__(min_snr_db, max_snr_db, p)
-        self.manifest = recordings_path(type(self).__name__, manifest)
-        self.sample_rate = sample_rate
-        self.recordings: Recordings | None = None
+        path = recordings_path(type(self).__name__, manifest)
+        self.recordings = Recordings(path, sample_rate) if path else None
 
     def forward(self, seed: Tensor, **batch) -> dict[str, Tensor]:
         """Add noise to a random subset of the items.
@@ -100,11 +97,10 @@ class AddNoise(AddWhiteNoise):
             FileNotFoundError: the manifest or a recording does not exist.
             ValueError: the manifest lists no recordings, or one is not readable.
         """
-        return super().forward(seed, **batch) if self.manifest is not None else {}
+        return super().forward(seed, **batch) if self.recordings is not None else {}
 
     def noise(self, generator: torch.Generator, length: int) -> Tensor:
         """A random excerpt [length] of a random recording, repeated where it is too short."""
-        if self.recordings is None:
-            self.recordings = Recordings(Path(self.manifest or ""), self.sample_rate)
-        index = int(uniform(generator, 0, len(self.recordings)))
-        return self.recordings.excerpt(index, uniform(generator, 0, 1), length)
+        recordings: Recordings = self.recordings  # type: ignore[assignment]
+        index = int(uniform(generator, 0, len(recordings)))
+        return recordings.excerpt(index, uniform(generator, 0, 1), length)

@@ -16,7 +16,8 @@ class Recordings:
     """The recordings of a manifest or a folder, mono at one sample rate.
 
     Small collections are kept in memory; of larger ones, such as MUSAN, only what is asked for is
-    read. What is returned doesn't depend on what was read before.
+    read. What is returned doesn't depend on what was read before. Nothing is read before the first
+    use, since the demo's noise is made after its transforms.
 
     Args:
         source: a manifest, JSON lines with `audio_filepath`; or a folder, of which all audio files
@@ -30,24 +31,36 @@ class Recordings:
 
     def __init__(self, source: Path, sample_rate: int):
         check_whole("sample_rate", sample_rate)
-        self.paths, self.sample_rate = recording_paths(source), sample_rate
-        self.lengths = [self.length_of(path) for path in self.paths]
+        self.source, self.sample_rate = source, sample_rate
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return recording_paths(self.source)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Samples of each recording at the sample rate, as the headers have them."""
+        infos = map(audio_info, self.paths)
+        return [-(-info.frames * self.sample_rate // info.sample_rate) for info in infos]
+
+    def check(self) -> None:
+        """Read all headers, so that a missing file is an error before training.
+
+        Raises:
+            FileNotFoundError: the manifest or a recording does not exist.
+            ValueError: there are no recordings, or one is not readable.
+        """
+        _ = self.lengths
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def length_of(self, path: Path) -> int:
-        """Samples of a recording at the sample rate, as its header has it."""
-        info = audio_info(path)
-        return -(-info.frames * self.sample_rate // info.sample_rate)
-
     @cached_property
     def kept(self) -> list[Tensor] | None:
         """All recordings, each [T], if they are small enough together to be kept in memory."""
-        return self.all() if sum(self.lengths) <= KEPT else None
-
-    def all(self) -> list[Tensor]:
-        """Read all recordings, each [T]."""
+        if sum(self.lengths) > KEPT:
+            return None
         return [read_audio(path, self.sample_rate) for path in self.paths]
 
     def whole(self, index: int) -> Tensor:

@@ -45,6 +45,8 @@ class RoomResponse(RandomTransform):
         self.min_rt60, self.max_rt60, self.sample_rate = min_rt60, max_rt60, sample_rate
         path = recordings_path(type(self).__name__, manifest)
         self.responses = Recordings(path, sample_rate) if path else None
+        if self.responses is not None:
+            self.responses.check()
 
     def draw(self, generator: torch.Generator, length: int) -> Tensor:
         """Impulse response [R] of one item; its first sample is the direct sound."""
