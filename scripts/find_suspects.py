@@ -10,7 +10,6 @@ import argparse
 import csv
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import ctc_loss
-from tqdm import tqdm
 
-from src.datasets.collate import collate
 from src.datasets.manifest import Manifest
 from src.datasets.manifest_dataset import ManifestDataset
+from src.forced_alignment import emissions, open_transcripts
 from src.report.collector import write_player
 from src.report.facts import Facts
 from src.report.page import EvaluationReport, write_page
-from src.run import load_run
-from src.system import System
 from src.tasks.error_analysis import word_alignment
 from src.text_encoder.alignment import align
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_number, check_whole
 
-AT_ONCE = 8  # rows in a batch
 LARGEST = 1000.0  # in place of an infinite loss
 # Measures, and the smallest standard deviation that each is taken to have.
 MEASURES = ("loss_per_token", "tokens_per_second", "confidence")
@@ -65,28 +60,6 @@ def measure(log_probs: Tensor, tokens: list[int], seconds: float) -> dict[str, f
     spoken = (spans[-1].end - spans[0].start) / len(log_probs)
     confidence = sum(span.posterior for span in spans) / len(spans)
     return dict(zip(MEASURES, (loss / len(tokens), rate / spoken, confidence), strict=True))
-
-
-def measure_rows(system: System, dataset: ManifestDataset) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(index, measures with text and prediction) of each row, in the order of their durations.
-
-    Raises:
-        ValueError: the model has no log-probabilities of tokens, or a row can't be read.
-    """
-    order = np.argsort(dataset.durations, kind="stable").tolist()
-    bar = tqdm(total=len(order), desc="aligning", unit="row", disable=None)
-    for start in range(0, len(order), AT_ONCE):
-        indices = order[start : start + AT_ONCE]
-        batch = system.evaluation_step(collate([dataset[i] for i in indices]))
-        if "log_probs" not in batch or "tokens" not in batch:
-            raise ValueError("The run is no recogniser with CTC, which is needed to align texts.")
-        for k, index in enumerate(indices):
-            log_probs = batch["log_probs"][k, : int(batch["log_probs_length"][k])].float().cpu()
-            tokens = batch["tokens"][k, : int(batch["tokens_length"][k])].tolist()
-            own = measure(log_probs, tokens, float(dataset.durations[index]))
-            yield index, own | {"text": batch["text"][k], "prediction": batch["prediction"][k]}
-        bar.update(len(indices))
-    bar.close()
 
 
 def deviations(name: str, values: np.ndarray) -> np.ndarray:
@@ -129,24 +102,18 @@ def find(arguments: argparse.Namespace) -> None:
     check_whole("--players", arguments.players, low=0)
     if arguments.out and arguments.out.suffix == ".html":
         raise ValueError(f"--out: {arguments.out}; the page gets this name, so another suffix.")
-    system = load_run(arguments.run, trusted=arguments.trust)
-    if system.text_encoder is None:
-        raise ValueError(f"{arguments.run}: no recogniser; only one can align transcripts.")
-    # Memory of an alignment grows with the square of the duration.
-    options = {"window_seconds": None, "max_duration": system.task.window_seconds}
-    options = system.dataset_arguments(train=False) | options
-    dataset = ManifestDataset(str(arguments.manifest), **options)
-    if not dataset.has_targets:
-        raise ValueError(f"{arguments.manifest}: has no transcripts.")
+    system, dataset = open_transcripts(arguments.run, arguments.manifest, arguments.trust)
     rows = []
-    for index, values in measure_rows(system, dataset):
-        row = dataset.manifest[index]
-        place = {
-            "index": index,
-            "line": int(dataset.manifest.lines[index]),
-            "audio": str(row.audio_filepath),
+    for row in emissions(system, dataset):
+        values = {
+            "index": row.index,
+            "line": int(dataset.manifest.lines[row.index]),
+            "audio": str(dataset.manifest[row.index].audio_filepath),
+            "text": row.text,
+            "prediction": row.prediction,
         }
-        rows.append(place | values)
+        seconds = float(dataset.durations[row.index])
+        rows.append(values | measure(row.log_probs, row.tokens, seconds))
     rows = ranked(rows, arguments.threshold)
     out = arguments.out or arguments.manifest.with_suffix(".suspects.tsv")
     write_suspects(out, rows)

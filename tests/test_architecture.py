@@ -30,7 +30,7 @@ LEVELS = {
     "system": 4,
     "building": 5,
     **dict.fromkeys(("trainer", "run"), 6),
-    "conversation": 7,
+    **dict.fromkeys(("conversation", "forced_alignment"), 7),
 }
 LOSS_CALLS = {"loss"}
 CHAIN_CALLS = {"train_transforms", "inference_transforms", "transforms"}
