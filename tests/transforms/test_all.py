@@ -23,6 +23,7 @@ OPTIONS = {
     "Codec": [{"codecs": ["vorbis", "opus", "mp3", "gsm", "ulaw", "alaw"]}],
     "Loudness": [{"sample_rate": 8000}],
     "BandLimit": [{}],
+    "LowSampleRate": [{"sample_rates": [4000, 6000, 8000, 11025]}],
     "Speed": [{"factors": [0.8, 0.9, 1.1, 1.25]}],
     "Pitch": [{}],
     "RoomResponse": [{}, {"manifest": "noise.jsonl"}],

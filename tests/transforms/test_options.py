@@ -17,6 +17,7 @@ from src.transforms.wave.clipping import Clipping
 from src.transforms.wave.codec import Codec
 from src.transforms.wave.dither import Dither
 from src.transforms.wave.gain import Gain
+from src.transforms.wave.low_sample_rate import LowSampleRate
 from src.transforms.wave.noise import AddNoise, AddWhiteNoise
 from src.transforms.wave.noisy_speech import NoisySpeech
 from src.transforms.wave.pitch import Pitch
@@ -52,6 +53,8 @@ BAD = [
     (Speed, {"factors": 0.9}, "Speed, factors: 0.9; a list of numbers, not empty."),
     (Speed, {"factors": [1, -1]}, "Speed, factors[1]: -1; a number from 0.1 to 10."),
     (Pitch, {"max_semitones": [1, 2]}, "Pitch, max_semitones: [1, 2]; a number from -24 to 24."),
+    (LowSampleRate, {"sample_rates": [0]}, "sample_rates[0]: 0; a whole number from 1 to 16000."),
+    (LowSampleRate, {"sample_rates": []}, "sample_rates: []; a list of rates in Hz, not empty."),
     (BandLimit, {"min_low_cutoff": 0}, "min_low_cutoff: 0; a number above 0, up to 16000."),
     (Dither, {"amplitude": -1}, "Dither, amplitude: -1; a number from 0 to 1."),
     (AddWhiteNoise, {"min_snr_db": 40}, "min_snr_db: 40; at most max_snr_db, which is 30.0."),

@@ -7,6 +7,7 @@ from src.transforms.wave.band import BandLimit
 from src.transforms.wave.clipping import Clipping
 from src.transforms.wave.codec import CODECS, Codec
 from src.transforms.wave.gain import Gain
+from src.transforms.wave.low_sample_rate import LowSampleRate
 from src.transforms.wave.noise import AddNoise, AddWhiteNoise
 from src.transforms.wave.pitch import Pitch
 from src.transforms.wave.room import RoomResponse
@@ -83,6 +84,13 @@ def test_band_attenuates_outside():
     assert decibel(run(band, tone(100)), tone(100)) < -30
     assert decibel(run(band, tone(7000)), tone(7000)) < -25
     assert decibel(run(band, tone(300)), tone(300)) == pytest.approx(-3, abs=0.3)
+
+
+def test_low_sample_rate_leaves_nothing_above_half_of_it():
+    low = LowSampleRate([8000])
+    assert decibel(run(low, tone(1000)), tone(1000)) == pytest.approx(0, abs=0.2)
+    assert decibel(run(low, tone(5000)), tone(5000)) < -40
+    assert len(run(low, tone(3000, 0.50031))) == len(tone(3000, 0.50031))
 
 
 def test_room_preserves_level_and_is_causal():
