@@ -4,8 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
-from tests.demo import CONFIGS, SMALL, experiment
+from tests.demo import CONFIGS, SMALL, composed, experiment
 from tests.golden import FIXTURES
 from train import train
 
@@ -71,6 +72,18 @@ def test_every_experiment_has_the_debug_modes(name, corpus, tmp_path):
     for mode in ("overfit", "augment"):
         config = experiment(name, corpus, tmp_path / "r", f"debug={mode}", *NARROW[name])
         assert config.dataloader.num_workers == 0
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("mode", ["smoke", "overfit", "augment"])
+def test_no_experiment_replaces_values_of_a_debug_mode(name, mode):
+    config = composed(name, f"debug={mode}")
+    wanted = OmegaConf.load(CONFIGS / "debug" / f"{mode}.yaml")
+    for key in ("dataloader", "trainer"):
+        assert dict(config[key]) == dict(config[key]) | dict(wanted[key])
+    if mode == "overfit":
+        for kind, own in OmegaConf.to_container(wanted.transforms).items():
+            assert OmegaConf.to_container(config.transforms[kind])["train"] == own["train"]
 
 
 def test_asr_overfits_one_batch(corpus, tmp_path):

@@ -1,7 +1,7 @@
 """Corpora in archives: where a corpus lies, or else its download."""
 
+import http.client
 import shutil
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def checksum_of(archive: Archive) -> str:
     try:
         with urllib.request.urlopen(archive.checksum, timeout=60) as response:
             lines = response.read(MOST).decode("utf-8", "replace").splitlines()
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ValueError(f"{archive.checksum}: could not be read ({error}).") from None
     for line in lines:
         words = line.split()

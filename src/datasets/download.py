@@ -1,6 +1,7 @@
 """Resumable downloads, and extraction of archives that can't write outside of their folder."""
 
 import hashlib
+import http.client
 import tarfile
 import urllib.error
 import urllib.request
@@ -30,7 +31,7 @@ def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> 
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         fetch(url, part)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise ValueError(
             f"{url}: could not be downloaded ({error}); run again to resume."
         ) from None

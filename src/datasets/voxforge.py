@@ -18,7 +18,7 @@ from src.datasets.recognition import RecognitionDataset
 from src.datasets.splitting import part_by_hash, speaker_of
 from src.datasets.tables import read_lines
 from src.utils.audio_files import full_duration
-from src.utils.options import check_choice
+from src.utils.options import check_choice, shown
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,10 @@ def read_session(session: Path, language: str, problems: list[str]) -> Iterator[
         problems.append(str(error))
         return
     for prompt in prompts:
-        name, _, text = prompt.partition(" ")  # 1028-20100710-hne/mfc/ar-01 SHE DID NOT ANSWER
+        name, *text = prompt.split(maxsplit=1)  # 1028-20100710-hne/mfc/ar-01 SHE DID NOT ANSWER
+        if not text:
+            problems.append(f"{session / 'etc' / 'PROMPTS'}: {shown(prompt)} has no text.")
+            continue
         name = name.rpartition("/")[2]
         places = [session / ending / f"{name}.{ending}" for ending in ENDINGS]
         audio = next((path for path in places if path.exists()), places[0])
@@ -111,12 +114,12 @@ def read_session(session: Path, language: str, problems: list[str]) -> Iterator[
         except (ValueError, FileNotFoundError) as error:
             problems.append(str(error))
             continue
-        if language == "ru":
-            text = text.replace("+", "")  # marks the stress
+        # In Russian, + marks the stress.
+        words = text[0].replace("+", "") if language == "ru" else text[0]
         yield {
             "audio_filepath": audio.relative_to(session.parent).as_posix(),
             "duration": duration,
-            "text": text.strip().lower(),
+            "text": words.strip().lower(),
             "speaker": speaker,
             "lang": language,
         }

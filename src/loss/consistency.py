@@ -1,10 +1,14 @@
 """Consistency between two augmented views of an utterance (CR-CTC)."""
 
+import logging
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from src.utils.lengths import padding_mask
+
+logger = logging.getLogger(__name__)
 
 
 class ConsistencyLoss(nn.Module):
@@ -14,7 +18,7 @@ class ConsistencyLoss(nn.Module):
     divergence of the distribution of one copy from that of the other, which is taken as a constant
     target; summed over the frames, averaged over the two directions. Add it to the CTC loss with a
     weight of 0.2, and make the copies by the transform `Views`. Without copies, as in evaluations,
-    the loss is 0.
+    the loss is 0; in training, that is logged once as a warning.
 
     Args:
         per_label: divide by the number of tokens of the utterance before the mean over
@@ -23,7 +27,7 @@ class ConsistencyLoss(nn.Module):
 
     def __init__(self, per_label: bool = True):
         super().__init__()
-        self.per_label = per_label
+        self.per_label, self.warned = per_label, False
 
     def forward(
         self,
@@ -49,6 +53,12 @@ class ConsistencyLoss(nn.Module):
             ValueError: there are more than two copies.
         """
         if views == 1:
+            if self.training and not self.warned:
+                logger.warning(
+                    "ConsistencyLoss: 0, since there is only one view of each utterance; "
+                    "transforms=asr_views makes two."
+                )
+                self.warned = True
             return {"loss": log_probs.sum() * 0.0}
         if views != 2:
             raise ValueError(f"ConsistencyLoss: {views} views of each utterance; wanted 2.")

@@ -54,10 +54,15 @@ class IntermediateCTC(nn.Module):
             `loss`.
 
         Raises:
-            ValueError: the text encoder has another number of tokens than the layers, or there is
-                no text for it.
+            ValueError: the text encoder has another number of tokens than the layers, there is no
+                text for it, or the model has no intermediate layers.
         """
         if intermediate_log_probs is None:
+            if self.training:
+                raise ValueError(
+                    "IntermediateCTC: the model has no outputs of intermediate layers; give "
+                    "model.intermediate_layers (Conformers only), or another loss."
+                )
             return {"loss": log_probs.sum() * 0.0}
         if self.text_encoder is not None:
             if text is None:

@@ -201,7 +201,7 @@ def build_evaluation(
     if labelled:
         loss = build(own, "loss") if "loss" in own else system.loss
     if loss is not None:
-        loss = loss.to(accelerator.device)
+        loss = loss.to(accelerator.device).eval()  # the system's follows the system's mode
     return Evaluation(name, loader, MetricTracker(metrics), loss, labelled)
 
 

@@ -130,7 +130,7 @@ def make_voxforge(folder):
     for ending, speaker in zip(("wav", "flac", "wav"), SPEAKERS.values(), strict=True):
         session = folder / f"{speaker}-20080318-kdl"
         sound(session / ending / f"a0001.{ending}")
-        prompts = ("mfc/a0001 О+н НЕ ответил", "mfc/a0002 NOT RECORDED")
+        prompts = ("mfc/a0001\tО+н НЕ ответил", "mfc/a0002 NOT RECORDED", "mfc/a0001")
         lines(session / "etc" / "PROMPTS", *(f"{session.name}/{prompt}" for prompt in prompts))
     (folder / "broken" / "etc").mkdir(parents=True)
     (folder / "broken" / "etc" / "PROMPTS").write_bytes(b"a0001 \xff\n")
@@ -488,7 +488,7 @@ def test_archives_of_sessions(tmp_path, caplog):
     names = [f"{speaker}-20080318-kdl" for speaker in SPEAKERS.values()]
     packed(data, tmp_path / "made", names[0], f"{names[0]}.tgz")
     assert len(VoxForge(str(data), "train", "ru")) == 1
-    assert "1 prompts left out" in caplog.text
+    assert "2 prompts left out" in caplog.text
     packed(data, tmp_path / "made", names[1], f"{names[1]}.tgz")  # one more, later
     assert len(VoxForge(str(data), "val", "ru")) == 1
     (data / "x.tgz").write_bytes(b"no archive")

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import http.client
 import io
 import tarfile
 
@@ -21,6 +22,15 @@ def test_resumes_interrupted_download(tmp_path, server):
     for _ in range(2):  # the second time there is nothing to do
         assert download(f"{server.url}/a.bin", target, DIGEST).read_bytes() == DATA
     assert server.handler.asked == [None, "bytes=12800-"]
+
+
+def test_connection_that_breaks_within_a_chunk(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise http.client.IncompleteRead(b"", 10)
+
+    monkeypatch.setattr("urllib.request.urlopen", broken)
+    with pytest.raises(ValueError, match="could not be downloaded.*run again to resume"):
+        download("http://localhost/a.bin", tmp_path / "a.bin", DIGEST)
 
 
 def test_complete_partial_file(tmp_path, server):

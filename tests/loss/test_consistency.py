@@ -31,6 +31,16 @@ def test_is_zero_for_equal_views_and_without_views():
         ConsistencyLoss()(log_probs, two[:2], two[:2], views=3)
 
 
+def test_one_view_in_training_is_logged_once(caplog):
+    loss, log_probs, two = ConsistencyLoss(), torch.randn(2, 4, 3), torch.tensor([4, 4])
+    loss.eval()(log_probs, two, two)
+    assert not caplog.records
+    for _ in range(2):
+        loss.train()(log_probs, two, two)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "transforms=asr_views" in caplog.text
+
+
 def test_views_repeat_items_with_new_seeds():
     batch = {
         "id": ["a", "b"],

@@ -45,7 +45,9 @@ def test_evaluation_has_no_intermediate_outputs():
         torch.randn(2, 8, 40), torch.tensor([40, 30])
     )
     assert set(outputs) == {"log_probs", "log_probs_length"}
-    assert IntermediateCTC()(**outputs, **targets())["loss"] == 0
+    assert IntermediateCTC().eval()(**outputs, **targets())["loss"] == 0
+    with pytest.raises(ValueError, match="model.intermediate_layers"):  # in training
+        IntermediateCTC()(**outputs, **targets())
 
 
 def test_own_tokens_come_from_the_text():

@@ -30,6 +30,7 @@ from src.text_encoder.decoders.word_table import WordTable
 from src.utils.options import check_number, check_whole, shown
 
 ALPHA, BETA = 0.5, 1.0
+MOST = 200.0  # of what is added per word
 MODEL = "model"  # as the lexicon: the words of the language model
 
 
@@ -51,10 +52,10 @@ class BeamSearchDecoder(CTCDecoder):
             it; speeds up large vocabularies. None: no threshold.
         language_model: an ARPA file, a binary file of KenLM, or a model.
         alpha: weight of the language model, from 0.
-        beta: added per word, with a language model or a lexicon.
+        beta: added per word, with a language model or a lexicon; from -200 to 200.
         hotwords: words that are more likely in the audio than elsewhere, e.g. names; a phrase
             stands for its words.
-        hotword_boost: added for each of them; below 0 they are avoided.
+        hotword_boost: added for each of them, from -200 to 200; below 0 they are avoided.
         lexicon: words that are allowed: `model` for those of the language model, or a file with a
             word a line, each alone or followed by its spelling in tokens. None: any.
 
@@ -77,8 +78,9 @@ class BeamSearchDecoder(CTCDecoder):
         check_whole("beam search, beam_size", beam_size)
         check_number("beam search, token_threshold", token_threshold, -math.inf, optional=True)
         check_number("beam search, alpha", alpha, inclusive=True)
-        check_number("beam search, beta", beta, -math.inf)
-        check_number("beam search, hotword_boost", hotword_boost, -math.inf)
+        # Their exponentials must be finite.
+        check_number("beam search, beta", beta, -MOST, MOST, inclusive=True)
+        check_number("beam search, hotword_boost", hotword_boost, -MOST, MOST, inclusive=True)
         if isinstance(hotwords, str) or not all(isinstance(word, str) for word in hotwords):
             raise ValueError(f"beam search, hotwords: {shown(hotwords)}; a list of words.")
         if isinstance(language_model, str | Path):

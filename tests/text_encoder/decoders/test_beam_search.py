@@ -237,3 +237,9 @@ def test_equals_flashlight(scale):
         best = decoder.decode(item.data_ptr(), length, 29)[0]
         tokens = [token for token, _ in groupby(best.tokens[1:-1]) if token]
         assert_same(hypotheses, [(best.score, tokens)])
+
+
+@pytest.mark.parametrize("option", ["beta", "hotword_boost"])
+def test_scores_of_words_whose_exponential_overflows_are_refused(option):
+    with pytest.raises(ValueError, match=f"{option}: 1000"):
+        BeamSearchDecoder(**{option: 1000.0})
