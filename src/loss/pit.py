@@ -156,6 +156,22 @@ def pairwise_loss(
     return negative_si_sdr(values, estimates, sources, mixture, length, floor)
 
 
+def squared_errors(estimates: Tensor, sources: Tensor) -> Tensor:
+    """Energy of the difference of each estimate and each source.
+
+    Args:
+        estimates, sources: [B, S, T], zero beyond their lengths.
+
+    Returns:
+        [B, S, S], of estimate i for source j.
+
+    Raises:
+        ValueError: there are more or fewer estimates than sources.
+    """
+    check_number_of_sources(estimates, sources)
+    return (estimates.unsqueeze(2) - sources.unsqueeze(1)).square().sum(3)
+
+
 def pairwise_snr_loss(
     estimates: Tensor,
     sources: Tensor,
@@ -183,12 +199,11 @@ def pairwise_snr_loss(
     Raises:
         ValueError: there are more or fewer estimates than sources.
     """
-    check_number_of_sources(estimates, sources)
     estimates, sources, mixture = (
         without_padding(signal, length) for signal in (estimates, sources, mixture)
     )
-    error = (estimates.unsqueeze(2) - sources.unsqueeze(1)).square().sum(3)
-    relative = error / (sources.square().sum(2).unsqueeze(1) + EPS)
+    errors = squared_errors(estimates, sources)
+    relative = errors / (sources.square().sum(2).unsqueeze(1) + EPS)
     losses = 10 * torch.log10(relative + 10 ** (-max_snr / 10))
     return with_silence(losses, estimates, sources, mixture, floor)
 
@@ -261,7 +276,9 @@ class PermutationInvariantSnr(nn.Module):
     Sources are scored by the SNR up to a soft threshold, silent ones by the level of the estimate
     relative to the mixture (Wisdom et al., "What's All the FUSS About Free Universal Sound
     Separation Data?", arXiv 2011.00803). Unlike SI-SDR, which leaves the scale of the estimates
-    free, the SNR fixes it, so that the level of an output says whether somebody speaks.
+    free, the SNR fixes it, so that the level of an output says whether somebody speaks. Silence is
+    worth as much as a good estimate, so a network that can't separate yet may go silent; see
+    `PermutationInvariantSaSdr`.
 
     Args:
         max_snr: SNR in dB at the soft threshold, so that well separated items don't dominate.
@@ -296,3 +313,53 @@ class PermutationInvariantSnr(nn.Module):
         signals = (estimates, sources, audio, sources_length)
         pairs = pairwise_snr_loss(*signals, self.max_snr, self.floor)
         return {"loss": diagonal(apply_permutation(pairs, best_permutation(pairs))).mean()}
+
+
+class PermutationInvariantSaSdr(nn.Module):
+    """Negative source-aggregated SDR in dB with permutation-invariant training.
+
+    The errors of all estimates of an item are added before the logarithm is taken (SA-SDR, von
+    Neumann et al., arXiv 2110.15581), with a soft threshold:
+
+        10 log10(sum |e - s|^2 / sum |s|^2 + 10^(-max_sdr / 10))
+
+    Silent sources are scored like any other: their estimates count by their energy, so that they
+    matter as much as the errors of the voices do. The scale of the estimates is fixed, so that the
+    level of an output says whether somebody speaks.
+
+    Args:
+        max_sdr: SDR in dB at the soft threshold, so that well separated items don't dominate.
+    """
+
+    def __init__(self, max_sdr: float = 30.0):
+        super().__init__()
+        check_number("loss.max_sdr", max_sdr, low=-math.inf)
+        self.max_sdr = max_sdr
+
+    def forward(
+        self,
+        estimates: Float[Tensor, "B S T"],
+        sources: Float[Tensor, "B S T"],
+        sources_length: Int[Tensor, " B"],
+        audio: Float[Tensor, "B T"],
+        **_,
+    ) -> dict[str, Tensor]:
+        """Negative SA-SDR of a batch.
+
+        Args:
+            estimates: [B, S, T], in any order: the permutation is that of the smallest error.
+            sources: references [B, S, T], zero where somebody is missing.
+            sources_length: [B], in samples.
+            audio: mixtures [B, T], to which errors are relative where nobody speaks.
+
+        Returns:
+            `loss`, the mean in dB over items.
+        """
+        estimates, sources, audio = (
+            without_padding(signal, sources_length) for signal in (estimates, sources, audio)
+        )
+        errors = squared_errors(estimates, sources)
+        error = diagonal(apply_permutation(errors, best_permutation(errors))).sum(1)
+        energy = sources.square().sum((1, 2))
+        energy = torch.where(energy > 0, energy, audio.square().sum(1)) + EPS
+        return {"loss": (10 * torch.log10(error / energy + 10 ** (-self.max_sdr / 10))).mean()}

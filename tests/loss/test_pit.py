@@ -6,9 +6,11 @@ from torchmetrics.functional.audio import (
     permutation_invariant_training,
     scale_invariant_signal_distortion_ratio,
     signal_noise_ratio,
+    source_aggregated_signal_distortion_ratio,
 )
 
 from src.loss.pit import (
+    PermutationInvariantSaSdr,
     PermutationInvariantSiSdr,
     PermutationInvariantSnr,
     apply_permutation,
@@ -235,35 +237,39 @@ def test_snr_loss_by_hand(speakers):
     torch.testing.assert_close(loss, torch.tensor(losses).mean(), rtol=0, atol=1e-4)
 
 
-def test_snr_loss_fixes_the_level():
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
+def test_level_is_fixed(kind):
     sources = signals(2, 3, 500)
     sources[:, 2] = 0
     losses = [
-        float(PermutationInvariantSnr()(**batch_of(gain * sources, sources))["loss"])
-        for gain in (0.01, 0.5, 1.0, 2.0)
+        float(kind()(**batch_of(gain * sources, sources))["loss"]) for gain in (0.01, 0.5, 1.0, 2.0)
     ]
     assert losses[2] == pytest.approx(-30, abs=1e-3)
     assert losses[0] > losses[1] > losses[2] < losses[3]
 
 
-def test_snr_loss_is_independent_of_padding_and_order():
-    sources = signals(3, 3, 900)
-    sources[1, 2] = 0
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
+def test_losses_of_levels_are_independent_of_padding_and_order(kind):
+    sources, loss = signals(3, 3, 900), kind()
+    sources[1, 2], sources[2] = 0, 0
     estimates = sources.flip(1) + 0.5 * signals(3, 3, 900, seed=1)
     batch = batch_of(estimates, sources, [900, 500, 700])
-    together = pairwise_snr_loss(estimates, sources, batch["audio"], batch["sources_length"])
+    batch["audio"] = batch["audio"] + 0.1 * signals(3, 900, seed=2)
+    alone = []
     for i, size in enumerate((900, 500, 700)):
-        parts = (signal[i : i + 1, ..., :size] for signal in (estimates, sources, batch["audio"]))
-        alone = pairwise_snr_loss(*parts, torch.tensor([size]))
-        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-5)
-    loss = PermutationInvariantSnr()
-    flipped = {**batch, "estimates": estimates.roll(1, 1)}
-    torch.testing.assert_close(loss(**flipped)["loss"], loss(**batch)["loss"])
+        own = {key: value[i : i + 1] for key, value in batch.items()}
+        own |= {key: own[key][..., :size] for key in ("estimates", "sources", "audio")}
+        alone.append(loss(**own)["loss"])
+    together = loss(**batch)["loss"]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=0, atol=1e-4)
+    flipped = batch | {"estimates": estimates.roll(1, 1)}
+    torch.testing.assert_close(loss(**flipped)["loss"], together)
 
 
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
 @pytest.mark.parametrize("estimate", ["random", "silent", "equal"])
 @pytest.mark.parametrize("mixture", ["speech", "silence"])
-def test_snr_loss_has_a_finite_gradient(estimate, mixture):
+def test_losses_of_levels_have_a_finite_gradient(kind, estimate, mixture):
     sources = signals(2, 3, 500)
     sources[0, 1:] = 0
     if mixture == "silence":
@@ -273,11 +279,26 @@ def test_snr_loss_has_a_finite_gradient(estimate, mixture):
         "silent": torch.zeros(2, 3, 500),
         "equal": sources.clone(),
     }[estimate].requires_grad_()
-    loss = PermutationInvariantSnr()(**batch_of(estimates, sources))["loss"]
+    loss = kind()(**batch_of(estimates, sources))["loss"]
     loss.backward()
     assert loss.isfinite() and estimates.grad.isfinite().all()
     if estimate == "random":
         assert (estimates.grad.abs().sum(2) > 0).all()
+
+
+@pytest.mark.parametrize("speakers", [3, 4])
+def test_sa_sdr_equals_torchmetrics(speakers):
+    sources = signals(4, speakers, 800)
+    sources[0, 1:] = 0
+    estimates = sources.flip(1) + 0.3 * signals(4, speakers, 800, seed=1)
+    sdr = [
+        source_aggregated_signal_distortion_ratio(
+            estimates[:, list(chosen)], sources, scale_invariant=False
+        )
+        for chosen in permutations(range(speakers))
+    ]
+    loss = PermutationInvariantSaSdr(max_sdr=100.0)(**batch_of(estimates, sources))["loss"]
+    torch.testing.assert_close(loss, -torch.stack(sdr).amax(0).mean(), rtol=0, atol=1e-4)
 
 
 def test_bad_options_of_the_snr_loss():
