@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from src.loss.pit import (
@@ -94,8 +95,9 @@ class SeparationTask(Task):
             `estimates` [B, S, T] with `estimates_length`, and `masks` where the model returns them
             for whole mixtures. With sources also `permutation` [B, S], the index of the model's
             estimate that belongs to each source, and in dB `estimates_si_sdr` and
-            `mixture_si_sdr`, both [B, S], which loss and metrics share. For recordings,
-            `separated` instead, a list of `SeparatedRecording`.
+            `mixture_si_sdr`, both [B, S], which loss and metrics share; and the `sources`, with
+            silent ones where there are fewer than estimates. For recordings, `separated` instead,
+            a list of `SeparatedRecording`.
         """
         if "recording" in batch:
             paths = map(Path, batch["recording"])
@@ -301,13 +303,18 @@ def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         batch: `sources` [B, S, T], the mixtures `audio` [B, T] and `audio_length`.
 
     Returns:
-        The outputs with `permutation`, `estimates_si_sdr` and `mixture_si_sdr`, all [B, S].
+        The outputs with `permutation`, `estimates_si_sdr` and `mixture_si_sdr`, all [B, S], and the
+        `sources`, with silent ones where there are fewer than estimates.
     """
     estimates, sources = outputs["estimates"], batch["sources"]
+    missing = max(0, estimates.shape[1] - sources.shape[1])
+    sources = pad(sources, (0, 0, 0, missing))
     audio, length = batch["audio"], batch["audio_length"]
     pairs = pairwise_si_sdr(estimates, sources, length)
     permutation = best_permutation(negative_si_sdr(pairs, estimates, sources, audio, length))
-    scores = {
+    known = {
+        "sources": sources,
+        "permutation": permutation,
         "estimates_si_sdr": diagonal(apply_permutation(pairs, permutation)),
         "mixture_si_sdr": si_sdr(audio.unsqueeze(1), sources, length),
     }
@@ -316,7 +323,7 @@ def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         for key in ("estimates", "masks")
         if key in outputs
     }
-    return outputs | in_source_order | scores | {"permutation": permutation}
+    return outputs | in_source_order | known
 
 
 def separate_alone(model: Any, audio: Tensor, name: str) -> Tensor:

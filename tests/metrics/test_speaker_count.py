@@ -88,3 +88,14 @@ def test_scores_do_not_depend_on_the_batch():
         }
         own = evaluated(alone | {"skipped": 0, "errors": []}, estimates[i : i + 1, :, :size])
         assert own[0][0] == pytest.approx(together[i], abs=1e-4)
+
+
+def test_more_outputs_than_sources():
+    batch = mixtures()
+    expected = evaluated(batch, batch["sources"] + 0.01)
+    two = {key: value[:2] for key, value in batch.items() if key not in ("skipped", "errors")}
+    two |= {"sources": two["sources"][:, :2], "skipped": 0, "errors": []}
+    scores, rows, _ = evaluated(two, batch["sources"][:2] + 0.01)
+    assert scores == expected[0][:2] and rows == expected[1][:2]
+    with pytest.raises(ValueError, match="separates 2 speakers .*the data have 3"):
+        evaluated(batch, batch["sources"][:, :2])
