@@ -15,7 +15,11 @@ from src.datasets.demo_speech import Recipe, make_demo_speech
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "src" / "configs"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-DATASETS = {"probe_speaker": "demo_speakers", "probe_keyword": "demo_keywords"}
+DATASETS = {
+    "probe_speaker": "demo_speakers",
+    "probe_keyword": "demo_keywords",
+    "enhancement_mossformer2": "demo_noisy",
+}
 TINY = Recipe(hours=(0.02, 0.006, 0.006), voices=2, noises=7, seed=3)
 
 

@@ -138,6 +138,7 @@ VALUES: dict[str, Any] = {
 FREE = {"name", "next_command", "runs", "run_dir", "project", "workspace", "entity", "output"}
 FREE |= {"source", "folder", "noise", "manifest", "part", "dir", "parts", "trust"}
 NEGATIVE = {"low", "high", "mask_value", "floor", "threshold", "output_level", "silence_dbfs"}
+NEGATIVE |= {"active_db", "max_snr", "max_sdr", "min_snr_db", "max_snr_db"}
 REAL = {
     "max_seconds",
     "max_grad_norm",

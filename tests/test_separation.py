@@ -1,5 +1,6 @@
 """Separation as whole runs: resume, processes, inference, scripts."""
 
+import csv
 import os
 import shutil
 
@@ -63,7 +64,8 @@ def test_inference_gives_the_metrics_of_training(trained):
     lines = (folder / "inference" / "test.tsv").read_text().splitlines()
     header = lines[0].split("\t")
     assert header[:4] == ["id", "SI-SDR", "SI-SDRi", "SDRi"]
-    assert header[-4:] == ["energy_1", "active_1", "energy_2", "active_2"]
+    activity = ["energy_1", "active_1", "energy_2", "active_2", "num_active", "num_speakers"]
+    assert header[-6:] == activity
     for k in (1, 2):
         written = list((folder / "inference" / "test" / f"s{k}").glob("*.wav"))
         assert len(written) == len(lines) - 1
@@ -129,6 +131,46 @@ def test_limited_test_split_and_replacement_of_earlier_results(trained, tmp_path
     assert {path.name for path in (output / "test").rglob("*.*")} == {"a.wav"}
     with pytest.raises(ValueError, match=r"config: datasets.test.dir=... must be given"):
         inference("separation", trained[0], "datasets=custom_dir_separation", f"output={output}")
+
+
+def test_any_number_of_voices(corpus, tmp_path):
+    options = [*SMALL, "model.num_speakers=2", "trainer.epochs=1"]
+    config = experiment("separation_mossformer2_any", corpus, tmp_path / "run", *options)
+    expected = train(config)
+    metrics = inference("separation", tmp_path / "run")
+    for name in ("loss", "SI-SDR_1", "SI-SDRi_2", "speaker_count_1", "silent_level"):
+        assert metrics[f"test/{name}"] == expected[f"test/{name}"]
+    assert "test/silent_level_2" not in metrics and "test/SI-SDRi_1" not in metrics
+    with (tmp_path / "run/inference/test.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert {row["num_speakers"] for row in rows} == {"1", "2"}
+    for row in rows:
+        assert (row["silent_level"] != "") == (row["num_speakers"] == "1")
+        right = row["num_active"] == row["num_speakers"]
+        assert float(row["speaker_count"]) == right
+    right = np.mean([float(row["speaker_count"]) for row in rows])
+    assert metrics["test/speaker_count"] == pytest.approx(right)
+
+
+def test_enhancement_of_own_recordings(corpus, tmp_path):
+    run = tmp_path / "run"
+    room = "{_target_: src.datasets.rooms.RecordedRooms, sample_rate: 8000, source: ROOMS}"
+    responses = write(tmp_path / "rooms" / "a" / "x.wav", 0.1, 8000).parents[1]
+    options = [*SMALL, "trainer.epochs=1", "trainer.log_every_steps=1", "loss.weights.spectral=2"]
+    options.append(f"+datasets.train.room={room.replace('ROOMS', str(responses))}")
+    metrics = train(experiment("enhancement_mossformer2", corpus, run, *options))
+    row = next(row for row in read_jsonl(run / "metrics.jsonl") if "train/spectral" in row)
+    parts = row["train/si_sdr"] + 2 * row["train/spectral"]
+    assert row["train/loss"] == pytest.approx(parts, rel=1e-4)
+    assert metrics["test/loss"] > metrics["test/spectral"] > 0
+    evaluated = inference("separation", run, f"output={tmp_path / 'known'}")
+    assert np.isfinite(evaluated["test/SI-SDRi"]) and "test/leakage" not in evaluated
+    folder = tmp_path / "mine"
+    write(folder / "a.wav", 17.0, 16000)  # longer than a window
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={folder}"]
+    inference("separation", run, *data, f"output={tmp_path / 'out'}")
+    (written,) = (tmp_path / "out" / "test").rglob("*.wav")
+    assert written.parent.name == "s1" and soundfile.info(written).frames == 17 * 16000
 
 
 def test_rooms_and_noise(corpus, tmp_path):

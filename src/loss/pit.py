@@ -1,5 +1,6 @@
 """Permutation-invariant training of source separation (Yu et al., arXiv 1607.00325)."""
 
+import math
 from itertools import permutations
 
 import torch
@@ -7,7 +8,9 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from src.utils.si_sdr import si_sdr, zero_mean
+from src.utils.lengths import without_padding
+from src.utils.options import check_number
+from src.utils.si_sdr import EPS, si_sdr, zero_mean
 
 EXHAUSTIVE = 3  # largest number of sources of which all permutations are compared, on the device
 
@@ -50,6 +53,15 @@ def apply_permutation(values: Tensor, permutation: Tensor) -> Tensor:
     return values[items, permutation]
 
 
+def check_number_of_sources(estimates: Tensor, sources: Tensor) -> None:
+    """Raise ValueError if there are more or fewer estimates than sources, both [B, S, T]."""
+    if estimates.shape[1] != sources.shape[1]:
+        raise ValueError(
+            f"The model separates {estimates.shape[1]} speakers (model.num_speakers), the data "
+            f"have {sources.shape[1]}."
+        )
+
+
 def pairwise_si_sdr(estimates: Tensor, sources: Tensor, length: Tensor) -> Tensor:
     """SI-SDR of each estimate for each source, in dB.
 
@@ -63,11 +75,7 @@ def pairwise_si_sdr(estimates: Tensor, sources: Tensor, length: Tensor) -> Tenso
     Raises:
         ValueError: there are more or fewer estimates than sources.
     """
-    if estimates.shape[1] != sources.shape[1]:
-        raise ValueError(
-            f"The model separates {estimates.shape[1]} speakers (model.num_speakers), the data "
-            f"have {sources.shape[1]}."
-        )
+    check_number_of_sources(estimates, sources)
     return si_sdr(estimates.unsqueeze(2), sources.unsqueeze(1), length)
 
 
@@ -81,13 +89,6 @@ def negative_si_sdr(
 ) -> Tensor:
     """Negative SI-SDR in dB, with the level of the estimate for silent sources.
 
-    For a silent source, whose SI-SDR is undefined, it is the energy of the estimate relative to the
-    mixture with a soft threshold (as in Wisdom et al., arXiv 2011.00803),
-
-        10 log10(|e|^2 / |x|^2 + 10^(-floor / 10)),
-
-    which is finite and has a gradient towards silence.
-
     Args:
         values: SI-SDR [B, S, S] of estimate i for source j, or [B, S] of each estimate for the
             source of the same index.
@@ -99,13 +100,39 @@ def negative_si_sdr(
     Returns:
         The shape of `values`.
     """
-    energy = zero_mean(estimates, length).square().sum(2)
-    mixture_energy = zero_mean(mixture, length).square().sum(1)[:, None] + 1e-8
+    estimates, sources = zero_mean(estimates, length), zero_mean(sources, length)
+    return with_silence(-values, estimates, sources, zero_mean(mixture, length), floor)
+
+
+def with_silence(
+    losses: Tensor, estimates: Tensor, sources: Tensor, mixture: Tensor, floor: float
+) -> Tensor:
+    """Losses in dB, replaced for silent sources by the level of the estimate.
+
+    It is the energy of the estimate relative to the mixture with a soft threshold (as in Wisdom et
+    al., arXiv 2011.00803),
+
+        10 log10(|e|^2 / |x|^2 + 10^(-floor / 10)),
+
+    which is finite and has a gradient towards silence.
+
+    Args:
+        losses: [B, S, S], of estimate i for source j, or [B, S], of each estimate for the source of
+            the same index.
+        estimates, sources: [B, S, T], zero beyond their lengths.
+        mixture: [B, T], zero beyond its length.
+        floor: level in dB below the mixture that counts as silence.
+
+    Returns:
+        The shape of `losses`.
+    """
+    energy = estimates.square().sum(2)
+    mixture_energy = mixture.square().sum(1)[:, None] + EPS
     level = 10 * torch.log10(energy / mixture_energy + 10 ** (-floor / 10))
-    silent = zero_mean(sources, length).square().sum(2) == 0
-    if values.ndim == 3:
+    silent = sources.square().sum(2) == 0
+    if losses.ndim == 3:
         level, silent = level.unsqueeze(2), silent.unsqueeze(1)
-    return torch.where(silent, level, -values)
+    return torch.where(silent, level, losses)
 
 
 def pairwise_loss(
@@ -127,6 +154,58 @@ def pairwise_loss(
     """
     values = pairwise_si_sdr(estimates, sources, length)
     return negative_si_sdr(values, estimates, sources, mixture, length, floor)
+
+
+def squared_errors(estimates: Tensor, sources: Tensor) -> Tensor:
+    """Energy of the difference of each estimate and each source.
+
+    Args:
+        estimates, sources: [B, S, T], zero beyond their lengths.
+
+    Returns:
+        [B, S, S], of estimate i for source j.
+
+    Raises:
+        ValueError: there are more or fewer estimates than sources.
+    """
+    check_number_of_sources(estimates, sources)
+    return (estimates.unsqueeze(2) - sources.unsqueeze(1)).square().sum(3)
+
+
+def pairwise_snr_loss(
+    estimates: Tensor,
+    sources: Tensor,
+    mixture: Tensor,
+    length: Tensor,
+    max_snr: float = 30.0,
+    floor: float = 30.0,
+) -> Tensor:
+    """Negative SNR of each estimate for each source with a soft threshold, in dB.
+
+        10 log10(|e - s|^2 / |s|^2 + 10^(-max_snr / 10))
+
+    The loss for silent sources is the level of the estimate.
+
+    Args:
+        estimates, sources: [B, S, T].
+        mixture: [B, T].
+        length: [B], in samples.
+        max_snr: SNR in dB beyond which there is little to gain.
+        floor: level in dB below the mixture that counts as silence.
+
+    Returns:
+        [B, S, S], of estimate i for source j.
+
+    Raises:
+        ValueError: there are more or fewer estimates than sources.
+    """
+    estimates, sources, mixture = (
+        without_padding(signal, length) for signal in (estimates, sources, mixture)
+    )
+    errors = squared_errors(estimates, sources)
+    relative = errors / (sources.square().sum(2).unsqueeze(1) + EPS)
+    losses = 10 * torch.log10(relative + 10 ** (-max_snr / 10))
+    return with_silence(losses, estimates, sources, mixture, floor)
 
 
 def diagonal(values: Tensor) -> Tensor:
@@ -189,3 +268,98 @@ class PermutationInvariantSiSdr(nn.Module):
         if self.threshold is not None:
             weights = (losses > -self.threshold).to(losses.dtype)
         return {"loss": (losses * weights).sum() / weights.sum().clamp(min=1)}
+
+
+class PermutationInvariantSnr(nn.Module):
+    """Negative thresholded SNR in dB with permutation-invariant training, for any number of voices.
+
+    Sources are scored by the SNR up to a soft threshold, silent ones by the level of the estimate
+    relative to the mixture (Wisdom et al., "What's All the FUSS About Free Universal Sound
+    Separation Data?", arXiv 2011.00803). Unlike SI-SDR, which leaves the scale of the estimates
+    free, the SNR fixes it, so that the level of an output says whether somebody speaks. Silence is
+    worth as much as a good estimate, so a network that can't separate yet may go silent; see
+    `PermutationInvariantSaSdr`.
+
+    Args:
+        max_snr: SNR in dB at the soft threshold, so that well separated items don't dominate.
+        floor: level in dB below the mixture that counts as silence, for silent sources.
+    """
+
+    def __init__(self, max_snr: float = 30.0, floor: float = 30.0):
+        super().__init__()
+        check_number("loss.max_snr", max_snr, low=-math.inf)
+        check_number("loss.floor", floor, low=-math.inf)
+        self.max_snr, self.floor = max_snr, floor
+
+    def forward(
+        self,
+        estimates: Float[Tensor, "B S T"],
+        sources: Float[Tensor, "B S T"],
+        sources_length: Int[Tensor, " B"],
+        audio: Float[Tensor, "B T"],
+        **_,
+    ) -> dict[str, Tensor]:
+        """Negative SNR of a batch.
+
+        Args:
+            estimates: [B, S, T], in any order: the permutation is the best one for this loss.
+            sources: references [B, S, T], zero where somebody is missing.
+            sources_length: [B], in samples.
+            audio: mixtures [B, T].
+
+        Returns:
+            `loss`, the mean in dB over sources and items.
+        """
+        signals = (estimates, sources, audio, sources_length)
+        pairs = pairwise_snr_loss(*signals, self.max_snr, self.floor)
+        return {"loss": diagonal(apply_permutation(pairs, best_permutation(pairs))).mean()}
+
+
+class PermutationInvariantSaSdr(nn.Module):
+    """Negative source-aggregated SDR in dB with permutation-invariant training.
+
+    The errors of all estimates of an item are added before the logarithm is taken (SA-SDR, von
+    Neumann et al., arXiv 2110.15581), with a soft threshold:
+
+        10 log10(sum |e - s|^2 / sum |s|^2 + 10^(-max_sdr / 10))
+
+    Silent sources are scored like any other: their estimates count by their energy, so that they
+    matter as much as the errors of the voices do. The scale of the estimates is fixed, so that the
+    level of an output says whether somebody speaks.
+
+    Args:
+        max_sdr: SDR in dB at the soft threshold, so that well separated items don't dominate.
+    """
+
+    def __init__(self, max_sdr: float = 30.0):
+        super().__init__()
+        check_number("loss.max_sdr", max_sdr, low=-math.inf)
+        self.max_sdr = max_sdr
+
+    def forward(
+        self,
+        estimates: Float[Tensor, "B S T"],
+        sources: Float[Tensor, "B S T"],
+        sources_length: Int[Tensor, " B"],
+        audio: Float[Tensor, "B T"],
+        **_,
+    ) -> dict[str, Tensor]:
+        """Negative SA-SDR of a batch.
+
+        Args:
+            estimates: [B, S, T], in any order: the permutation is that of the smallest error.
+            sources: references [B, S, T], zero where somebody is missing.
+            sources_length: [B], in samples.
+            audio: mixtures [B, T], to which errors are relative where nobody speaks.
+
+        Returns:
+            `loss`, the mean in dB over items.
+        """
+        estimates, sources, audio = (
+            without_padding(signal, sources_length) for signal in (estimates, sources, audio)
+        )
+        errors = squared_errors(estimates, sources)
+        error = diagonal(apply_permutation(errors, best_permutation(errors))).sum(1)
+        energy = sources.square().sum((1, 2))
+        energy = torch.where(energy > 0, energy, audio.square().sum(1)) + EPS
+        return {"loss": (10 * torch.log10(error / energy + 10 ** (-self.max_sdr / 10))).mean()}

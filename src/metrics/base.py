@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class Metric(ABC):
@@ -13,7 +13,7 @@ class Metric(ABC):
     depends neither on the size or order of the batches nor on the number of processes.
 
     Attributes:
-        values: suffixes of the keys of `compute()`; "" is the main value.
+        values: suffixes of the keys of `compute()` where there are scores; "" is the main value.
         higher_is_better: whether a larger main value is better; None if the metric can't choose
             the best checkpoint.
         normalization: of the texts that are scored; empty for a metric without texts.
@@ -80,7 +80,34 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The value over all batches since the last reset, by suffix: the keys are `values`."""
+        """The value over all batches since the last reset, by suffix: `values`, and maybe more."""
+
+
+class MeanScore(Metric):
+    """Mean of the scores of all utterances that have one, and of those of each group of them."""
+
+    def add_scores(
+        self, scores: Sequence[float | None], groups: Sequence[object] | None = None
+    ) -> list[float | None]:
+        """Add the scores of a batch.
+
+        Args:
+            scores: None where a score is undefined.
+            groups: of each utterance, the suffix of the mean over its group; None: no groups.
+
+        Returns:
+            The scores.
+        """
+        for i, score in enumerate(scores):
+            if score is not None:
+                self.add("", score)
+                if groups is not None:
+                    self.add(str(groups[i]), score)
+        return list(scores)
+
+    def compute(self) -> dict[str, float]:
+        """The mean over all utterances and that over each group; empty without scores."""
+        return {name: self.total(name) / len(self.terms[name]) for name in sorted(self.terms)}
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -3,25 +3,24 @@
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from src.metrics.base import Metric, ratio
+from src.metrics.base import MeanScore, ratio
 
 logger = logging.getLogger(__name__)
 
 LOWEST = -80.0  # dB, about what is left of rounding
-ACTIVE = 1e-4  # of the mixture's energy, above which an estimate isn't silent
 PIECE = 30  # seconds that are rated at once
 SHORTEST = 0.5  # seconds
 AUDIBLE = 1e-3  # RMS level of a piece that is rated
 
 
-class NonIntrusive(Metric):
+class NonIntrusive(MeanScore):
     """Mean over utterances of a score without references.
 
     Attributes:
@@ -29,18 +28,6 @@ class NonIntrusive(Metric):
     """
 
     needs_targets = False
-
-    def mean(self, scores: Sequence[float | None]) -> list[float | None]:
-        """Add the scores that are defined to the mean, and return all of them."""
-        for score in scores:
-            if score is not None:
-                self.add("sum", score)
-                self.add("utterances", 1)
-        return list(scores)
-
-    def compute(self) -> dict[str, float]:
-        """The mean over all utterances that have a score."""
-        return {"": ratio(self.total("sum"), self.total("utterances"))}
 
 
 class Leakage(NonIntrusive):
@@ -53,28 +40,35 @@ class Leakage(NonIntrusive):
 
     higher_is_better = False
 
-    def update(self, signal_products: Any, **_) -> list[float | None]:
+    def update(self, signal_products: Any, rows: list[dict[str, Any]], **_) -> list[float | None]:
         """Add a batch.
 
         Args:
             signal_products: scalar products of mixture and estimates, [B, 1 + S, 1 + S] or a list
                 of [1 + S, 1 + S].
+            rows: of each utterance `active_1`, `active_2`, ..., whether an estimate isn't silent.
 
         Returns:
             The leakage of each utterance in dB, at least -80.
         """
-        return self.mean([leakage(one.double().cpu()) for one in signal_products])
+        pairs = zip(signal_products, rows, strict=True)
+        return self.add_scores([leakage(one.double().cpu(), active(row)) for one, row in pairs])
 
 
-def leakage(products: Tensor) -> float | None:
-    """Mean squared correlation of the estimates that aren't silent, in dB.
+def active(row: dict[str, Any]) -> list[int]:
+    """Numbers of the estimates that aren't silent, from 1, of a row of the table of utterances."""
+    return [k for k in range(1, len(row) + 1) if row.get(f"active_{k}")]
+
+
+def leakage(products: Tensor, chosen: list[int]) -> float | None:
+    """Mean squared correlation of some estimates, in dB; None for fewer than two.
 
     Args:
         products: [1 + S, 1 + S], the mixture first.
+        chosen: numbers of the estimates, from 1.
     """
     energy = products.diagonal()
-    active = (1 + torch.nonzero(energy[1:] > ACTIVE * energy[0])[:, 0]).tolist()
-    pairs = [(i, j) for i in active for j in active if i < j]
+    pairs = [(i, j) for i in chosen for j in chosen if i < j]
     if not pairs:
         return None
     shared = [float(products[i, j] ** 2 / (energy[i] * energy[j])) for i, j in pairs]
@@ -100,7 +94,7 @@ class Residual(NonIntrusive):
         Returns:
             What is left of each utterance in dB, at least -80; None for a silent mixture.
         """
-        return self.mean([residual(one.double().cpu()) for one in signal_products])
+        return self.add_scores([residual(one.double().cpu()) for one in signal_products])
 
 
 def residual(products: Tensor) -> float | None:
@@ -175,11 +169,11 @@ class OpinionScore(NonIntrusive):
             return None
         scores: list[float | None] = []
         for item, row in enumerate(rows):
-            active = [k for k in range(len(row)) if row.get(f"active_{k + 1}")]
+            chosen = [k - 1 for k in active(row)]
             rated = [
                 self.rate(piece, sample_rate)
                 for estimates, sample_rate in self.pieces(item, batch)
-                for piece in estimates[active]
+                for piece in estimates[chosen]
                 if piece.square().mean().sqrt() > AUDIBLE
             ]
             scores.append(self.add_item(rated))

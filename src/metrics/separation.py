@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from src.metrics.base import Metric, ratio
+from src.metrics.base import MeanScore
 from src.utils.si_sdr import IDENTICAL_DB, si_sdr
 
 logger = logging.getLogger(__name__)
@@ -51,11 +51,15 @@ class Separated:
         return si_sdr(self.audio, self.sources, self.length)
 
 
-class UtteranceMean(Metric):
+class UtteranceMean(MeanScore):
     """Mean over utterances of the mean over the sources of an utterance.
 
     Sources for which the measure is undefined are left out: silent ones, and those of utterances
     that are shorter than `min_length`. An utterance without any other source has no score.
+
+    Args:
+        by_number: whether there is also a mean for each number of speakers, i.e. of sources that
+            aren't silent; its suffix is the number.
 
     Attributes:
         min_length: number of samples that the measure needs.
@@ -63,6 +67,10 @@ class UtteranceMean(Metric):
 
     higher_is_better = True
     min_length = 1
+
+    def __init__(self, by_number: bool = False):
+        super().__init__()
+        self.by_number = by_number
 
     @abstractmethod
     def measure(self, signals: Separated) -> Tensor:
@@ -90,20 +98,22 @@ class UtteranceMean(Metric):
         scores: list[float | None] = []
         for own, counted in zip(values, defined, strict=True):
             scores.append(float(own[counted].double().mean()) if counted.any() else None)
-        for score in scores:
-            if score is not None:
-                self.add("sum", score)
-                self.add("utterances", 1)
-        return scores
+        return self.add_scores(scores, speaker_counts(sources) if self.by_number else None)
 
     def defined(self, signals: Separated) -> Tensor:
         """Which sources count: bool [B, S]."""
         long_enough = (signals.length >= self.min_length).unsqueeze(1)
-        return (signals.sources.abs().amax(-1) > 0) & long_enough
+        return speaking(signals.sources) & long_enough
 
-    def compute(self) -> dict[str, float]:
-        """The mean over all utterances that have a score."""
-        return {"": ratio(self.total("sum"), self.total("utterances"))}
+
+def speaking(sources: Tensor) -> Tensor:
+    """Which of the sources [B, S, T] aren't silent: bool [B, S]."""
+    return sources.abs().amax(-1) > 0
+
+
+def speaker_counts(sources: Tensor) -> list[int]:
+    """How many of the sources [B, S, T] of each utterance aren't silent."""
+    return speaking(sources).sum(1).tolist()
 
 
 class SiSdr(UtteranceMean):
@@ -183,6 +193,7 @@ class PackageMetric(UtteranceMean):
 
     Args:
         sample_rate: of the signals, in Hz.
+        by_number: of `UtteranceMean`.
 
     Attributes:
         package: name of the package.
@@ -193,8 +204,8 @@ class PackageMetric(UtteranceMean):
     package = ""
     sample_rates: tuple[int, ...] = ()
 
-    def __init__(self, sample_rate: int):
-        super().__init__()
+    def __init__(self, sample_rate: int, by_number: bool = False):
+        super().__init__(by_number)
         self.sample_rate, self.unavailable = sample_rate, ""
         name = type(self).__name__
         if self.sample_rates and sample_rate not in self.sample_rates:
@@ -243,6 +254,7 @@ class Pesq(PackageMetric):
 
     Args:
         sample_rate: 8000 or 16000 Hz; the metric is unavailable at others.
+        by_number: of `UtteranceMean`.
     """
 
     package = "pesq"
@@ -266,6 +278,7 @@ class Stoi(PackageMetric):
 
     Args:
         sample_rate: of the signals, in Hz.
+        by_number: of `UtteranceMean`.
     """
 
     package = "pystoi"

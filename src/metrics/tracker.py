@@ -22,7 +22,7 @@ class MetricTracker:
         self.metrics = {**metrics, SKIPPED: BatchSum("skipped")}
 
     def names(self) -> list[str]:
-        """Keys that `compute()` is certain to return."""
+        """Keys that `compute()` returns where there are scores."""
         return [
             value_name(name, suffix)
             for name, metric in self.metrics.items()

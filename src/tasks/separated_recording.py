@@ -12,28 +12,28 @@ from torch import Tensor
 
 from src.utils.files import write_beside
 
-ACTIVE_DB = -40.0  # relative to the mixture, above which an estimate counts as active
 FLOOR_DBFS = -90.0  # about one step of 16 bits, below which an estimate never counts as active
 PEAK = 0.9
 BLOCK = 1 << 18  # frames written at a time
 
 
-def activity(powers: list[float], mixture_power: float) -> dict[str, float]:
+def activity(powers: list[float], mixture_power: float, active_db: float) -> dict[str, float]:
     """Level of each estimate in dBFS (RMS), and whether it is active: columns of a table.
 
     Args:
         powers: mean square of each estimate.
         mixture_power: mean square of the mixture.
+        active_db: level relative to the mixture above which an estimate counts as active.
 
     Returns:
-        `energy_1`, `active_1` (0 or 1), `energy_2`, ...
+        `energy_1`, `active_1` (0 or 1), `energy_2`, ..., and `num_active`, how many are.
     """
     columns: dict[str, float] = {}
-    threshold = max(10 ** (ACTIVE_DB / 10) * mixture_power, 10 ** (FLOOR_DBFS / 10))
+    threshold = max(10 ** (active_db / 10) * mixture_power, 10 ** (FLOOR_DBFS / 10))
     for k, power in enumerate(powers, 1):
         columns[f"energy_{k}"] = round(10 * math.log10(power + 1e-12), 1)
         columns[f"active_{k}"] = int(power > threshold)
-    return columns
+    return columns | {"num_active": sum(power > threshold for power in powers)}
 
 
 def products_of(mixture: Tensor, estimates: Tensor) -> Tensor:
@@ -102,11 +102,15 @@ class SeparatedRecording:
         """Duration of the recording."""
         return self.mixture_frames / self.sample_rate
 
-    def activity(self) -> dict[str, float]:
-        """Level of each estimate in dBFS (RMS), and whether it is active: columns of a table."""
+    def activity(self, active_db: float) -> dict[str, float]:
+        """Level of each estimate in dBFS (RMS), and whether it is active: columns of a table.
+
+        Args:
+            active_db: level relative to the mixture above which an estimate counts as active.
+        """
         size = max(self.mixture_frames, 1)
         powers = self.products.diagonal()[1:] / size
-        return activity(powers.tolist(), self.mixture_energy / size)
+        return activity(powers.tolist(), self.mixture_energy / size, active_db)
 
     def save(
         self, directory: Path, name: str, level: str, chosen: Collection[int] | None = None

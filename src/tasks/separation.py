@@ -1,11 +1,13 @@
 """Source separation: from a mixture to its speakers."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from src.loss.pit import (
@@ -22,6 +24,8 @@ from src.tasks.separation_analysis import mixture_scores, reference_details, sep
 from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import Recording, write_audio
 from src.utils.audio_files import audio_info
+from src.utils.lengths import without_padding
+from src.utils.options import check_number
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled
 from src.utils.sections import Section
@@ -43,11 +47,14 @@ class SeparationTask(Task):
         window: duration of a window in seconds.
         overlap: of neighbouring windows, in seconds.
         output_level: of the written estimates. `mixture`: they add up to the mixture as well as
-            possible; `peak`: each has a peak of 0.9; `model`: as the model returns them, except
-            that windows are always joined at the level of the mixture.
+            possible; `peak`: each has a peak of 0.9; `model`: as the model returns them, for
+            models whose loss fixes the level. Windows are joined and the activity is measured at
+            the level of the mixture, or of the model where it is chosen.
+        active_db: level relative to the mixture above which an estimate counts as active.
 
     Raises:
-        ValueError: another output level, or an overlap that is not between 0 and the window.
+        ValueError: another output level, an overlap that is not between 0 and the window, or
+            a threshold that isn't a finite number.
     """
 
     name = "separation"
@@ -61,6 +68,7 @@ class SeparationTask(Task):
         window: float = 16.0,
         overlap: float = 4.0,
         output_level: str = "mixture",
+        active_db: float = -40.0,
     ):
         if not 0 < overlap < window:
             raise ValueError(
@@ -69,7 +77,10 @@ class SeparationTask(Task):
             )
         if output_level not in LEVELS:
             raise ValueError(f"task.output_level: '{output_level}' is none of {', '.join(LEVELS)}.")
+        check_number("task.active_db", active_db, low=-math.inf)
         self.sample_rate, self.output_level = sample_rate, output_level
+        self.own_level = "model" if output_level == "model" else "mixture"
+        self.active_db = active_db
         self.window, self.overlap = round(window * sample_rate), round(overlap * sample_rate)
 
     def decode(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +95,9 @@ class SeparationTask(Task):
             `estimates` [B, S, T] with `estimates_length`, and `masks` where the model returns them
             for whole mixtures. With sources also `permutation` [B, S], the index of the model's
             estimate that belongs to each source, and in dB `estimates_si_sdr` and
-            `mixture_si_sdr`, both [B, S], which loss and metrics share. For recordings,
-            `separated` instead, a list of `SeparatedRecording`.
+            `mixture_si_sdr`, both [B, S], which loss and metrics share; and the `sources`, with
+            silent ones where there are fewer than estimates. For recordings, `separated` instead,
+            a list of `SeparatedRecording`.
         """
         if "recording" in batch:
             paths = map(Path, batch["recording"])
@@ -118,11 +130,11 @@ class SeparationTask(Task):
         return torch.cat(list(parts), 1)
 
     def window_separator(self, model: Any, name: str) -> Separate:
-        """A function from a window [T] to its estimates [S, T] at the level of the mixture."""
+        """A function from a window [T] to its estimates [S, T], whose level suits all windows."""
 
         def separate(audio: Tensor) -> Tensor:
             estimates = separate_alone(model, audio, name).float()
-            return apply_level(estimates[None], audio[None], "mixture")[0]
+            return apply_level(estimates[None], audio[None], self.own_level)[0]
 
         return separate
 
@@ -153,30 +165,37 @@ class SeparationTask(Task):
         """The estimates at the output level, and the activity of each of them.
 
         Args:
-            batch: `estimates` [B, S, T], the mixtures `audio` [B, T] and `audio_length`; or
-                `separated`, a list of `SeparatedRecording`.
+            batch: `estimates` [B, S, T], the mixtures `audio` [B, T] and `audio_length`, with
+                `sources` [B, S, T] where they are known; or `separated`, a list of
+                `SeparatedRecording`.
 
         Returns:
-            `rows` with the columns `energy_1` (RMS level at the mixture's level, in dBFS),
-            `active_1` (0 or 1), `energy_2`, ...; `signal_products` [B, 1 + S, 1 + S], the scalar
-            products of mixture and estimates; and unless the batch holds recordings,
-            `estimates_written` [B, S, T] with `estimates_written_length`.
+            `rows` with the columns `energy_1` (RMS level in dBFS), `active_1` (0 or 1),
+            `energy_2`, ..., `num_active`, and with sources `num_speakers`, how many of them
+            aren't silent; `signal_products` [B, 1 + S, 1 + S], the scalar products of mixture and
+            estimates; and unless the batch holds recordings, `estimates_written` [B, S, T] with
+            `estimates_written_length`.
         """
         if "separated" in batch:
             return {
-                "rows": [recording.activity() for recording in batch["separated"]],
+                "rows": [recording.activity(self.active_db) for recording in batch["separated"]],
                 "signal_products": [recording.products for recording in batch["separated"]],
             }
-        estimates, audio = batch["estimates"].float(), batch["audio"].float()
-        at_mixture = apply_level(estimates, audio, "mixture")
-        written = at_mixture
-        if self.output_level != "mixture":
+        audio = batch["audio"].float()
+        estimates = without_padding(batch["estimates"], batch["audio_length"])
+        heard = apply_level(estimates, audio, self.own_level)
+        written = heard
+        if self.output_level != self.own_level:
             written = apply_level(estimates, audio, self.output_level)
+        rows = activity_rows(heard, audio, batch["audio_length"], self.active_db)
+        if "sources" in batch:
+            counts = batch["sources"].abs().amax(-1).count_nonzero(1).tolist()
+            rows = [row | {"num_speakers": count} for row, count in zip(rows, counts, strict=True)]
         return {
             "estimates_written": written,
             "estimates_written_length": batch["audio_length"],
-            "rows": activity_rows(at_mixture, audio, batch["audio_length"]),
-            "signal_products": products_of(audio, at_mixture),
+            "rows": rows,
+            "signal_products": products_of(audio, heard),
         }
 
     def show(self, writer: Any, step: int, name: str, **batch: Any) -> None:
@@ -284,13 +303,18 @@ def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         batch: `sources` [B, S, T], the mixtures `audio` [B, T] and `audio_length`.
 
     Returns:
-        The outputs with `permutation`, `estimates_si_sdr` and `mixture_si_sdr`, all [B, S].
+        The outputs with `permutation`, `estimates_si_sdr` and `mixture_si_sdr`, all [B, S], and the
+        `sources`, with silent ones where there are fewer than estimates.
     """
     estimates, sources = outputs["estimates"], batch["sources"]
+    missing = max(0, estimates.shape[1] - sources.shape[1])
+    sources = pad(sources, (0, 0, 0, missing))
     audio, length = batch["audio"], batch["audio_length"]
     pairs = pairwise_si_sdr(estimates, sources, length)
     permutation = best_permutation(negative_si_sdr(pairs, estimates, sources, audio, length))
-    scores = {
+    known = {
+        "sources": sources,
+        "permutation": permutation,
         "estimates_si_sdr": diagonal(apply_permutation(pairs, permutation)),
         "mixture_si_sdr": si_sdr(audio.unsqueeze(1), sources, length),
     }
@@ -299,7 +323,7 @@ def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         for key in ("estimates", "masks")
         if key in outputs
     }
-    return outputs | in_source_order | scores | {"permutation": permutation}
+    return outputs | in_source_order | known
 
 
 def separate_alone(model: Any, audio: Tensor, name: str) -> Tensor:
@@ -308,11 +332,12 @@ def separate_alone(model: Any, audio: Tensor, name: str) -> Tensor:
     return model(audio=audio[None], audio_length=length, id=[name])["estimates"][0]
 
 
-def activity_rows(estimates: Tensor, audio: Tensor, length: Tensor) -> list[dict]:
+def activity_rows(estimates: Tensor, audio: Tensor, length: Tensor, active_db: float) -> list[dict]:
     """Level and activity of the estimates [B, S, T] of each mixture [B, T], with lengths [B]."""
     mixture_power = (audio.square().sum(-1) / length).tolist()
     powers = (estimates.square().sum(-1) / length.unsqueeze(1)).tolist()
-    return [activity(own, mixture) for own, mixture in zip(powers, mixture_power, strict=True)]
+    pairs = zip(powers, mixture_power, strict=True)
+    return [activity(own, mixture, active_db) for own, mixture in pairs]
 
 
 def signals_of(batch: dict[str, Any], item: int) -> dict[str, Tensor]:

@@ -15,3 +15,19 @@ def padding_mask(length: Tensor, size: int) -> Tensor:
         [B, size], bool.
     """
     return torch.arange(size, device=length.device) >= length.unsqueeze(-1)
+
+
+def without_padding(signal: Tensor, length: Tensor) -> Tensor:
+    """Signals with zeros beyond the end of each item.
+
+    Args:
+        signal: [B, ..., T].
+        length: [B], in samples.
+
+    Returns:
+        [B, ..., T], at least float32.
+    """
+    padding = padding_mask(length, signal.shape[-1])
+    padding = padding.reshape(len(length), *[1] * (signal.ndim - 2), -1)
+    signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
+    return signal.masked_fill(padding, 0.0)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from src.utils.lengths import padding_mask
+from src.utils.lengths import without_padding
 
 EPS = 1e-8
 IDENTICAL_DB = 60.0  # SI-SDR of a mixture from which on it counts as identical with its source
@@ -19,13 +19,9 @@ def zero_mean(signal: Tensor, length: Tensor) -> Tensor:
     Returns:
         [B, ..., T], at least float32.
     """
-    padding = padding_mask(length, signal.shape[-1])
-    padding = padding.reshape(len(length), *[1] * (signal.ndim - 2), -1)
     count = length.clamp(min=1).reshape(-1, *[1] * (signal.ndim - 1))
-    signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
-    signal = signal.masked_fill(padding, 0.0)
-    mean = signal.sum(-1, keepdim=True) / count
-    return (signal - mean).masked_fill(padding, 0.0)
+    mean = without_padding(signal, length).sum(-1, keepdim=True) / count
+    return without_padding(signal - mean, length)
 
 
 def si_sdr(estimate: Tensor, target: Tensor, length: Tensor) -> Tensor:

@@ -5,15 +5,20 @@ import torch
 from torchmetrics.functional.audio import (
     permutation_invariant_training,
     scale_invariant_signal_distortion_ratio,
+    signal_noise_ratio,
+    source_aggregated_signal_distortion_ratio,
 )
 
 from src.loss.pit import (
+    PermutationInvariantSaSdr,
     PermutationInvariantSiSdr,
+    PermutationInvariantSnr,
     apply_permutation,
     best_permutation,
     diagonal,
     pairwise_loss,
     pairwise_si_sdr,
+    pairwise_snr_loss,
 )
 from src.utils.si_sdr import si_sdr
 from tests.golden import golden
@@ -193,3 +198,111 @@ def test_loss_of_a_known_permutation_is_the_same_to_the_bit(given, monkeypatch):
         batch["estimates_si_sdr"] = diagonal(apply_permutation(pairs, permutation))
         monkeypatch.setattr("src.loss.pit.si_sdr", None)
     assert loss(**batch)["loss"] == expected
+
+
+def test_snr_loss_equals_torchmetrics():
+    sources = signals(4, 3, 2000)
+    estimates = 0.7 * sources.flip(1) + 0.5 * signals(4, 3, 2000, seed=1)
+    estimates[0] = estimates[0].flip(0)
+    expected, _ = permutation_invariant_training(estimates, sources, signal_noise_ratio)
+    loss = PermutationInvariantSnr(max_snr=100.0)(**batch_of(estimates, sources))["loss"]
+    torch.testing.assert_close(loss, -expected.mean(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("speakers", [3, 4])
+def test_snr_loss_by_hand(speakers):
+    """The equations of arXiv 2011.00803, up to the constant 10 log10 of source or mixture."""
+    sources, tau = signals(5, speakers, 400), 1e-3
+    for i in range(5):
+        sources[i, i % speakers :] = 0
+    mixture, estimates = sources.sum(1), 0.3 * signals(5, speakers, 400, seed=1)
+    estimates += sources.flip(1)
+    batch = batch_of(estimates, sources)
+    losses = []
+    for x, own, references in zip(mixture, estimates, sources, strict=True):
+        sums = []
+        for chosen in permutations(range(speakers)):
+            total = 0.0
+            for i, s in zip(chosen, references, strict=True):
+                e = own[i]
+                if s.any():
+                    total += 10 * (((e - s) ** 2).sum() + tau * (s**2).sum()).log10()
+                    total -= 10 * (s**2).sum().log10()
+                else:
+                    energy = (x**2).sum() + 1e-8
+                    total += 10 * ((e**2).sum() + tau * energy).log10() - 10 * energy.log10()
+            sums.append(float(total) / speakers)
+        losses.append(min(sums))
+    loss = PermutationInvariantSnr()(**batch)["loss"]
+    torch.testing.assert_close(loss, torch.tensor(losses).mean(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
+def test_level_is_fixed(kind):
+    sources = signals(2, 3, 500)
+    sources[:, 2] = 0
+    losses = [
+        float(kind()(**batch_of(gain * sources, sources))["loss"]) for gain in (0.01, 0.5, 1.0, 2.0)
+    ]
+    assert losses[2] == pytest.approx(-30, abs=1e-3)
+    assert losses[0] > losses[1] > losses[2] < losses[3]
+
+
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
+def test_losses_of_levels_are_independent_of_padding_and_order(kind):
+    sources, loss = signals(3, 3, 900), kind()
+    sources[1, 2], sources[2] = 0, 0
+    estimates = sources.flip(1) + 0.5 * signals(3, 3, 900, seed=1)
+    batch = batch_of(estimates, sources, [900, 500, 700])
+    batch["audio"] = batch["audio"] + 0.1 * signals(3, 900, seed=2)
+    alone = []
+    for i, size in enumerate((900, 500, 700)):
+        own = {key: value[i : i + 1] for key, value in batch.items()}
+        own |= {key: own[key][..., :size] for key in ("estimates", "sources", "audio")}
+        alone.append(loss(**own)["loss"])
+    together = loss(**batch)["loss"]
+    torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=0, atol=1e-4)
+    flipped = batch | {"estimates": estimates.roll(1, 1)}
+    torch.testing.assert_close(loss(**flipped)["loss"], together)
+
+
+@pytest.mark.parametrize("kind", [PermutationInvariantSnr, PermutationInvariantSaSdr])
+@pytest.mark.parametrize("estimate", ["random", "silent", "equal"])
+@pytest.mark.parametrize("mixture", ["speech", "silence"])
+def test_losses_of_levels_have_a_finite_gradient(kind, estimate, mixture):
+    sources = signals(2, 3, 500)
+    sources[0, 1:] = 0
+    if mixture == "silence":
+        sources[0] = 0
+    estimates = {
+        "random": signals(2, 3, 500, seed=1),
+        "silent": torch.zeros(2, 3, 500),
+        "equal": sources.clone(),
+    }[estimate].requires_grad_()
+    loss = kind()(**batch_of(estimates, sources))["loss"]
+    loss.backward()
+    assert loss.isfinite() and estimates.grad.isfinite().all()
+    if estimate == "random":
+        assert (estimates.grad.abs().sum(2) > 0).all()
+
+
+@pytest.mark.parametrize("speakers", [3, 4])
+def test_sa_sdr_equals_torchmetrics(speakers):
+    sources = signals(4, speakers, 800)
+    sources[0, 1:] = 0
+    estimates = sources.flip(1) + 0.3 * signals(4, speakers, 800, seed=1)
+    sdr = [
+        source_aggregated_signal_distortion_ratio(
+            estimates[:, list(chosen)], sources, scale_invariant=False
+        )
+        for chosen in permutations(range(speakers))
+    ]
+    loss = PermutationInvariantSaSdr(max_sdr=100.0)(**batch_of(estimates, sources))["loss"]
+    torch.testing.assert_close(loss, -torch.stack(sdr).amax(0).mean(), rtol=0, atol=1e-4)
+
+
+def test_bad_options_of_the_snr_loss():
+    with pytest.raises(ValueError, match="loss.floor: inf; a number that is finite."):
+        PermutationInvariantSnr(floor=float("inf"))
+    with pytest.raises(ValueError, match="separates 3 speakers .*the data have 2"):
+        pairwise_snr_loss(signals(1, 3, 50), signals(1, 2, 50), signals(1, 50), torch.tensor([50]))

@@ -14,7 +14,10 @@ def voices(size=4 * RATE):
 
 
 def scored(metric, mixture, estimates):
-    return metric().update(signal_products=products_of(mixture[None], estimates[None]))[0]
+    products = products_of(mixture[None], estimates[None])
+    active = estimates.square().sum(1) > 1e-4 * mixture.square().sum()
+    row = {f"active_{k}": int(own) for k, own in enumerate(active, 1)}
+    return metric().update(signal_products=products, rows=[row])[0]
 
 
 def test_leakage_is_the_energy_of_the_other_voice():

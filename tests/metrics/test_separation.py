@@ -76,7 +76,23 @@ def test_silent_sources_are_ignored(kind):
     assert kind().update(**one_source) == pytest.approx(scores[:1], abs=1e-5)
     batch["sources"][:] = 0
     nothing = kind()
-    assert nothing.update(**batch) == [None] * 3 and nothing.compute() == {"": 0.0}
+    assert nothing.update(**batch) == [None] * 3 and nothing.compute() == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_means_for_each_number_of_speakers(kind):
+    batch = batch_of(5)
+    batch["sources"][:2, 1] = 0
+    batch["sources"][4] = 0
+    metric, parts = kind(by_number=True), [kind(by_number=True) for _ in range(2)]
+    scores = metric.update(**batch)
+    one, two = np.mean(scores[:2]), np.mean(scores[2:4])
+    expected = {"": np.mean(scores[:4]), "1": one, "2": two}
+    assert metric.compute() == {name: pytest.approx(mean) for name, mean in expected.items()}
+    for process, rows in zip(parts, (slice(0, 3), slice(3, 5)), strict=True):
+        process.update(**part(batch, rows))
+    parts[0].merge(parts[1].terms)
+    assert parts[0].compute() == pytest.approx(metric.compute(), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

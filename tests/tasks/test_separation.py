@@ -105,31 +105,54 @@ def test_without_sources_there_is_no_permutation():
 def test_postprocessing_replaces_no_keys(level):
     batch = batch_of(sources_of(2, 2, 4000), 4000, 3000)
     batch["estimates"] = 3 * batch["sources"]
+    for key in ("audio", "sources"):
+        batch[key][1, ..., 3000:] = 0
     outputs = SeparationTask(RATE, output_level=level).postprocess(**batch)
     assert not outputs.keys() & batch.keys()
     gain = {"mixture": 1.0, "peak": 0.9 / batch["sources"].abs().amax(2, keepdim=True), "model": 3}
     torch.testing.assert_close(
         outputs["estimates_written"], gain[level] * batch["sources"], rtol=1e-2, atol=1e-3
     )
+    assert [row["num_speakers"] for row in outputs["rows"]] == [2, 2]
 
 
 @pytest.mark.parametrize("level", ["mixture", "peak", "model"])
 def test_activity_for_any_output_level(level):
     audio = sources_of(1, 4000)
-    estimates = 1e-3 * torch.stack([audio, 1e-6 * sources_of(1, 4000, seed=1)], 1)
+    gain = 0.1 if level == "model" else 1e-3  # other levels are those of the mixture
+    estimates = gain * torch.stack([audio, 1e-6 * sources_of(1, 4000, seed=1)], 1)
     batch = {"estimates": estimates, "audio": audio, "audio_length": torch.tensor([4000])}
     (row,) = SeparationTask(RATE, output_level=level).postprocess(**batch)["rows"]
-    assert list(row) == ["energy_1", "active_1", "energy_2", "active_2"]
-    assert (row["active_1"], row["active_2"]) == (1, 0)
-    level_dbfs = 10 * audio.square().mean().log10().item()
+    assert list(row) == ["energy_1", "active_1", "energy_2", "active_2", "num_active"]
+    assert (row["active_1"], row["active_2"], row["num_active"]) == (1, 0, 1)
+    level_dbfs = 10 * audio.square().mean().log10().item() - (20 if level == "model" else 0)
     assert row["energy_1"] == pytest.approx(level_dbfs, abs=0.1)
+    task = SeparationTask(RATE, output_level=level, active_db=-15.0)
+    assert task.postprocess(**batch)["rows"][0]["active_1"] == (level != "model")
 
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="task.output_level: 'loud' is none of mixture, peak"):
         SeparationTask(RATE, output_level="loud")
+    with pytest.raises(ValueError, match="task.active_db: 'foo'; a number that is finite."):
+        SeparationTask(RATE, active_db="foo")
     with pytest.raises(ValueError, match="task.overlap: 4.0 seconds; .* below task.window, 3.0"):
         SeparationTask(RATE, window=3.0)
+
+
+@pytest.mark.parametrize(("level", "gain"), [("mixture", 1.0), ("model", 0.5)])
+def test_windows_have_the_level_of_the_mixture_or_of_the_model(tmp_path, level, gain):
+    class Quieter(Halves):
+        def forward(self, audio, **_):
+            return {"estimates": torch.stack([0.5 * audio, 1e-3 * audio], 1)}
+
+    path = write(tmp_path / "x.wav", sources_of(1, 3 * RATE))
+    task = SeparationTask(RATE, 1.0, 0.25, output_level=level, active_db=-30.0)
+    recording = task.decode(Quieter(1, 1), {"recording": [str(path)], "id": ["x"]})["separated"][0]
+    (row,) = task.postprocess(separated=[recording])["rows"]
+    assert row["num_active"] == 1
+    written = recording.beginning(3)[0]
+    torch.testing.assert_close(written, gain * sources_of(1, 3 * RATE)[0], rtol=0.02, atol=1e-3)
 
 
 def test_permutation_is_constant_over_ten_minutes(tmp_path):
