@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from tqdm.auto import tqdm
 
-from src.datasets.manifest import SHOW_PROGRESS_FROM, Manifest
+from src.datasets.manifest import Manifest
+from src.datasets.row_index import SHOW_PROGRESS_FROM
 from src.text_encoder.base import TextEncoder
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> 
     """Rules that keep texts between two bounds, in characters as they stand in the manifest."""
     if low is None and high is None:
         return []
-    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
+    length = np.maximum(manifest.text_lengths, 0)
     rules: list[Rule] = []
     if low is not None:
         rules.append((length >= low, f"text shorter than {low} characters"))
@@ -94,7 +95,7 @@ def speaking_rate_rules(manifest: Manifest, low: float | None, high: float | Non
     """
     if low is None and high is None:
         return []
-    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
+    length = np.maximum(manifest.text_lengths, 0)
     rate = length / manifest.durations
     rules: list[Rule] = []
     if low is not None:
