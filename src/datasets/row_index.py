@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from src.datasets.iterable import unchanged
 from src.datasets.workers import iterate
 from src.utils.audio_files import check_file
-from src.utils.files import create_beside
+from src.utils.files import create_beside, write_beside
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +216,8 @@ def make_index(
     del parts["repeated"]
     before = 0  # lines of earlier blocks
     blocks = Blocks(source, facts)
-    for block in read_blocks(blocks, workers, f"reading {name}", source.size):
+    quiet = source.size < KEEP_FROM
+    for block in read_blocks(blocks, workers, f"reading {name}", quiet):
         block["lines"] += before
         if block["error"]:
             line, message = block["error"]
@@ -232,11 +233,11 @@ def make_index(
     return index, None
 
 
-def read_blocks(blocks: Dataset, workers: int, title: str, size: int) -> Iterator[Any]:
-    """The items of a dataset in their order, read by some workers, with a bar for large files."""
+def read_blocks(blocks: Dataset, workers: int, title: str, quiet: bool) -> Iterator[Any]:
+    """The items of a dataset in their order, read by some workers, with a progress bar or quiet."""
     options = {"batch_size": None, "shuffle": False, "collate_fn": unchanged}
     batches = iterate(blocks, workers, 0, **options)
-    yield from tqdm(batches, desc=title, total=len(blocks), disable=size < KEEP_FROM)  # type: ignore[arg-type]
+    yield from tqdm(batches, desc=title, total=len(blocks), disable=quiet)  # type: ignore[arg-type]
 
 
 def repeated(names: np.ndarray) -> np.ndarray:
@@ -300,3 +301,49 @@ def write_index(source: RowFile, index: Index) -> None:
 def description(source: RowFile) -> dict[str, Any]:
     """What an index is about: the contents of a manifest."""
     return {"version": VERSION, "manifest": source.digest().hex()}
+
+
+def kept_column(source: Source, name: str, lines: np.ndarray) -> np.ndarray:
+    """A number of each of some rows that is kept beside a large manifest; -1 where there is none.
+
+    Args:
+        source: of the manifest.
+        name: of the column.
+        lines: numbers of the rows' lines, [n].
+    """
+    unknown = np.full(len(lines), -1, dtype=np.int32)
+    if not isinstance(source, RowFile) or source.size < KEEP_FROM:
+        return unknown
+    index, path = read_index(source), folder_of(source.path) / f"{name}.npy"
+    if index is None or not path.is_file():
+        return unknown
+    try:
+        column = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return unknown
+    if column.shape != index["lines"].shape or column.dtype != unknown.dtype:
+        return unknown
+    return column[np.searchsorted(index["lines"], lines)]
+
+
+def keep_column(source: Source, name: str, lines: np.ndarray, values: np.ndarray) -> None:
+    """Keep a number of each of some rows beside a large manifest, if its folder can be written.
+
+    Args:
+        source: of the manifest.
+        name: of the column.
+        lines: numbers of the rows' lines, [n].
+        values: int32, [n].
+    """
+    if not isinstance(source, RowFile) or source.size < KEEP_FROM:
+        return
+    index, path = read_index(source), folder_of(source.path) / f"{name}.npy"
+    if index is None:
+        return
+    column = kept_column(source, name, index["lines"]).copy()
+    column[np.searchsorted(index["lines"], lines)] = values
+    try:
+        with write_beside(path) as beside, beside.open("wb") as file:
+            np.save(file, column, allow_pickle=False)
+    except OSError as error:
+        logger.warning("%s: could not be written (%s).", path, error.strerror or error)
