@@ -26,6 +26,7 @@ from src.run import Run, open_run, own_config
 from src.trainer.optimization import build_optimizations
 from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
+from src.trainer.resuming import count_steps
 from src.trainer.setup import (
     build_accelerator,
     build_evaluations,
@@ -33,7 +34,6 @@ from src.trainer.setup import (
     build_writer,
     call_and_release,
     check_values,
-    count_steps,
     prepare,
 )
 from src.trainer.summary import summary
@@ -76,12 +76,15 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     with accelerator.main_process_first():  # the first one makes or downloads the data
         loader = build_train_loader(config, system, accelerator)
         evaluations = build_evaluations(config, system, accelerator)
-    config.total_steps = count_steps(config, loader)
+    state = run.read_state() if resumed else None
+    if state:
+        loader.load_state_dict(state["train_loader"])
+    config.total_steps = count_steps(config.trainer, loader, state)
     optimizations = build_optimizations(config, system.model)
     if not resumed:
         initialize(system.model, config)
     wrapped = prepare(system, optimizations, accelerator)
-    writer = build_writer(config, run, accelerator)
+    writer = build_writer(config, run, accelerator, state)
     if accelerator.is_main_process and not resumed:
         run.save_config(config, system.text_encoder)
         run.save_data(loader.amount())
@@ -104,6 +107,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
         writer=writer,
         reporter=reporter,
         accelerator=accelerator,
+        total_steps=config.total_steps,
     )
     values = trainer.train()
     writer.close()

@@ -65,7 +65,7 @@ class Run:
         self.inference_path, self.report_path = path / "inference", path / "report"
         self.marker = path / ".run"
         self.config_path = path / "config.yaml"
-        self.metrics_path = path / "metrics.jsonl"
+        self.metrics_path, self.ids_path = path / "metrics.jsonl", path / "ids.jsonl"
         self.text_encoder_path = path / "text_encoder"
 
     @classmethod
@@ -111,7 +111,7 @@ class Run:
             remove_leftovers(folder)
         events = self.path.glob("tensorboard/events.out.tfevents.*")
         encoders = (encoder / name for name in TEXT_ENCODER_FILES)
-        for stale in (self.metrics_path, *events, *encoders, self.config_path):
+        for stale in (self.metrics_path, self.ids_path, *events, *encoders, self.config_path):
             stale.unlink(missing_ok=True)
         if encoder.is_dir() and not any(encoder.iterdir()):
             encoder.rmdir()
@@ -244,14 +244,24 @@ class Run:
         """Bytes of metrics.jsonl, for `clean`."""
         return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
 
-    def clean(self, metrics_size: int) -> None:
+    def log_ids(self, row: dict[str, Any]) -> None:
+        """Add one row to ids.jsonl."""
+        append_jsonl(self.ids_path, row)
+
+    def ids_size(self) -> int:
+        """Bytes of ids.jsonl, for `clean`."""
+        return self.ids_path.stat().st_size if self.ids_path.exists() else 0
+
+    def clean(self, metrics_size: int, ids_size: int = 0) -> None:
         """Remove what a run that was killed wrote after its last checkpoint.
 
         Args:
             metrics_size: `metrics_size()` when that checkpoint was saved.
+            ids_size: `ids_size()` at that time.
         """
         remove_leftovers(self.path)
         cut_jsonl(self.metrics_path, metrics_size)
+        cut_jsonl(self.ids_path, ids_size)
 
 
 def git(*arguments: str) -> str:

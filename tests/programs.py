@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -83,20 +84,38 @@ def call_script(name: str, *arguments: object, code: int = 0) -> subprocess.Comp
 
 def run_in_two_processes(*arguments: object) -> None:
     """Run a program in two processes of one group, as torchrun does, to their end."""
+    run_in_group(2, *arguments)
+
+
+def run_in_group(count: int, *arguments: object) -> None:
+    """Run a program in some processes of one group to their end."""
+    with tempfile.TemporaryDirectory() as name, started_group(count, Path(name), *arguments) as own:
+        for rank, process in enumerate(own):
+            finished(process, Path(name) / str(rank))
+
+
+@contextlib.contextmanager
+def started_group(count: int, output: Path, *arguments: object) -> Iterator[list[BaseProcess]]:
+    """Some processes of one group, in which a program runs as under torchrun; killed at the end.
+
+    Args:
+        count: number of processes.
+        output: each process has a folder of its number in it, with `stdout` and `stderr`.
+        arguments: the program's path and its arguments.
+    """
     # Serves at a port that is free, as that of torchrun's agent does.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    group = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
     group |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(rank) for rank in range(2)]
-        processes = []
-        for rank, folder in enumerate(folders):
-            folder.mkdir()
-            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            processes.append(start_program(folder, *arguments, **group, **ranks))
-        try:
-            for process, folder in zip(processes, folders, strict=True):
-                finished(process, folder)
-        finally:
-            for process in processes:
-                process.kill()
+    processes = []
+    for rank in range(count):
+        folder = output / str(rank)
+        folder.mkdir(parents=True, exist_ok=True)
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(start_program(folder, *arguments, **group, **ranks))
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()

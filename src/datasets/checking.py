@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from src.datasets.filters import frames_needed
-from src.datasets.manifest import check_row, find_lines, map_file, parse
-from src.text_encoder.base import TextEncoder
+from src.datasets.manifest import check_row, parse
+from src.datasets.row_index import find_lines, map_file
+from src.text_encoder.base import TextEncoder, frames_needed
 from src.utils.audio import read_audio
 from src.utils.audio_files import audio_info, full_duration
 from src.utils.options import check_number, shown

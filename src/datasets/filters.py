@@ -1,16 +1,20 @@
 """Which rows of a manifest are kept, and the hours that are dropped, with the reasons."""
 
 import logging
+import os
 from collections.abc import Callable
 
 import numpy as np
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from src.datasets.manifest import SHOW_PROGRESS_FROM, Manifest
+from src.datasets.manifest import Manifest
+from src.datasets.row_index import SHOW_PROGRESS_FROM, keep_column, kept_column, read_blocks
 from src.text_encoder.base import TextEncoder
 
 logger = logging.getLogger(__name__)
 
+BLOCK_ROWS = 1 << 14  # whose texts are encoded at a time
 MANY = 0.1  # fraction of the rows; dropping more because of CTC is worth a warning
 TOO_FEW_FRAMES = "fewer frames than CTC needs for the text; take subwords or less subsampling"
 
@@ -77,7 +81,7 @@ def text_length_rules(manifest: Manifest, low: int | None, high: int | None) -> 
     """Rules that keep texts between two bounds, in characters as they stand in the manifest."""
     if low is None and high is None:
         return []
-    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
+    length = np.maximum(manifest.text_lengths, 0)
     rules: list[Rule] = []
     if low is not None:
         rules.append((length >= low, f"text shorter than {low} characters"))
@@ -94,7 +98,7 @@ def speaking_rate_rules(manifest: Manifest, low: float | None, high: float | Non
     """
     if low is None and high is None:
         return []
-    length = count_for_each(manifest, lambda i: len(text_of(manifest, i)))
+    length = np.maximum(manifest.text_lengths, 0)
     rate = length / manifest.durations
     rules: list[Rule] = []
     if low is not None:
@@ -122,7 +126,7 @@ def alignment_rules(
     Raises:
         ValueError: a text has a character outside the vocabulary; names the line.
     """
-    needed = count_for_each(manifest, lambda i: frames_needed(encode(manifest, i, encoder)))
+    needed = frames_of_rows(manifest, encoder)
     samples = np.round(manifest.durations * sample_rate).astype(np.int64)
     frames = count_frames(samples)
     return [(frames >= needed, TOO_FEW_FRAMES)]
@@ -136,22 +140,57 @@ def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarra
     return np.fromiter(map(count, bar), np.int64, len(rows))
 
 
-def frames_needed(ids: list[int]) -> int:
-    """Fewest frames in which CTC can align labels: one for each, and a blank between repeats."""
-    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
+class TextBlocks(Dataset):
+    """Parts of a manifest, each read as the frames that CTC needs for the texts of its rows.
+
+    Args:
+        manifest: of the rows.
+        encoder: with the vocabulary.
+        rows: indices of the rows, [n].
+    """
+
+    def __init__(self, manifest: Manifest, encoder: TextEncoder, rows: np.ndarray):
+        self.manifest, self.encoder, self.rows = manifest, encoder, rows
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // BLOCK_ROWS)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, str | None]:
+        """The frames; and what is wrong with the first bad text, or None."""
+        rows = self.rows[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS].tolist()
+        texts = [self.manifest.values(row).get("text") or "" for row in rows]
+        try:
+            return self.encoder.frames_needed(texts), None
+        except ValueError:
+            for row, text in zip(rows, texts, strict=True):
+                try:
+                    self.encoder.encode(text)
+                except ValueError as error:
+                    return np.empty(0, np.int32), f"{self.manifest.place(row)}: {error}"
+            raise
 
 
-def text_of(manifest: Manifest, index: int) -> str:
-    """The text of a row; an empty one if it has none."""
-    return manifest.values(index).get("text") or ""
+def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
+    """The frames that CTC needs for the text of each row, [N]; of large manifests they are kept.
 
-
-def encode(manifest: Manifest, index: int, encoder: TextEncoder) -> list[int]:
-    """The token ids of a row."""
-    try:
-        return encoder.encode(text_of(manifest, index))
-    except ValueError as error:
-        raise ValueError(f"{manifest.place(index)}: {error}") from None
+    Raises:
+        ValueError: a text has a character outside the vocabulary; names the line.
+    """
+    normalizer = encoder.normalizer.describe() if encoder.normalizer else None
+    name = encoder.checksum(encoder.describe() | {"normalizer": normalizer})[:16]
+    needed = kept_column(manifest.source, f"frames_{name}", manifest.lines)
+    missing = np.flatnonzero(needed < 0)
+    workers = os.cpu_count() or 1 if len(missing) >= SHOW_PROGRESS_FROM else 0
+    blocks = TextBlocks(manifest, encoder, missing)
+    first, title = 0, f"texts of {manifest.path.name}"
+    for frames, error in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
+        if error:
+            raise ValueError(error)
+        needed[missing[first : first + len(frames)]] = frames
+        first += len(frames)
+    if len(missing):
+        keep_column(manifest.source, f"frames_{name}", manifest.lines, needed)
+    return needed
 
 
 def check_all_or_none(manifest: Manifest, has: np.ndarray, name: str) -> bool:

@@ -6,12 +6,12 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from src.datasets.collate import collate
+from src.datasets.samplers import Position
 from src.datasets.workers import BatchIterator, iterate
 from src.utils.random import item_seed
 
 Batch = dict[str, Any]
 Item = dict[str, Any]
-Position = tuple[int, int]  # epoch, and batches of it that all processes have taken
 
 
 class IterableSource:
@@ -69,19 +69,38 @@ class IterableSource:
 
 
 class TrainStream(IterableDataset):
-    """(batch, position after it) of one process, endless from a position on."""
+    """(batch, position after it) of one process, endless from a position on.
 
-    def __init__(self, source: IterableSource, position: Position, rank: int, world_size: int):
+    Args:
+        source: of the batches of each epoch.
+        position: after the last step.
+        rank: of this process.
+        world_size: number of processes.
+        batches_in_step: of all processes; if they can't be shared evenly, some batches are empty.
+    """
+
+    def __init__(
+        self,
+        source: IterableSource,
+        position: Position,
+        rank: int,
+        world_size: int,
+        batches_in_step: int,
+    ):
         self.source, self.position = source, position
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.batches_in_step = rank, world_size, batches_in_step
 
     def __iter__(self) -> Iterator[tuple[Batch, Position]]:
-        group: list[list[Item]] = []  # the next batch of every process
+        own: list[Item] = []
+        number = 0  # of batches of the step
         for items, position in self.all_batches():
-            group.append(items)
-            if len(group) == self.world_size:
-                yield collate(group[self.rank]), position
-                group = []
+            if number % self.world_size == self.rank:
+                own = items
+            number += 1
+            if number % self.world_size == 0 or number == self.batches_in_step:
+                yield collate(own), position
+                own = []
+            number %= self.batches_in_step
 
     def all_batches(self) -> Iterator[tuple[list[Item], Position]]:
         """The items of each batch of all processes, and the position after it.

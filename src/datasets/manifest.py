@@ -1,8 +1,8 @@
 """Manifests: JSON lines, one row for each utterance, as in NeMo."""
 
+import hashlib
 import json
 import logging
-import mmap
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from src.utils.audio_files import MAX_SECONDS, check_file
+from src.datasets.row_index import NO_TEXT, Facts, RowBytes, RowFile, Source, index_of
+from src.utils.audio_files import MAX_SECONDS
 from src.utils.files import write_beside
 from src.utils.options import has_surrogates, is_finite, shown
 
 logger = logging.getLogger(__name__)
 
-SHOW_PROGRESS_FROM = 200_000  # rows
-BLOCK = 1 << 24  # bytes searched at a time
-UTF8_MARK = b"\xef\xbb\xbf"  # with which some editors begin a file
-
 UNSAFE = re.compile(r"[^\w.-]")  # in the name of a file
 DECODE = json.JSONDecoder().decode
 
-FACTS = np.dtype([("duration", np.float64), ("has_text", np.bool_), ("name", np.int64)])
-ARRAYS = ("starts", "lines", "durations", "has_text", "repeated")
+ARRAYS = ("starts", "lines", "durations", "text_lengths", "repeated")
 
 
 @dataclass(frozen=True)
@@ -63,15 +58,16 @@ LIMIT = f"at most {MAX_SECONDS:g}"
 class Manifest:
     """Rows of a manifest, which stays on disk.
 
-    Only a few numbers of each row are kept, as arrays; a row is parsed when it is asked for.
-    Worker processes share the file's pages and get no copy of it.
+    Only a few numbers of each row are in memory, as arrays; a row is parsed when it is asked for.
+    The arrays of a large manifest are kept in the folder `<manifest>.rows` beside it as long as the
+    file stays the same, and mapped into the memory that all processes share.
 
     Args:
         path: of the file; audio paths in it are relative to its folder.
 
     Attributes:
         durations: in seconds, [N].
-        has_text: whether each row has a transcript, [N].
+        text_lengths: characters of each row's transcript, -1 if it has none, [N].
         repeated: whether another row has audio of the same name, [N].
         lines: number of each row's line in the file, from 1, [N].
         cut: seconds that were cut off the start of each row by `trim`, [N]; None: none were.
@@ -81,9 +77,15 @@ class Manifest:
         ValueError: it is no regular file, or a row is bad; names the file and the line.
     """
 
+    starts: np.ndarray
+    lines: np.ndarray
+    durations: np.ndarray
+    text_lengths: np.ndarray
+    repeated: np.ndarray
+
     def __init__(self, path: Path | str):
         path = Path(path)
-        self.read(path, map_file(path))
+        self.read(path, RowFile(path))
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]], path: Path) -> "Manifest":
@@ -94,34 +96,24 @@ class Manifest:
             path: where that file would lie; audio paths are relative to its folder.
         """
         manifest = object.__new__(cls)
-        manifest.read(path, "".join(to_line(row) for row in rows).encode())
+        manifest.read(path, RowBytes("".join(to_line(row) for row in rows).encode()))
         return manifest
 
-    def read(self, path: Path, data: mmap.mmap | bytes) -> None:
-        """Find and check the rows in the bytes of a file."""
-        self.path, self.bytes = path, data
-        self.starts, ends, self.lines = find_lines(data)
-        bar = tqdm(
-            self.facts(ends),
-            desc=f"reading {path.name}",
-            total=len(ends),
-            disable=len(ends) < SHOW_PROGRESS_FROM,
-        )
-        facts = np.fromiter(bar, FACTS, len(ends))
-        self.durations, self.has_text = facts["duration"].copy(), facts["has_text"].copy()
-        _, index, counts = np.unique(facts["name"], return_inverse=True, return_counts=True)
-        self.repeated = counts[index] > 1
+    def read(self, path: Path, source: Source) -> None:
+        """Find and check the rows in the lines of a file."""
+        self.path, self.source = path, source
+        index, error = index_of(source, facts_of, path.name)
+        if error is not None:
+            line, message = error
+            raise ValueError(f"{path}, line {line}: {message}")
+        for name in ARRAYS:
+            setattr(self, name, index[name])
         self.cut: np.ndarray | None = None
 
-    def facts(self, ends: np.ndarray) -> Iterator[tuple[float, bool, int]]:
-        """Duration of each row, whether it has a text, and a hash of its audio's name."""
-        for i, (start, end) in enumerate(zip(self.starts.tolist(), ends.tolist(), strict=True)):
-            try:
-                values = check_row(parse(self.bytes[start:end]))
-            except ValueError as error:
-                raise ValueError(f"{self.place(i)}: {error}") from None
-            name = safe_name(values["audio_filepath"])
-            yield values["duration"], values.get("text") is not None, hash(name)
+    @property
+    def has_text(self) -> np.ndarray:
+        """Whether each row has a transcript, [N]."""
+        return self.text_lengths != NO_TEXT
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -142,10 +134,8 @@ class Manifest:
 
     def values(self, index: int) -> dict[str, Any]:
         """The keys and values of a row, as they stand in the file."""
-        start = self.starts[index]
-        end = self.bytes.find(b"\n", start)
         try:
-            return parse(self.bytes[start : end if end >= 0 else len(self.bytes)])
+            return check_row(parse(self.source.line(int(self.starts[index]))))
         except ValueError as error:
             raise ValueError(f"{self.place(index)}: {error}") from None
 
@@ -158,7 +148,7 @@ class Manifest:
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
         chosen = object.__new__(Manifest)
-        chosen.path, chosen.bytes = self.path, self.bytes
+        chosen.path, chosen.source = self.path, self.source
         for name in ARRAYS:
             setattr(chosen, name, getattr(self, name)[keep])
         chosen.cut = None if self.cut is None else self.cut[keep]
@@ -175,45 +165,17 @@ class Manifest:
         trimmed.cut, trimmed.durations = start if self.cut is None else self.cut + start, durations
         return trimmed
 
-    def __getstate__(self) -> dict[str, Any]:
-        if isinstance(self.bytes, bytes):
-            return self.__dict__
-        return {k: v for k, v in self.__dict__.items() if k != "bytes"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if "bytes" not in state:
-            self.bytes = map_file(self.path)
-
-
-def map_file(path: Path) -> mmap.mmap | bytes:
-    """The bytes of a manifest, in memory that processes share.
+def facts_of(line: bytes) -> Facts:
+    """Duration of a row, the length of its text, and a number that follows from its audio's name.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file.
+        ValueError: the row is bad.
     """
-    check_file(path, "manifest")
-    if path.stat().st_size == 0:
-        return b""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def find_lines(data: mmap.mmap | bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start, end and number (from 1) of each line that isn't empty, [N] each."""
-    array = np.frombuffer(data, dtype=np.uint8)
-    blocks = range(0, len(array), BLOCK)
-    breaks = [np.flatnonzero(array[i : i + BLOCK] == ord("\n")) + i for i in blocks]
-    ends = np.concatenate([*breaks, np.array([len(array)])])
-    starts = np.append(0, ends[:-1] + 1)
-    if data[: len(UTF8_MARK)] == UTF8_MARK:
-        starts[0] = len(UTF8_MARK)
-    filled = ends > starts
-    only = filled & (ends == starts + 1)  # a carriage return alone is an empty line of Windows
-    filled[only] = array[starts[only]] != ord("\r")
-    numbers = np.arange(1, len(starts) + 1, dtype=np.int32)
-    return starts[filled], ends[filled], numbers[filled]
+    values = check_row(parse(line))
+    name, text = safe_name(values["audio_filepath"]), values.get("text")
+    number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+    return values["duration"], NO_TEXT if text is None else len(text), number
 
 
 def parse(line: bytes) -> Any:

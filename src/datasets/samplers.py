@@ -1,6 +1,7 @@
 """Batches of similar duration, in an order that depends only on seed and position."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,8 +9,34 @@ import torch
 from src.utils.random import generator
 
 Key = tuple[int, int]  # epoch and index of an item
+Position = tuple[int, int]  # epoch, and batches of it that all processes have taken
 
 JITTER = 0.1  # relative noise on durations before sorting, so that batches differ between epochs
+BLOCK = 1 << 18  # utterances that are plain numbers of Python at a time
+COUNTED = 10_000_000  # utterances whose batches are counted to know the length of a run
+
+
+class Batches(Sequence):
+    """Batches as parts of one array, since ten million lists would need gigabytes.
+
+    Args:
+        indices: of the utterances of all batches, [n].
+        starts: of each batch in `indices`, [B].
+        ends: of each batch, [B].
+    """
+
+    def __init__(self, indices: np.ndarray, starts: np.ndarray, ends: np.ndarray):
+        self.indices, self.starts, self.ends = indices, starts, ends
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i: int) -> list[int]:  # type: ignore[override]
+        return self.indices[self.starts[i] : self.ends[i]].tolist()
+
+    def select(self, order: np.ndarray) -> "Batches":
+        """Some batches, or all in another order."""
+        return Batches(self.indices, self.starts[order], self.ends[order])
 
 
 class DurationBatchSampler:
@@ -47,93 +74,129 @@ class DurationBatchSampler:
         self.durations, self.max_seconds, self.max_items = durations, max_seconds, max_items
         self.shuffle, self.seed = shuffle, seed
         self.sorted_first_epoch, self.draw = sorted_first_epoch, draw
-        self.made: tuple[int, list[list[int]]] | None = None
+        self.made: tuple[int, Batches] | None = None
 
-    def batches(self, epoch: int) -> list[list[int]]:
+    def batches(self, epoch: int) -> Batches:
         """The indices of each batch of an epoch; a function of the seed and the epoch."""
         if self.made is None or self.made[0] != epoch:
+            self.made = None  # frees the memory
             self.made = (epoch, self.make(epoch))
         return self.made[1]
 
-    def make(self, epoch: int) -> list[list[int]]:
+    def make(self, epoch: int) -> Batches:
         """The batches of an epoch, computed: durations with noise, sorted, cut, shuffled."""
-        indices = np.arange(len(self.durations))
         if not self.shuffle:
-            return self.cut(indices[np.argsort(-self.durations, kind="stable")])
-        if self.draw is not None:
-            indices = self.draw(epoch)
-        seconds = self.seconds(indices)
+            return self.cut(np.argsort(-self.durations, kind="stable"))
+        drawn = None if self.draw is None else self.draw(epoch)
+        seconds = self.durations if drawn is None else self.seconds(drawn)
         if self.sorted_first_epoch and epoch == 0:
-            return self.cut(indices[np.argsort(seconds, kind="stable")])
+            return self.cut(in_order(drawn, np.argsort(seconds, kind="stable")))
         source = generator(self.seed, f"batches/{epoch}")
-        noise = torch.rand(len(indices), generator=source, dtype=torch.float64).numpy()
-        batches = self.cut(indices[np.argsort(seconds * (1 + JITTER * noise), kind="stable")])
-        order = torch.randperm(len(batches), generator=source).tolist()
-        return [batches[i] for i in order]
+        noise = torch.rand(len(seconds), generator=source, dtype=torch.float64).numpy()
+        noise *= JITTER  # in place, as these arrays are the largest ones
+        noise += 1
+        noise *= seconds
+        batches = self.cut(in_order(drawn, np.argsort(noise, kind="stable")))
+        return batches.select(torch.randperm(len(batches), generator=source).numpy())
 
-    def seconds(self, indices: np.ndarray | list[int]) -> np.ndarray:
+    def seconds(self, indices: np.ndarray) -> np.ndarray:
         """Durations of the utterances at some indices, repetitions included."""
-        return self.durations[np.asarray(indices) % len(self.durations)]
+        return self.durations[indices % len(self.durations)]
 
-    def cut(self, order: np.ndarray) -> list[list[int]]:
+    def cut(self, order: np.ndarray) -> Batches:
         """An order of indices, cut into batches of at most `max_seconds` and `max_items`.
 
         An utterance longer than `max_seconds` is alone in its batch.
         """
-        batches: list[list[int]] = []
-        batch: list[int] = []
-        longest = 0.0
-        for index, seconds in zip(order.tolist(), self.seconds(order).tolist(), strict=True):
-            longest = max(longest, seconds)
-            full = longest * (len(batch) + 1) > self.max_seconds or len(batch) == self.max_items
-            if batch and full:
-                batches.append(batch)
-                batch, longest = [], seconds
-            batch.append(index)
-        return [*batches, batch]
+        most, budget = self.max_items or len(order), self.max_seconds
+        starts, i, size, longest = [0], 0, 0, 0.0  # size and longest: of the batch so far
+        for first in range(0, len(order), BLOCK):
+            for seconds in self.seconds(order[first : first + BLOCK]).tolist():
+                longest = seconds if seconds > longest else longest
+                size += 1
+                if size > 1 and (longest * size > budget or size > most):
+                    starts.append(i)
+                    size, longest = 1, seconds
+                i += 1
+        if order.max(initial=0) < 1 << 31:
+            order = order.astype(np.int32)
+        return Batches(order, np.array(starts), np.array([*starts[1:], len(order)]))
+
+    def count(self, epochs: int) -> list[int]:
+        """Batches of each of the first epochs; of large datasets partly an estimate.
+
+        Exact as long as the epochs have `COUNTED` utterances together, and for the first one; later
+        epochs are taken to be as long as these on average.
+        """
+        exact = max(1, min(epochs, COUNTED // len(self.durations)))
+        counts = [len(self.batches(epoch)) for epoch in reversed(range(exact))][::-1]
+        return counts + [round(sum(counts) / exact)] * (epochs - exact)
 
     def padding_fraction(self, epoch: int = 0) -> float:
         """Fraction of the seconds in an epoch's batches that is padding."""
-        batches = [self.seconds(batch) for batch in self.batches(epoch)]
-        padded = sum(len(seconds) * seconds.max() for seconds in batches)
-        return float(1 - sum(seconds.sum() for seconds in batches) / padded)
+        batches = self.batches(epoch)
+        starts = np.sort(batches.starts)
+        seconds = self.seconds(batches.indices)
+        sizes = np.diff(np.append(starts, len(seconds)))
+        padded = float((np.maximum.reduceat(seconds, starts) * sizes).sum())
+        return 1 - float(seconds.sum()) / padded
+
+
+def in_order(drawn: np.ndarray | None, order: np.ndarray) -> np.ndarray:
+    """Drawn indices in an order; None: all indices are drawn, and the order is theirs."""
+    return order if drawn is None else drawn[order]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A batch of one process.
+
+    Attributes:
+        keys: epoch and index of its items; none where the others have the last ones of an epoch.
+        batches_in_step: that all processes have together in its optimisation step.
+        position: after it.
+    """
+
+    keys: list[Key]
+    batches_in_step: int
+    position: Position
 
 
 class TrainOrder:
-    """The endless order of one process's training batches.
+    """The endless order of training batches, of which each process takes its share.
 
-    Each step of all processes takes `world_size * accumulate` consecutive batches of the sampler.
-    The last step of an epoch is filled up with the first batches of the epoch.
+    There is one order of batches for all processes, a function of the seed. Each optimisation step
+    takes the next `batches_in_step` of it, in turn for each process; the last step of an epoch
+    takes those that are left, so that some processes may have none. So each utterance of an
+    epoch is seen once, however many processes there are and whenever their number changes.
 
     Args:
         sampler: of the batches of each epoch.
         rank: of this process.
         world_size: number of processes.
-        accumulate: batches of each process in a step.
+        batches_in_step: of all processes.
     """
 
-    def __init__(self, sampler: DurationBatchSampler, rank: int, world_size: int, accumulate: int):
+    def __init__(
+        self, sampler: DurationBatchSampler, rank: int, world_size: int, batches_in_step: int
+    ):
         self.sampler = sampler
-        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.rank, self.world_size, self.batches_in_step = rank, world_size, batches_in_step
 
-    def steps(self, epoch: int) -> int:
-        """Optimisation steps of an epoch."""
-        return -(-len(self.sampler.batches(epoch)) // (self.world_size * self.accumulate))
+    def steps(self, epoch: int, taken: int = 0) -> int:
+        """Optimisation steps of an epoch, of which some batches may have been taken."""
+        return -(-(len(self.sampler.batches(epoch)) - taken) // self.batches_in_step)
 
-    def batches_in(self, epoch: int) -> int:
-        """Batches of this process in an epoch."""
-        return self.steps(epoch) * self.accumulate
-
-    def keys(self, epoch: int, taken: int) -> Iterator[list[Key]]:
-        """Epoch and index of the items of each batch.
-
-        Args:
-            epoch: to begin with.
-            taken: batches of this process in that epoch to skip.
-        """
+    def shares(self, position: Position) -> Iterator[Share]:
+        """The batches of this process from a position on."""
+        epoch, taken = position
         while True:
             batches = self.sampler.batches(epoch)
-            for i in range(taken, self.batches_in(epoch)):
-                batch = batches[(i * self.world_size + self.rank) % len(batches)]
-                yield [(epoch, index) for index in batch]
+            for first in range(taken, len(batches), self.batches_in_step):
+                last = min(first + self.batches_in_step, len(batches))
+                for start in range(first, first + self.batches_in_step, self.world_size):
+                    i, end = start + self.rank, min(start + self.world_size, last)
+                    keys = [(epoch, index) for index in batches[i]] if i < end else []
+                    after = (epoch, end) if end < len(batches) else (epoch + 1, 0)
+                    yield Share(keys, last - first, after)
             epoch, taken = epoch + 1, 0

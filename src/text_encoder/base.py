@@ -3,9 +3,12 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from src.text_encoder.normalizer import Normalizer
 from src.utils.files import read_bytes, write_beside
@@ -60,6 +63,14 @@ class TextEncoder(ABC):
             ValueError: the text has a character outside the vocabulary; names both.
         """
 
+    def frames_needed(self, texts: Sequence[str]) -> np.ndarray:
+        """Fewest frames in which CTC can align each of some texts, [N].
+
+        Raises:
+            ValueError: a text has a character outside the vocabulary; names both.
+        """
+        return np.array([frames_needed(self.encode(text)) for text in texts], dtype=np.int32)
+
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, with single spaces between words.
 
@@ -94,6 +105,11 @@ class TextEncoder(ABC):
     def unknown(self, character: str, text: str) -> ValueError:
         """The error for a character outside the vocabulary."""
         return ValueError(f"'{text}': the character '{character}' is not in the vocabulary.")
+
+
+def frames_needed(ids: Sequence[int]) -> int:
+    """Fewest frames in which CTC can align labels: one for each, and a blank between repeats."""
+    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:

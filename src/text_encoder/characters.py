@@ -1,7 +1,10 @@
 """Characters as tokens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from src.text_encoder.base import TextEncoder
 from src.text_encoder.normalizer import Normalizer
@@ -49,6 +52,24 @@ class CharacterEncoder(TextEncoder):
             return [ids[character] for character in self.normalize(text)]
         except KeyError as error:
             raise self.unknown(error.args[0], text) from None
+
+    def frames_needed(self, texts: Sequence[str]) -> np.ndarray:
+        """Fewest frames in which CTC can align each of some texts, [N]; of all texts at once.
+
+        Raises:
+            ValueError: a text has a character outside the vocabulary; names both.
+        """
+        normalized = [self.normalize(text) for text in texts]
+        joined = "".join(normalized)
+        if not self.ids.keys() >= set(joined):
+            return super().frames_needed(texts)  # names the text
+        lengths = np.array([len(text) for text in normalized], dtype=np.int32)
+        codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32)
+        repeats = np.zeros(len(codes) + 1, dtype=np.int32)  # before each place
+        repeats[2:] = np.cumsum(codes[1:] == codes[:-1], dtype=np.int32)
+        ends = np.cumsum(lengths)
+        # Of a text, those after its first character.
+        return lengths + repeats[ends] - repeats[np.minimum(ends - lengths + 1, ends)]
 
     def describe(self) -> dict[str, Any]:
         """A JSON-serialisable description: the kind and the alphabet."""

@@ -20,8 +20,9 @@ from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
-from src.trainer.random_state import random_state, set_random_state
+from src.trainer.random_state import random_state, set_random_state, set_random_state_of
 from src.trainer.reporter import Reporter
+from src.trainer.resuming import check_processes, length_of, steps_left
 from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.signals import Stopped, StopSignal
 from src.utils.modules import submodule
@@ -38,14 +39,14 @@ class BaseTrainer(ABC):
 
     Args:
         system: `src.system.System`, as prepared by the accelerator.
-        train_loader: endless batches with `steps(epoch)`, `state_dict` and `load_state_dict`, see
-            `src.datasets.loading`.
+        train_loader: endless batches with a position, see `src.datasets.train_loading`.
         evaluations: by name; which of them are made when is said by the settings.
         optimizations: optimizers and schedules by name.
         run: `src.run.Run`, the folder.
         writer: shows scalars, audio, images and tables to a person.
         reporter: makes the page about the test evaluations.
         accelerator: devices, precision and processes.
+        total_steps: of the whole run, for which the schedules were made; None: unknown.
         settings: the fields of `Settings`.
 
     Raises:
@@ -63,6 +64,7 @@ class BaseTrainer(ABC):
         writer: Any,
         reporter: Reporter,
         accelerator: Accelerator,
+        total_steps: int | None = None,
         **settings: Any,
     ):
         self.settings = Settings(**settings)
@@ -70,7 +72,7 @@ class BaseTrainer(ABC):
         self.train_loader, self.evaluations = train_loader, evaluations
         self.optimizations = optimizations
         self.run, self.writer, self.accelerator = run, writer, accelerator
-        self.reporter = reporter
+        self.reporter, self.total_steps = reporter, total_steps
         self.check_names()
         self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
 
@@ -126,7 +128,8 @@ class BaseTrainer(ABC):
 
     def train_epoch(self) -> None:
         """The steps that are left of this epoch."""
-        steps = self.steps_in(self.epoch)
+        done = self.step_in_epoch
+        steps = done + steps_left(self.settings, self.train_loader, self.epoch, done)
         bar = tqdm(
             total=steps,
             initial=self.step_in_epoch,
@@ -142,7 +145,7 @@ class BaseTrainer(ABC):
     def train_step(self, bar: tqdm) -> None:
         """One step, and what may follow it: a row of metrics, a checkpoint, the end."""
         settings = self.settings
-        batches = [next(self.train_loader) for _ in range(settings.accumulate)]
+        batches = [next(self.train_loader) for _ in range(self.train_loader.accumulate)]
         self.skipped_files += sum(batch["skipped"] for batch in batches)
         every = settings.show_every_epochs
         if self.step_in_epoch == 0 and every and self.epoch % every == 0:
@@ -151,6 +154,8 @@ class BaseTrainer(ABC):
         self.average.after_step()
         self.step += 1
         self.step_in_epoch += 1
+        if settings.log_ids:
+            self.log_ids(batches)
         bar.update()
         bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
         if self.step % settings.log_every_steps == 0:
@@ -258,10 +263,12 @@ class BaseTrainer(ABC):
         scaler = self.accelerator.scaler
         return {
             **{name: getattr(self, name) for name in COUNTERS},
+            "length": length_of(self.settings, self.train_loader, self.total_steps),
             "skipped_files": gather_object([self.skipped_files]),
             "seconds": self.elapsed(),
             "values": self.values,
             "metrics_size": self.run.metrics_size(),
+            "ids_size": self.run.ids_size(),
             "monitor": self.monitor.state_dict(),
             "train_loader": self.train_loader.state_dict(),
             "optimizations": {k: v.state_dict() for k, v in self.optimizations.items()},
@@ -276,14 +283,10 @@ class BaseTrainer(ABC):
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, of another model or of another number of processes.
+            ValueError: it is damaged, of another model, or can't be resumed by other processes.
         """
         state = self.run.read_state()
-        if len(state["random"]) != self.accelerator.num_processes:
-            raise ValueError(
-                f"{self.run.path}: saved by {len(state['random'])} processes, resumed with "
-                f"{self.accelerator.num_processes}."
-            )
+        check_processes(self.run.path, state, self.accelerator.num_processes)
         self.run.load_weights(self.system.model, "last")
         for name, optimization in self.optimizations.items():
             optimization.load_state_dict(state["optimizations"][name])
@@ -296,11 +299,11 @@ class BaseTrainer(ABC):
         for key in (*COUNTERS, "values", "seconds"):
             setattr(self, key, state[key])
         self.saved = (self.step, self.epoch)
-        self.skipped_files = state["skipped_files"][self.accelerator.process_index]
-        set_random_state(state["random"][self.accelerator.process_index])
+        self.skipped_files = sum(state["skipped_files"]) if self.accelerator.is_main_process else 0
+        set_random_state_of(self.accelerator.process_index, state["random"])
         self.accelerator.wait_for_everyone()  # before files are renamed, all have read them
         if self.accelerator.is_main_process:
-            self.run.clean(state["metrics_size"])
+            self.run.clean(state["metrics_size"], state.get("ids_size", 0))
         logger.info("Going on at step %d, epoch %d.", self.step, self.epoch + 1)
 
     # Signals -------------------------------------------------------------------------------
@@ -338,7 +341,8 @@ class BaseTrainer(ABC):
         """Log how long an epoch is and how much of its batches is padding."""
         padding = self.train_loader.padding_fraction()
         shown = "" if padding is None else f", {100 * padding:.1f} % padding"
-        logger.info("%d steps in the first epoch%s", self.steps_in(0), shown)
+        steps = steps_in_epoch(self.train_loader, 0, self.settings.steps_per_epoch)
+        logger.info("%d steps in the first epoch%s", steps, shown)
 
     def log(self, name: str, values: Mapping[str, float]) -> None:
         """Values of training or of an evaluation, to the run's folder and to the writer."""
@@ -349,6 +353,12 @@ class BaseTrainer(ABC):
         self.run.log_metrics(row | named)
         self.writer.scalars(named, self.step)
 
+    def log_ids(self, batches: list[Batch]) -> None:
+        """The ids of the utterances of a step: of each process, of each of its batches."""
+        ids = gather_object([[batch["id"] for batch in batches]])
+        if self.accelerator.is_main_process:
+            self.run.log_ids({"step": self.step, "epoch": self.epoch, "ids": ids})
+
     def show_transforms(self, batch: Batch) -> None:
         """The first item of a batch before and after the transforms, as audio and pictures."""
         if self.accelerator.is_main_process and batch["id"]:
@@ -357,14 +367,6 @@ class BaseTrainer(ABC):
             show_stages(self.writer, stages, which, rate, self.step)
 
     # Checks --------------------------------------------------------------------------------
-
-    def steps_in(self, epoch: int) -> int:
-        """Optimisation steps of an epoch.
-
-        Raises:
-            ValueError: neither the settings nor the loader say how many.
-        """
-        return steps_in_epoch(self.train_loader, epoch, self.settings.steps_per_epoch)
 
     def directions(self) -> dict[str, bool | None]:
         """What the monitor can watch, and whether higher is better."""

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +42,13 @@ class Optimization:
         return self.optimizer.param_groups[0]["lr"]
 
     def step_schedule(self) -> None:
-        """Step the schedule after an optimisation step."""
-        if self.scheduler is not None and not self.needs_metric:
+        """Step the schedule after an optimisation step, unless it is over.
+
+        It may be before the run is, whose length is an estimate for large datasets.
+        """
+        if self.scheduler is None or self.needs_metric:
+            return
+        if self.scheduler.last_epoch < getattr(self.scheduler, "total_steps", math.inf):
             self.scheduler.step()
 
     def step_on_metric(self, value: float) -> None:

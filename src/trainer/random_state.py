@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
+
+from src.utils.random import salted_seed
 
 
 def random_state() -> dict[str, Any]:
@@ -27,3 +30,15 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def set_random_state_of(process: int, states: list[dict[str, Any]]) -> None:
+    """Restore the state of a process, or one derived from another's if it wasn't there before.
+
+    Args:
+        process: its number.
+        states: as returned by `random_state`, of the processes that there were.
+    """
+    set_random_state(states[process % len(states)])
+    if process >= len(states):
+        set_seed(salted_seed(int(torch.randint(1 << 62, ())), process) % (1 << 32))

@@ -33,6 +33,7 @@ class Settings:
         average: arguments of `WeightAverage`, `ema_decay` or `last_epochs`, for evaluations and
             checkpoints with averaged weights; None: those of the last step.
         freeze: submodule of the model -> number of first steps in which it is frozen.
+        log_ids: write the ids of the utterances of each step to ids.jsonl.
         resume_from: folder of the run to resume; None: a new run.
 
     Raises:
@@ -55,6 +56,7 @@ class Settings:
     max_discarded: int = 10
     average: Mapping[str, Any] | None = None
     freeze: Mapping[str, int] = field(default_factory=dict)
+    log_ids: bool = False
     resume_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class Settings:
         check_number("trainer.max_grad_norm", self.max_grad_norm, optional=True)
         check_choice("trainer.show_stages", self.show_stages, STAGES)
         check_choice("trainer.upload_checkpoints", self.upload_checkpoints, (True, False))
+        check_choice("trainer.log_ids", self.log_ids, (True, False))
         for key in ("validate_on", "test_on"):
             names = getattr(self, key)
             if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):

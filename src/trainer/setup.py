@@ -18,14 +18,15 @@ from torch import nn
 from src.building import build_chain
 from src.config import build, check_top_level, require
 from src.datasets.building import build_dataset
-from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
+from src.datasets.loading import EvaluationLoader, LoaderOptions
+from src.datasets.train_loading import train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
 from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
-from src.trainer.settings import Settings, steps_in_epoch
+from src.trainer.settings import Settings
 from src.utils.options import check_choice, check_whole, refuse
 
 MOST_THREADS = 1024
@@ -132,17 +133,6 @@ def open_dataset(config: DictConfig, name: str, system: Any, train: bool) -> Any
     )
 
 
-def count_steps(config: DictConfig, loader: Any) -> int:
-    """Number of optimisation steps of the whole run, for schedulers.
-
-    Raises:
-        ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length.
-    """
-    trainer = config.trainer
-    epochs = range(trainer.epochs)
-    return sum(steps_in_epoch(loader, epoch, trainer.steps_per_epoch) for epoch in epochs)
-
-
 def build_evaluations(
     config: DictConfig, system: Any, accelerator: Accelerator, names: list[str] | None = None
 ) -> dict[str, Evaluation]:
@@ -221,23 +211,25 @@ def prepare(
     return wrapped
 
 
-def build_writer(config: DictConfig, run: Any, accelerator: Accelerator) -> SafeWriter:
+def build_writer(
+    config: DictConfig, run: Any, accelerator: Accelerator, state: dict[str, Any] | None
+) -> SafeWriter:
     """The writer of the main process; after a resume, it continues the run of the tracker.
 
     Args:
         config: of an experiment.
         run: `src.run.Run`.
         accelerator: other processes than the main one get a writer that does nothing.
+        state: of the checkpoint of a resumed run.
     """
     if not accelerator.is_main_process:
         return SafeWriter(lambda: Writer(run.path, {}))
-    resumed = config.trainer.resume_from
     return SafeWriter(
         lambda: build(
             config,
             "writer",
             run_dir=run.path,
             config=OmegaConf.to_container(config, resolve=True),
-            state=run.read_state()["writer"] if resumed else None,
+            state=state["writer"] if state else None,
         )
     )

@@ -76,12 +76,15 @@ class Trainer(BaseTrainer):
     def backward(self, batch: Batch, i: int, count: int, loss: str) -> dict[str, Any]:
         """Forward and backward pass of one batch.
 
-        Processes exchange gradients only at the last batch of an accumulation.
+        Processes exchange gradients, of which they take the mean, only at the last batch of an
+        accumulation. If not all of them have a batch there, the others count for more.
         """
         last = i == count - 1
+        processes = self.accelerator.num_processes
+        weight = batch.get("batches_in_step", count * processes) / processes
         with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
             parts = self.wrapped(batch, loss=loss)
-            self.accelerator.backward(parts[loss] / count)
+            self.accelerator.backward(parts[loss] / weight)
         return {"id": batch["id"], "parts": {key: v.detach() for key, v in parts.items()}}
 
     def clip(self, optimization: Optimization) -> float:
@@ -124,7 +127,11 @@ class Trainer(BaseTrainer):
 
 
 def mean_of_parts(outputs: list[dict]) -> dict[str, float]:
-    """Each part of the loss, averaged over the batches of a step that have it."""
+    """Each part of the loss, averaged over the batches of a step that have it.
+
+    Batches without items count only if there are no others.
+    """
+    outputs = [output for output in outputs if output["id"]] or outputs
     names = dict.fromkeys(key for output in outputs for key in output["parts"])
     values = {key: [float(o["parts"][key]) for o in outputs if key in o["parts"]] for key in names}
     return {key: sum(own) / len(own) for key, own in values.items()}

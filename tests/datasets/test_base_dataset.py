@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.collate import collate
-from src.datasets.loading import EvaluationLoader, LoaderOptions, TrainLoader
+from src.datasets.loading import EvaluationLoader, LoaderOptions
 from src.datasets.manifest import Manifest
+from src.datasets.train_loading import TrainLoader
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddWhiteNoise
 from src.utils.entry import run_command

@@ -8,11 +8,12 @@ from src.datasets.filters import (
     alignment_rules,
     check_all_or_none,
     duration_rules,
-    frames_needed,
+    frames_of_rows,
     keep_rows,
     text_length_rules,
 )
-from src.datasets.manifest import Manifest
+from src.datasets.manifest import Manifest, write_manifest
+from src.text_encoder.base import frames_needed
 from src.text_encoder.characters import CharacterEncoder
 
 TEXTS = ["hello", "a", None, "to and fro", "aaaa"]
@@ -91,3 +92,32 @@ def test_all_or_none(manifest, tmp_path):
         check_all_or_none(manifest, manifest.has_text, "text")
     assert check_all_or_none(manifest, np.ones(5, bool), "text") is True
     assert check_all_or_none(manifest, np.zeros(5, bool), "text") is False
+
+
+def test_frames_of_a_large_manifest_are_kept(tmp_path, monkeypatch):
+    """Read in blocks by two workers, and then from the file; those of other rows are added."""
+    monkeypatch.setattr("src.datasets.row_index.KEEP_FROM", 1000)
+    monkeypatch.setattr("src.datasets.filters.SHOW_PROGRESS_FROM", 10)
+    monkeypatch.setattr("src.datasets.filters.BLOCK_ROWS", 7)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    texts = ["aabb " * (i % 5) + "hello" * (i % 3) for i in range(60)]
+    rows = [{"audio_filepath": f"{i}", "duration": 1, "text": t} for i, t in enumerate(texts)]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    manifest, encoder = Manifest(tmp_path / "m.jsonl"), CharacterEncoder()
+    wanted = np.array([frames_needed(encoder.encode(text)) for text in texts])
+    part = np.arange(0, 60, 2)
+    assert np.array_equal(frames_of_rows(manifest.select(part), encoder), wanted[part])
+    assert np.array_equal(frames_of_rows(manifest, encoder), wanted)
+    monkeypatch.setattr(CharacterEncoder, "frames_needed", None)  # isn't called again
+    assert np.array_equal(frames_of_rows(Manifest(manifest.path), encoder), wanted)
+    (kept,) = (tmp_path / "m.jsonl.rows").glob("frames_*.npy")
+    kept.write_bytes(b"x")
+    with pytest.raises(TypeError):
+        frames_of_rows(manifest, encoder)
+
+
+def test_bad_text_of_a_block_is_named(tmp_path):
+    rows = [{"audio_filepath": f"{i}", "duration": 1, "text": "a" if i else "ж"} for i in range(4)]
+    manifest = Manifest.from_rows(rows[::-1], tmp_path / "m")
+    with pytest.raises(ValueError, match="m, line 4: 'ж': the character 'ж' is not in the"):
+        frames_of_rows(manifest, CharacterEncoder())

@@ -7,14 +7,9 @@ import torch
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.collate import collate
-from src.datasets.loading import (
-    EvaluationLoader,
-    IterableTrainLoader,
-    LoaderOptions,
-    TrainLoader,
-    train_loader,
-)
+from src.datasets.loading import EvaluationLoader, LoaderOptions
 from src.datasets.manifest import Manifest
+from src.datasets.train_loading import IterableTrainLoader, TrainLoader, train_loader
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddWhiteNoise
 from src.utils.options import shown
@@ -54,39 +49,84 @@ def ids(loader, count):
     return [batch["id"] for batch in islice(loader, count)]
 
 
-def keys_of_before(sampler, rank, world, accumulate):
-    """The order of batches, written as it was before loaders had positions."""
-    epoch = 0
-    while True:
-        batches = sampler.batches(epoch)
-        steps = -(-len(batches) // (world * accumulate))
-        for i in range(steps * accumulate):
-            batch = batches[(i * world + rank) % len(batches)]
-            yield [f"{epoch}/{index}" for index in batch]
-        epoch += 1
+def keys_of(batches, epoch=0):
+    return [[f"{epoch}/{index}" for index in batch] for batch in batches]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_order_and_resume_from_any_position(world, accumulate):
+def test_order_and_resume_after_any_step(world, accumulate):
+    """In turn, the processes have the batches of the one order, and at its end none."""
+    sampler = TrainLoader(Numbers(), OPTIONS, seed=5).sampler
+    epochs = [keys_of(sampler.batches(epoch), epoch) for epoch in range(3)]
+    size = world * accumulate
+    steps = [epoch[i : i + size] for epoch in epochs for i in range(0, len(epoch), size)]
     for rank in range(world):
         options = {"rank": rank, "world_size": world, "accumulate": accumulate, "seed": 5}
-        loader = TrainLoader(Numbers(), OPTIONS, **options)
-        per_epoch = loader.steps(0) * accumulate
-        wanted = list(islice(keys_of_before(loader.order.sampler, rank, world, accumulate), 130))
-        for taken in (0, 1, per_epoch - 1, per_epoch, 77):
-            first = TrainLoader(Numbers(), OPTIONS, **options)
-            assert ids(first, taken) == wanted[:taken]
+        for first in (0, 1, TrainLoader(Numbers(), OPTIONS, **options).steps(0), 12):
+            loader = TrainLoader(Numbers(), OPTIONS, **options)
+            ids(loader, first * accumulate)
             resumed = TrainLoader(Numbers(), OPTIONS, **options)
-            resumed.load_state_dict(first.state_dict())
-            assert ids(resumed, 10) == wanted[taken : taken + 10]
+            resumed.load_state_dict(loader.state_dict())
+            for step in steps[first : first + 2]:
+                batches = list(islice(resumed, accumulate))
+                wanted = step[rank::world]
+                assert [b["id"] for b in batches] == wanted + [[]] * (accumulate - len(wanted))
+                assert all(batch["batches_in_step"] == len(step) for batch in batches)
+
+
+@pytest.mark.parametrize("kind", [Numbers, Stream])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_number_of_processes(kind, workers):
+    """Each utterance of an epoch once, and steps of as many batches as before, or more."""
+    options = LoaderOptions(max_seconds=9, max_items=4, num_workers=workers)
+    options = options if kind is Stream else OPTIONS
+    dataset = kind(60) if kind is Stream else kind()
+    state, seen, sizes = None, [], []
+    for world in (2, 3, 1, 4, 2, 5, 3):
+        loaders = [train_loader(dataset, options, rank=r, world_size=world) for r in range(world)]
+        for loader in loaders:
+            if state:
+                loader.load_state_dict(state)
+        for _ in range(2):
+            for _ in range(loaders[0].accumulate):
+                batches = [next(loader) for loader in loaders]
+                seen += [batch["id"] for batch in batches if batch["id"]]
+        (state,) = {tuple(loader.state_dict().items()) for loader in loaders}
+        state = dict(state)
+        sizes.append(state["batches_in_step"])
+        for loader in loaders:
+            loader.close()
+    assert sizes == [2, 3, 3, 4, 4, 5, 5]
+    assert seen == ids(train_loader(dataset, options), len(seen))
+    assert 2 * sum(sizes) - 5 < len(seen) <= 2 * sum(sizes)  # the last step of an epoch is short
+
+
+def test_steps_left_of_an_epoch():
+    loader = TrainLoader(Numbers(), OPTIONS, world_size=2, accumulate=2)
+    batches = len(loader.sampler.batches(0))
+    assert loader.steps(0) == loader.steps_left(0) == -(-batches // 4) == loader.plan(2)[0]
+    ids(loader, 6)
+    assert loader.steps_left(0) == loader.steps(0) - 3
+    loader.load_state_dict({"epoch": 1, "batches": 5, "batches_in_step": 3})
+    assert loader.steps_left(0) == 0 and loader.steps_left(2) == loader.steps(2)
+    assert loader.steps_left(1) == -(-(len(loader.sampler.batches(1)) - 5) // 3)
+
+
+def test_position_of_an_earlier_version():
+    loader = TrainLoader(Numbers(), OPTIONS, world_size=2)
+    loader.load_state_dict({"epoch": 1, "batch": 3})
+    assert loader.state_dict() == {"epoch": 1, "batches": 6, "batches_in_step": 2}
+    stream = train_loader(Stream(), OPTIONS, world_size=2)
+    stream.load_state_dict({"epoch": 1, "batch": 3})
+    assert stream.state_dict() == {"epoch": 1, "batches": 3, "batches_in_step": 2}
 
 
 def test_order_is_reproducible():
     """The first batches and the state are frozen: a change would break every resumed run."""
     loader = TrainLoader(Numbers(), LoaderOptions(max_seconds=30, max_items=3), seed=5)
     assert ids(loader, 2) == [["0/70", "0/63", "0/29"], ["0/117", "0/119", "0/152"]]
-    assert loader.state_dict() == {"epoch": 0, "batch": 2}
+    assert loader.state_dict() == {"epoch": 0, "batches": 2, "batches_in_step": 1}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,7 +140,7 @@ def test_position_is_that_of_the_batches_handed_out(workers):
         assert ids(loader, 4) == wanted[taken : taken + 4]  # what is read ahead doesn't count
         loader.load_state_dict(state)
         assert ids(loader, 4) == wanted[taken : taken + 4]
-        loader.load_state_dict({"epoch": 0, "batch": 0})
+        loader.load_state_dict({"epoch": 0, "batches": 0, "batches_in_step": 1})
     loader.close()
 
 
@@ -133,9 +173,9 @@ def test_same_batches_with_any_number_of_workers(tmp_path, workers):
     manifest = Manifest.from_rows(rows, tmp_path / "m.jsonl")
     dataset = BaseDataset(manifest, instance_transforms=Chain({"noise": AddWhiteNoise()}), seed=5)
     loader = TrainLoader(dataset, LoaderOptions(max_seconds=5, num_workers=workers), seed=5)
-    keys = loader.order.keys(0, 0)
+    shares = loader.order.shares((0, 0))
     for batch in islice(loader, 6):
-        wanted = collate([dataset[key] for key in next(keys)])
+        wanted = collate([dataset[key] for key in next(shares).keys])
         assert batch["id"] == wanted["id"]
         assert torch.equal(batch["audio"], wanted["audio"])
 
@@ -225,7 +265,7 @@ def test_training_on_an_iterator_and_resume(workers, world):
             resumed.load_state_dict(loader.state_dict())
             assert ids(resumed, 2) == wanted[taken : taken + 2]
             resumed.close()
-            loader.load_state_dict({"epoch": 0, "batch": 0})
+            loader.load_state_dict({"epoch": 0, "batches": 0, "batches_in_step": 1})
         loader.close()
 
 

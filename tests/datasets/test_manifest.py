@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from src.datasets.manifest import Manifest, cached_manifest, write_manifest
+from src.datasets.manifest import ARRAYS, Manifest, cached_manifest, write_manifest
 
 
 def rows(count):
@@ -88,7 +88,7 @@ def test_path_is_not_a_file(tmp_path):
 
 @pytest.mark.parametrize("block", [1, 7, 100, 1000])
 def test_lines_across_blocks(tmp_path, monkeypatch, block):
-    monkeypatch.setattr("src.datasets.manifest.BLOCK", block)
+    monkeypatch.setattr("src.datasets.row_index.BLOCK", block)
     path = tmp_path / "m.jsonl"
     wanted = [row | {"text": "long " * i} for i, row in enumerate(rows(20))]
     path.write_text("\n\n".join(json.dumps(row) for row in wanted))
@@ -117,7 +117,7 @@ def test_workers_share_memory(tmp_path):
     manifest = Manifest(path)
     assert path.stat().st_size > 1_000_000
     copy = pickle.dumps(manifest)
-    assert len(copy) < 20_000 * 23  # a few numbers a row
+    assert len(copy) < 20_000 * 26  # a few numbers a row
     assert pickle.loads(copy)[12_345] == manifest[12_345]
 
 
@@ -156,3 +156,78 @@ def test_write_is_atomic(tmp_path):
     with pytest.raises(TypeError):
         write_manifest(tmp_path / "m.jsonl", [rows(1)[0], {"audio_filepath": object()}])
     assert list(tmp_path.iterdir()) == []
+
+
+# The index of a large manifest -------------------------------------------------------------
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A manifest that counts as large, of several blocks that two workers read."""
+    monkeypatch.setattr("src.datasets.row_index.KEEP_FROM", 1000)
+    monkeypatch.setattr("src.datasets.row_index.BLOCK", 700)
+    monkeypatch.setattr("src.datasets.row_index.LINE", 16)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    path = tmp_path / "m.jsonl"
+    own = [row | {"shard": i, "more": {"a": [i]}} for i, row in enumerate(rows(100))]
+    own += [own[7], {"audio_filepath": "x.wav", "duration": 2}]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" * (1 + i % 3) for i, row in enumerate(own)]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path, own
+
+
+def arrays(manifest):
+    return {name: getattr(manifest, name).tolist() for name in (*ARRAYS, "has_text")}
+
+
+def test_kept_index_equals_the_file(large, monkeypatch):
+    path, own = large
+    made = Manifest(path)
+    kept = Manifest(path)
+    assert isinstance(kept.durations.base, np.memmap)  # in memory that processes share
+    monkeypatch.setattr("src.datasets.row_index.KEEP_FROM", 1 << 30)
+    plain = Manifest(path)
+    assert arrays(made) == arrays(kept) == arrays(plain)
+    assert plain.text_lengths.tolist() == [len(row.get("text", "")) or -1 for row in own]
+    assert np.flatnonzero(plain.repeated).tolist() == [7, 100]
+    for i in (0, 7, 60, 101):
+        assert kept.values(i) == plain.values(i) == own[i]
+        assert kept[i].extra == {k: own[i][k] for k in ("shard", "more") if k in own[i]}
+
+
+def test_kept_index_is_made_anew(large, caplog):
+    path, own = large
+    Manifest(path)
+    about = tuple((path.parent / "m.jsonl.rows").iterdir())
+    assert len(about) == 6
+    path.write_text(path.read_text() + json.dumps(own[1]) + "\n")
+    assert len(Manifest(path)) == 103
+    damaged = path.parent / "m.jsonl.rows" / "durations.npy"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    assert Manifest(path).durations.sum() == sum(row["duration"] for row in [*own, own[1]])
+    np.save(damaged, np.ones(3))
+    assert len(Manifest(path).durations) == 103
+    assert caplog.text.count("made anew") == 2
+    np.save(damaged, np.array([object()]), allow_pickle=True)  # never loaded
+    assert len(Manifest(path).durations) == 103
+
+
+def test_bad_row_of_a_large_manifest(large):
+    path, _ = large
+    text = path.read_text()
+    path.write_text(text + '{"audio_filepath": 1}\n' + text)
+    line = text.count("\n") + 1
+    with pytest.raises(ValueError, match=f"m.jsonl, line {line}: audio_filepath is 1, wanted"):
+        Manifest(path)
+    assert not (path.parent / "m.jsonl.rows").exists()
+
+
+def test_index_of_a_folder_that_cannot_be_written(large, monkeypatch, caplog):
+    path, _ = large
+
+    def refuse(folder):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("src.datasets.row_index.create_beside", refuse)
+    assert len(Manifest(path)) == 102
+    assert "could not be written (Read-only file system); made each time" in caplog.text

@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.building import build_dataset
-from src.datasets.loading import EvaluationLoader, LoaderOptions, TrainLoader
+from src.datasets.loading import EvaluationLoader, LoaderOptions
 from src.datasets.manifest import Manifest
 from src.datasets.mixed import MixedDataset
 from src.datasets.recognition import RecognitionDataset
+from src.datasets.train_loading import TrainLoader
 from src.text_encoder.characters import CharacterEncoder
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddWhiteNoise
@@ -67,7 +68,7 @@ def test_fractions_of_epochs_and_batches(weights, fraction):
         assert parts["large"] / parts.total() == pytest.approx(fraction, abs=0.05)
     loader = TrainLoader(dataset, OPTIONS)
     fractions = []
-    for batch in loader.order.sampler.batches(0):
+    for batch in loader.sampler.batches(0):
         parts = seconds_of(dataset, batch)
         assert len(batch) * max(dataset.durations[i % len(dataset)] for i in batch) <= 30
         fractions.append(parts["large"] / parts.total())
@@ -126,7 +127,9 @@ def test_resume_from_any_position(workers):
     loader.close()
     for taken in (0, 5, steps, steps + 3):
         resumed = make()
-        resumed.load_state_dict({"epoch": taken // steps, "batch": taken % steps})
+        resumed.load_state_dict(
+            {"epoch": taken // steps, "batches": taken % steps, "batches_in_step": 1}
+        )
         assert ids(resumed, 5) == wanted[taken : taken + 5]
         resumed.close()
 

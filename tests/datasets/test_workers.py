@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from src.datasets import workers as workers_module
-from src.datasets.loading import EvaluationLoader, LoaderOptions, TrainLoader
+from src.datasets.loading import EvaluationLoader, LoaderOptions
+from src.datasets.train_loading import TrainLoader
 
 OPTIONS = LoaderOptions(max_seconds=3, num_workers=2)
 
@@ -123,7 +124,8 @@ import tempfile
 early = tempfile.TemporaryDirectory()  # whose finalizer is registered before those of torch
 import multiprocessing, subprocess, sys, time
 from tests.datasets.test_workers import Hangs, OPTIONS, workers_of
-from src.datasets.loading import EvaluationLoader, TrainLoader
+from src.datasets.loading import EvaluationLoader
+from src.datasets.train_loading import TrainLoader
 
 child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 own = multiprocessing.Process(target=time.sleep, args=(1,))
@@ -167,7 +169,7 @@ before = [signal.getsignal(n) for n in (2, 15, signal.SIGCHLD)]
 atexit.register = lambda *a, **k: (calls.append(a), real(*a, **k))[1]
 children = multiprocessing.Process(target=__import__("time").sleep, args=(30,))
 children.start()
-import src.datasets.loading, src.datasets.workers, src.datasets.base_dataset
+import src.datasets.train_loading, src.datasets.workers, src.datasets.base_dataset
 assert not calls, calls
 assert before == [signal.getsignal(n) for n in (2, 15, signal.SIGCHLD)]
 assert children.is_alive()

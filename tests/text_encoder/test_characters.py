@@ -2,6 +2,7 @@ import string
 
 import pytest
 
+from src.text_encoder.base import frames_needed
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.normalizer import Normalizer
 
@@ -68,3 +69,13 @@ def test_unknown_language(language):
 def test_language_and_alphabet():
     with pytest.raises(ValueError, match="language 'en' and alphabet 'ab'; only one of them"):
         CharacterEncoder("en", alphabet="ab")
+
+
+def test_frames_of_many_texts_equal_those_of_each():
+    encoder = CharacterEncoder("en")
+    texts = ["", "a", "aa", "aaa b", "", "Hello, 11 bees!", "it's", "see", "e", "eel ", "", ""]
+    for own in (texts, texts[:1], [], texts[::-1]):
+        wanted = [frames_needed(encoder.encode(text)) for text in own]
+        assert encoder.frames_needed(own).tolist() == wanted
+    with pytest.raises(ValueError, match="'cafж': the character 'ж'"):
+        encoder.frames_needed(["a", "cafж"])

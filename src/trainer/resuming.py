@@ -1,0 +1,86 @@
+"""What a resumed run may change, and how long it then is."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from src.trainer.settings import steps_in_epoch
+
+logger = logging.getLogger(__name__)
+
+
+def check_processes(path: Path, state: dict[str, Any], processes: int) -> None:
+    """Log another number of processes than before.
+
+    Args:
+        path: of the run.
+        state: of the checkpoint.
+        processes: number of them now.
+
+    Raises:
+        ValueError: the checkpoint is of an earlier version, which counted the batches of each
+            process.
+    """
+    before = len(state["random"])
+    if before == processes:
+        return
+    if "batches" not in state["train_loader"]:
+        raise ValueError(f"{path}: saved by {before} processes, resumed with {processes}.")
+    logger.info("%d processes go on with what %d processes have saved.", processes, before)
+
+
+def length_of(settings: Any, loader: Any, total_steps: int | None) -> dict[str, Any]:
+    """The length of a run with all that it follows from, apart from the data.
+
+    Args:
+        settings: `Settings`, or `trainer` of the config.
+        loader: of the training data.
+        total_steps: optimisation steps of the run.
+    """
+    return {
+        "total_steps": total_steps,
+        "epochs": settings.epochs,
+        "steps_per_epoch": settings.steps_per_epoch,
+        "batches_in_step": loader.batches_in_step,
+    }
+
+
+def count_steps(settings: Any, loader: Any, state: dict[str, Any] | None = None) -> int:
+    """Number of optimisation steps of the whole run, for schedulers.
+
+    A run that is resumed stays as long as it was planned. If it has more epochs than before, or
+    another number of batches in a step, those that are done count as they were.
+
+    Args:
+        settings: `trainer` of the config.
+        loader: of the training data; of a resumed run at its position.
+        state: of the checkpoint of a resumed run.
+
+    Raises:
+        ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length.
+    """
+    if settings.steps_per_epoch:
+        return settings.epochs * settings.steps_per_epoch
+    if state is None:
+        steps_in_epoch(loader, 0, None)
+        return sum(loader.plan(settings.epochs))
+    planned = state.get("length", {}).get("total_steps")
+    if planned and state["length"] == length_of(settings, loader, planned):
+        return planned
+    steps_in_epoch(loader, 0, None)
+    later = loader.plan(settings.epochs)[state["epoch"] + 1 :]
+    return state["step"] + loader.steps_left(state["epoch"]) + sum(later)
+
+
+def steps_left(settings: Any, loader: Any, epoch: int, done: int) -> int:
+    """Optimisation steps that are left of an epoch.
+
+    Args:
+        settings: `Settings`.
+        loader: of the training data, at its position.
+        epoch: from 0.
+        done: its steps so far.
+    """
+    if settings.steps_per_epoch:
+        return settings.steps_per_epoch - done
+    return loader.steps_left(epoch)
