@@ -81,22 +81,22 @@ def call_script(name: str, *arguments: object, code: int = 0) -> subprocess.Comp
     return run_program(f"scripts/{name}.py", *arguments, code=code)
 
 
-def run_in_two_processes(*arguments: object) -> None:
-    """Run a program in two processes of one group, as torchrun does, to their end."""
+def run_in_processes(count: int, *arguments: object) -> list[str]:
+    """Run a program in processes of one group, as torchrun does; what each printed."""
     # Serves at a port that is free, as that of torchrun's agent does.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    group = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
     group |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(rank) for rank in range(2)]
+        folders = [Path(name) / str(rank) for rank in range(count)]
         processes = []
         for rank, folder in enumerate(folders):
             folder.mkdir()
             ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             processes.append(start_program(folder, *arguments, **group, **ranks))
         try:
-            for process, folder in zip(processes, folders, strict=True):
-                finished(process, folder)
+            pairs = zip(processes, folders, strict=True)
+            return [finished(process, folder).stdout for process, folder in pairs]
         finally:
             for process in processes:
                 process.kill()
