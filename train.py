@@ -71,8 +71,6 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
 
     tokens = run.read_text_encoder() if resumed else adopted_text_encoder(config)
     system = build_system(config, tokens)
-    if config.compile:
-        system.model.compile()
     with accelerator.main_process_first():  # the first one makes or downloads the data
         loader = build_train_loader(config, system, accelerator)
         evaluations = build_evaluations(config, system, accelerator)
@@ -83,7 +81,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     optimizations = build_optimizations(config, system.model)
     if not resumed:
         initialize(system.model, config)
-    wrapped = prepare(system, optimizations, accelerator)
+    wrapped = prepare(config, system, optimizations, accelerator)
     writer = build_writer(config, run, accelerator, state)
     if accelerator.is_main_process and not resumed:
         run.save_config(config, system.text_encoder)

@@ -82,16 +82,11 @@ def call_script(name: str, *arguments: object, code: int = 0) -> subprocess.Comp
     return run_program(f"scripts/{name}.py", *arguments, code=code)
 
 
-def run_in_two_processes(*arguments: object) -> None:
-    """Run a program in two processes of one group, as torchrun does, to their end."""
-    run_in_group(2, *arguments)
-
-
-def run_in_group(count: int, *arguments: object) -> None:
-    """Run a program in some processes of one group to their end."""
+def run_in_processes(count: int, *arguments: object) -> list[str]:
+    """Run a program in processes of one group, as torchrun does; what each printed."""
     with tempfile.TemporaryDirectory() as name, started_group(count, Path(name), *arguments) as own:
-        for rank, process in enumerate(own):
-            finished(process, Path(name) / str(rank))
+        ended = [finished(process, Path(name) / str(i)) for i, process in enumerate(own)]
+        return [result.stdout for result in ended]
 
 
 @contextlib.contextmanager

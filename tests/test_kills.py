@@ -48,6 +48,7 @@ OPTIONS = (
     "trainer.log_every_steps=1",
     "trainer.show_every_epochs=0",
     "report.audio=none",  # pictures take most of the time of such a run; one test has them
+    "trainer.save_in_background=false",  # file operations are counted, in one thread
     "threads=1",
 )
 MAKE = """#!/bin/sh

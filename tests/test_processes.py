@@ -20,7 +20,7 @@ import torch
 from src.utils.checkpoint import WEIGHTS, read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import SMALL, tiny_corpus
-from tests.programs import run_in_group, started_group
+from tests.programs import run_in_processes, started_group
 
 OPTIONS = (
     *SMALL,
@@ -62,7 +62,7 @@ class Bench:
 
     def finish(self, run: Path, processes: int) -> Path:
         """The folder of a run that ends with a number of processes."""
-        run_in_group(processes, *self.arguments(run))
+        run_in_processes(processes, *self.arguments(run))
         return run
 
     def kill(self, run: Path, processes: int, ready, victim: str = "all") -> None:

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from src.report.collector import Collector
 from src.trainer.averaging import WeightAverage
+from src.trainer.checks import check_names
 from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
@@ -23,9 +24,10 @@ from src.trainer.optimization import Optimization
 from src.trainer.random_state import random_state, set_random_state, set_random_state_of
 from src.trainer.reporter import Reporter
 from src.trainer.resuming import check_processes, length_of, steps_left
+from src.trainer.saving import Saver
 from src.trainer.settings import Settings, steps_in_epoch
+from src.trainer.sharding import in_lockstep, unsharded
 from src.trainer.signals import Stopped, StopSignal
-from src.utils.modules import submodule
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ class BaseTrainer(ABC):
         self.optimizations = optimizations
         self.run, self.writer, self.accelerator = run, writer, accelerator
         self.reporter, self.total_steps = reporter, total_steps
-        self.check_names()
+        check_names(self)
         self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
 
         average, epochs = self.settings.average or {}, self.settings.epochs
@@ -87,6 +89,9 @@ class BaseTrainer(ABC):
         self.saved: tuple[int, int] | None = None  # step and epoch of the last checkpoint
         self.seconds = 0.0  # of earlier sessions of this run
         self.started = time.monotonic()
+        background, model = self.settings.save_in_background, self.system.model
+        self.saver = Saver(run, model, accelerator, background, self.settings.process_timeout)
+        self.in_lockstep = in_lockstep(model)
         self.stop = StopSignal()
 
     @abstractmethod
@@ -104,11 +109,12 @@ class BaseTrainer(ABC):
         Raises:
             SystemExit: a signal came; what could be saved was.
             ValueError: the run has diverged.
+            OSError: a checkpoint could not be written.
         """
         if self.settings.resume_from:
             self.restore()
         self.log_plan()
-        with self.stop:
+        with self.stop, self.saver:
             try:
                 while self.epoch < self.settings.epochs and not self.monitor.out_of_patience():
                     self.train_epoch()
@@ -116,6 +122,7 @@ class BaseTrainer(ABC):
                     self.check_stop()
             except Stopped:
                 self.save_last()
+                self.saver.wait()
                 self.leave()
             try:
                 values = self.values | self.test()
@@ -160,6 +167,7 @@ class BaseTrainer(ABC):
         bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
         if self.step % settings.log_every_steps == 0:
             skipped = sum(gather_object([self.skipped_files]))
+            values = means(gather_object([values]))
             self.log("train", values | {"skipped_files": float(skipped)})
         if settings.save_every_steps and self.step % settings.save_every_steps == 0:
             self.save_last()
@@ -190,6 +198,8 @@ class BaseTrainer(ABC):
     def test(self) -> dict[str, float]:
         """Values of the test evaluations with the best weights, or the last without a monitor."""
         checkpoint = "best" if self.monitor.name else "last"
+        self.saver.wait()
+        self.accelerator.wait_for_everyone()
         self.run.load_weights(self.system.model, checkpoint)
         values: dict[str, float] = {}
         self.reporter.prepare(self.settings.test_on)
@@ -253,10 +263,10 @@ class BaseTrainer(ABC):
         """Write weights, state and self-test; all processes must call this."""
         state = self.state_dict()
         with self.average.applied():
-            weights = self.accelerator.get_state_dict(self.system.model)
-            if self.accelerator.is_main_process:
-                self.run.save(checkpoint, weights, state, self.system.self_test())
-        self.accelerator.wait_for_everyone()
+            with unsharded(self.system.model):
+                main = self.accelerator.is_main_process
+                self_test = self.system.self_test() if main else {}
+            self.saver.save(checkpoint, self.system.model.state_dict(), state, self_test)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights."""
@@ -313,7 +323,9 @@ class BaseTrainer(ABC):
 
         Raises:
             Stopped: one did.
+            OSError: the last checkpoint could not be written.
         """
+        self.saver.check()
         if self.accelerator.num_processes > 1:
             flag = torch.tensor([self.stop.number], device=self.accelerator.device)
             self.stop.number = int(self.accelerator.gather(flag).max())
@@ -376,25 +388,9 @@ class BaseTrainer(ABC):
             for key, higher in self.evaluations[name].directions().items()
         }
 
-    def check_names(self) -> None:
-        """Check that the evaluations and parts that the settings name exist.
 
-        Raises:
-            ValueError: one doesn't.
-        """
-        for key in ("validate_on", "test_on"):
-            for name in getattr(self.settings, key):
-                if name not in self.evaluations:
-                    names = ", ".join(self.evaluations)
-                    raise ValueError(f"config, trainer.{key}: no evaluation '{name}' of {names}.")
-        for name in self.settings.freeze:
-            submodule(self.system.model, name, "trainer.freeze")
-        if self.settings.monitor is None and any(
-            optimization.needs_metric for optimization in self.optimizations.values()
-        ):
-            raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
-        if len(self.optimizations) > 1 and self.accelerator.scaler is not None:
-            raise ValueError("config, precision: fp16 with several optimizers; take bf16 or no.")
-        loss = self.system.loss
-        if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):
-            raise ValueError("config, loss: has parameters of its own, which no optimizer trains.")
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each value over the rows that have it."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    values = {key: [row[key] for row in rows if key in row] for key in names}
+    return {key: sum(own) / len(own) for key, own in values.items()}

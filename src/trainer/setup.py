@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ import torch
 import torch.distributed.nn.functional  # noqa: F401
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -27,7 +28,14 @@ from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
-from src.utils.options import check_choice, check_whole, refuse
+from src.trainer.sharding import (
+    STRATEGIES,
+    blocks,
+    checkpoint_activations,
+    shard,
+    synchronise_batch_norm,
+)
+from src.utils.options import check_choice, check_number, check_whole, refuse
 
 MOST_THREADS = 1024
 
@@ -50,7 +58,12 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     AcceleratorState._reset_state()  # left by an earlier run in this process
     # With several optimizers a step may leave parameters without gradients.
     unused = len([one for one in config.optimizers.values() if one is not None]) > 1
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
+    seconds = OmegaConf.select(config, "trainer.process_timeout", default=1800)
+    check_number("trainer.process_timeout", seconds)
+    handlers = [
+        DistributedDataParallelKwargs(find_unused_parameters=unused),
+        InitProcessGroupKwargs(timeout=timedelta(seconds=seconds)),
+    ]
     return Accelerator(cpu=cpu, mixed_precision=str(config.precision), kwargs_handlers=handlers)
 
 
@@ -92,6 +105,9 @@ def check_values(config: DictConfig) -> None:
     check_whole("seed", config.seed, low=0)
     check_whole("sample_rate", config.sample_rate)
     check_choice("compile", config.compile, (True, False))
+    check_choice("strategy", config.get("strategy", "ddp"), STRATEGIES)
+    for key in ("activation_checkpointing", "sync_batch_norm"):
+        check_choice(key, config.get(key, False), (True, False))
 
 
 def build_train_loader(config: DictConfig, system: Any, accelerator: Accelerator) -> Any:
@@ -196,16 +212,42 @@ def build_evaluation(
 
 
 def prepare(
-    system: nn.Module, optimizations: dict[str, Optimization], accelerator: Accelerator
+    config: DictConfig,
+    system: nn.Module,
+    optimizations: dict[str, Optimization],
+    accelerator: Accelerator,
 ) -> nn.Module:
     """Move system and optimizers to the device, and wrap them for precision and processes.
 
+    Args:
+        config: of an experiment; one that was started by an earlier version lacks some keys.
+        system: of this process.
+        optimizations: by name; their optimizers are replaced.
+        accelerator: of this process.
+
     Returns:
-        The wrapped system; the optimizers are replaced in `optimizations`.
+        The wrapped system.
     """
-    optimizers = [optimization.optimizer for optimization in optimizations.values()]
+    model: Any = system.model
+    several = accelerator.num_processes > 1
+    sharded = several and config.get("strategy", "ddp") == "fsdp"
+    if config.get("activation_checkpointing", False):
+        checkpoint_activations(model)
+    if several and config.get("sync_batch_norm", True):
+        synchronise_batch_norm(model)
+    if config.compile:
+        for part in blocks(model) if sharded else [model]:
+            part.compile()
     system.autocast = accelerator.autocast
-    wrapped, *prepared = accelerator.prepare(system, *optimizers)
+    if sharded:
+        system.to(accelerator.device)
+        shard(model, list(optimizations.values()), accelerator)
+    optimizers = [optimization.optimizer for optimization in optimizations.values()]
+    if sharded:
+        wrapped = accelerator.prepare_model(system, evaluation_mode=True)  # DDP would wrap it
+        prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
+    else:
+        wrapped, *prepared = accelerator.prepare(system, *optimizers)
     for optimization, optimizer in zip(optimizations.values(), prepared, strict=True):
         optimization.optimizer = optimizer
     return wrapped
