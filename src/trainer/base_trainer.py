@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from src.report.collector import Collector
 from src.trainer.averaging import WeightAverage
+from src.trainer.checks import check_names
 from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
@@ -24,7 +25,8 @@ from src.trainer.random_state import random_state, set_random_state
 from src.trainer.reporter import Reporter
 from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.signals import Stopped, StopSignal
-from src.utils.modules import submodule
+from src.trainer.throughput import Throughput
+from src.utils.phases import phase
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +73,12 @@ class BaseTrainer(ABC):
         self.optimizations = optimizations
         self.run, self.writer, self.accelerator = run, writer, accelerator
         self.reporter = reporter
-        self.check_names()
+        check_names(self)
         self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
 
         average, epochs = self.settings.average or {}, self.settings.epochs
         self.average = WeightAverage(self.system.model, **average, epochs=epochs)
+        self.throughput = Throughput(self.system, accelerator)
         self.step = 0  # optimisation steps so far
         self.epoch = 0
         self.step_in_epoch = 0
@@ -142,20 +145,22 @@ class BaseTrainer(ABC):
     def train_step(self, bar: tqdm) -> None:
         """One step, and what may follow it: a row of metrics, a checkpoint, the end."""
         settings = self.settings
-        batches = [next(self.train_loader) for _ in range(settings.accumulate)]
+        batches = self.throughput.take(self.train_loader, settings.accumulate)
         self.skipped_files += sum(batch["skipped"] for batch in batches)
         every = settings.show_every_epochs
         if self.step_in_epoch == 0 and every and self.epoch % every == 0:
             self.show_transforms(batches[0])
-        values = self.optimise(batches)
-        self.average.after_step()
+        with self.throughput:
+            values = self.optimise(batches)
+            self.average.after_step()
         self.step += 1
         self.step_in_epoch += 1
-        bar.update()
-        bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
-        if self.step % settings.log_every_steps == 0:
-            skipped = sum(gather_object([self.skipped_files]))
-            self.log("train", values | {"skipped_files": float(skipped)})
+        with phase("logging"):
+            bar.update()
+            bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
+            if self.step % settings.log_every_steps == 0:
+                skipped = float(sum(gather_object([self.skipped_files])))
+                self.log("train", values | {"skipped_files": skipped} | self.throughput.row())
         if settings.save_every_steps and self.step % settings.save_every_steps == 0:
             self.save_last()
         self.check_stop()
@@ -373,26 +378,3 @@ class BaseTrainer(ABC):
             for name in self.settings.validate_on
             for key, higher in self.evaluations[name].directions().items()
         }
-
-    def check_names(self) -> None:
-        """Check that the evaluations and parts that the settings name exist.
-
-        Raises:
-            ValueError: one doesn't.
-        """
-        for key in ("validate_on", "test_on"):
-            for name in getattr(self.settings, key):
-                if name not in self.evaluations:
-                    names = ", ".join(self.evaluations)
-                    raise ValueError(f"config, trainer.{key}: no evaluation '{name}' of {names}.")
-        for name in self.settings.freeze:
-            submodule(self.system.model, name, "trainer.freeze")
-        if self.settings.monitor is None and any(
-            optimization.needs_metric for optimization in self.optimizations.values()
-        ):
-            raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
-        if len(self.optimizations) > 1 and self.accelerator.scaler is not None:
-            raise ValueError("config, precision: fp16 with several optimizers; take bf16 or no.")
-        loss = self.system.loss
-        if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):
-            raise ValueError("config, loss: has parameters of its own, which no optimizer trains.")

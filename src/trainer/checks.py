@@ -1,0 +1,32 @@
+"""Checks of a trainer's settings against what it was given."""
+
+from typing import Any
+
+from src.utils.modules import submodule
+
+
+def check_names(trainer: Any) -> None:
+    """Check that the evaluations and parts that the settings of a trainer name exist.
+
+    Args:
+        trainer: `src.trainer.base_trainer.BaseTrainer`.
+
+    Raises:
+        ValueError: one doesn't.
+    """
+    for key in ("validate_on", "test_on"):
+        for name in getattr(trainer.settings, key):
+            if name not in trainer.evaluations:
+                names = ", ".join(trainer.evaluations)
+                raise ValueError(f"config, trainer.{key}: no evaluation '{name}' of {names}.")
+    for name in trainer.settings.freeze:
+        submodule(trainer.system.model, name, "trainer.freeze")
+    if trainer.settings.monitor is None and any(
+        optimization.needs_metric for optimization in trainer.optimizations.values()
+    ):
+        raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
+    if len(trainer.optimizations) > 1 and trainer.accelerator.scaler is not None:
+        raise ValueError("config, precision: fp16 with several optimizers; take bf16 or no.")
+    loss = trainer.system.loss
+    if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):
+        raise ValueError("config, loss: has parameters of its own, which no optimizer trains.")
