@@ -221,15 +221,18 @@ def prepare(
     return wrapped
 
 
-def build_writer(config: DictConfig, run: Any, accelerator: Accelerator) -> SafeWriter:
+def build_writer(
+    config: DictConfig, run: Any, accelerator: Accelerator, quiet: bool = False
+) -> SafeWriter:
     """The writer of the main process; after a resume, it continues the run of the tracker.
 
     Args:
         config: of an experiment.
         run: `src.run.Run`.
         accelerator: other processes than the main one get a writer that does nothing.
+        quiet: whether to give the main process one that does nothing, too.
     """
-    if not accelerator.is_main_process:
+    if quiet or not accelerator.is_main_process:
         return SafeWriter(lambda: Writer(run.path, {}))
     resumed = config.trainer.resume_from
     return SafeWriter(
