@@ -23,6 +23,7 @@ from src.interop.initialization import (
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
 from src.run import Run, open_run, own_config
+from src.trainer.fit import Fit, check_fit
 from src.trainer.optimization import build_optimizations
 from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
@@ -49,12 +50,14 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
         overrides: of the command line, for a run that is resumed.
 
     Returns:
-        The final values, `<evaluation>/<metric>`.
+        The final values, `<evaluation>/<metric>`; with `fit`, what was predicted.
     """
     check_top_level(config)
     config = own_config(config, overrides or [])
     check_values(config)
     accelerator = build_accelerator(config)
+    if config.get("fit"):
+        check_fit(config, accelerator)
     return call_and_release(lambda: build_and_train(config, accelerator), accelerator)
 
 
@@ -82,8 +85,9 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     if not resumed:
         initialize(system.model, config)
     wrapped = prepare(config, system, optimizations, accelerator)
-    writer = build_writer(config, run, accelerator, state)
-    if accelerator.is_main_process and not resumed:
+    fit = bool(config.get("fit"))  # a run that is resumed may have none
+    writer = build_writer(config, run, accelerator, state, quiet=fit)
+    if accelerator.is_main_process and not resumed and not fit:
         run.save_config(config, system.text_encoder)
         run.save_data(loader.amount())
     reporter = Reporter(
@@ -107,10 +111,10 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
         accelerator=accelerator,
         total_steps=config.total_steps,
     )
-    values = trainer.train()
+    values = Fit(trainer, config.fit_limits)() if fit else trainer.train()
     writer.close()
     loader.close()
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and not fit:
         print_summary(config, run, values)
     return values
 

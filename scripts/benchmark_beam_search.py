@@ -292,9 +292,10 @@ class FlashlightWithWords:
         return found
 
 
-def compare_with_words(arguments: argparse.Namespace) -> None:
-    """Print the times of both decoders with a language model, and how many texts agree."""
-    speech = recognised(arguments) if arguments.run else RandomSpeech(arguments).speech
+def our_decoder(
+    speech: Speech, arguments: argparse.Namespace
+) -> tuple[BeamSearchDecoder, Callable[[], list[tuple[float, str]]]]:
+    """Our decoder, and a function that gives scores and texts of its best hypotheses."""
     ours = BeamSearchDecoder(
         arguments.beam_size,
         arguments.token_threshold,
@@ -317,6 +318,13 @@ def compare_with_words(arguments: argparse.Namespace) -> None:
         found = [best[0] for batch in batches for best in ours.n_best(*batch, 1)]
         return [(score, speech.encoder.decode(tokens)) for score, tokens in found]
 
+    return ours, decode
+
+
+def compare_with_words(arguments: argparse.Namespace) -> None:
+    """Print the times of both decoders with a language model, and how many texts agree."""
+    speech = recognised(arguments) if arguments.run else RandomSpeech(arguments).speech
+    ours, decode = our_decoder(speech, arguments)
     with tempfile.TemporaryDirectory() as folder:
         theirs = FlashlightWithWords(speech, arguments, Path(folder))
         prepared = [theirs.prepare(one).contiguous() for one in speech.utterances]

@@ -1,19 +1,18 @@
-"""Compare our recognisers with NVIDIA NeMo's: features, log-probabilities, texts, speed, memory.
+"""Compare our recognisers with NVIDIA NeMo's: features, log-probabilities and texts.
 
 Every model has random weights, is written to a .nemo file and restored by NeMo with strict=True.
-The exit code is 1 if anything differs by more than rounding. Run in a separate environment:
+The exit code is 1 if anything differs by more than rounding. Speed and memory are measured by
+scripts/benchmark.py. Run in a separate environment:
     python3.11 -m venv nemo
     nemo/bin/pip install "nemo_toolkit[asr]==3.0.0" torch==2.11.0 torchaudio==2.11.0
     nemo/bin/pip install jaxtyping num2words
-    nemo/bin/python scripts/compare_recognisers.py [--speed]
+    nemo/bin/python scripts/compare_recognisers.py
 """
 
 import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import yaml
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from scripts.side_by_side import cpu_memory, differ, memory_added, time_both
+from scripts.side_by_side import differ
 from src.config import build
 from src.interop.recogniser import read_recogniser
 from src.interop.recogniser_export import save_recogniser
@@ -209,45 +208,14 @@ def with_blank_first(log_probs: Tensor, tokens: TextEncoder) -> Tensor:
     return log_probs
 
 
-def compare_speed(name: str, path: Path, rounds: int, threads: int) -> None:
-    """Print times and memory of both models for an utterance and for a batch of eight."""
-    ours, theirs = Ours(path), Theirs(path)
-    for items in (1, 8):
-        audio, length = make_audio(items, 10.0)
-        calls: dict[str, Callable[[], Any]] = {
-            "ours": partial(ours, audio, length),
-            "NeMo": partial(theirs, audio, length),
-        }
-        times = time_both(calls, rounds)
-        memory = cpu_memory(memory_of, ["ours", "NeMo"], path, items, threads)
-        print(
-            f"{name}, {items} x 10 s: ours {times['ours']:.3f} s, NeMo {times['NeMo']:.3f} s, "
-            f"ratio {times['ours'] / times['NeMo']:.2f}; memory added: ours {memory['ours']:.0f} "
-            f"MiB, NeMo {memory['NeMo']:.0f} MiB, ratio {memory['ours'] / memory['NeMo']:.2f}",
-            flush=True,
-        )
-
-
-def memory_of(kind: str, answer: Any, path: Path, items: int, threads: int) -> None:
-    """Put the memory that a forward pass adds to a new process in `answer`."""
-    torch.set_num_threads(threads)
-    system: Any = Ours(path) if kind == "ours" else Theirs(path)
-    system(*make_audio(1, 1.0))  # loads libraries, which are not to be measured
-    audio, length = make_audio(items, 10.0)
-    answer.put(memory_added(lambda: system(audio, length)))
-
-
 def compare(arguments: argparse.Namespace) -> None:
-    """Compare all models, or time the published sizes."""
+    """Compare all models."""
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.nemo"
-        for name, values in (TIMED if arguments.speed else MODELS).items():
+        for name, values in MODELS.items():
             write(path, *values)
-            if arguments.speed:
-                compare_speed(name, path, arguments.rounds, arguments.threads)
-            else:
-                compare_outputs(name, path)
+            compare_outputs(name, path)
 
 
 def main() -> None:
@@ -255,8 +223,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--speed", action="store_true", help="time FastConformer L and QuartzNet")
-    parser.add_argument("--rounds", type=int, default=5, help="timed calls; the median is printed")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     arguments = parser.parse_args()
     run_command(lambda: compare(arguments))

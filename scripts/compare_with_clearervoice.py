@@ -1,6 +1,7 @@
-"""Compare our MossFormer2 with ClearerVoice's: outputs, gradients, speed and memory.
+"""Compare our MossFormer2 with ClearerVoice's: outputs and gradients.
 
-Both models have the same weights. Run in a separate environment:
+Both models have the same weights. Speed and memory are measured by scripts/benchmark.py. Run in a
+separate environment:
     python3.11 -m venv clearer
     clearer/bin/pip install --no-deps clearvoice==0.1.2
     clearer/bin/pip install torch==2.11.0 einops rotary_embedding_torch==0.8.3 torchinfo jaxtyping
@@ -10,12 +11,10 @@ Both models have the same weights. Run in a separate environment:
 
 import argparse
 import functools
-import gc
 import importlib
 import sys
 import tempfile
 import types
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor, nn
 
-from scripts.side_by_side import cpu_memory, differ, gpu_memory, memory_added, time_both
+from scripts.side_by_side import differ
 from src.interop.clearervoice import load_clearervoice, save_clearervoice, to_clearervoice
 from src.loss.pit import PermutationInvariantSiSdr
 from src.models.mossformer2 import MossFormer2
@@ -85,9 +84,9 @@ def our_model(size: str) -> MossFormer2:
     return model
 
 
-def separate(kind: str, model: nn.Module, audio: Tensor) -> Tensor:
-    """Separate mixtures [B, T] into [B, S, T] with either model."""
-    if kind == "Ours":
+def separate(ours: bool, model: nn.Module, audio: Tensor) -> Tensor:
+    """Separate mixtures [B, T] into [B, S, T] with our model or theirs."""
+    if ours:
         length = torch.full((len(audio),), audio.shape[1], device=audio.device)
         return model(audio=audio, audio_length=length)["estimates"]
     return torch.stack(model(audio), 1)
@@ -108,7 +107,7 @@ def compare_outputs(path: Path) -> None:
     models = {"Ours": load_clearervoice(path).eval(), "Theirs": their_model(path).eval()}
     sources, grads, estimates = make_sources(0.5), {}, {}
     for kind, model in models.items():
-        estimates[kind] = separate(kind, model, sources.sum(1))
+        estimates[kind] = separate(kind == "Ours", model, sources.sum(1))
         loss_of(estimates[kind], sources).backward()
         grads[kind] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     differ("estimates", estimates["Ours"], estimates["Theirs"], 1e-5)
@@ -134,111 +133,13 @@ def loss_of(estimates: Tensor, sources: Tensor) -> Tensor:
     return PermutationInvariantSiSdr()(**batch, audio=sources.sum(1))["loss"]
 
 
-def inference_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Callable[[], None]:
-    """A function that separates a mixture of a given duration."""
-    device = next(model.parameters()).device.type
-    audio = make_sources(seconds, device).sum(1)
-    model.eval()
-
-    def step() -> None:
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
-            separate(kind, model, audio)
-
-    return step
-
-
-def training_of(kind: str, model: nn.Module, seconds: float, bf16: bool) -> Callable[[], None]:
-    """A function that makes an optimisation step on audio of a given duration."""
-    device = next(model.parameters()).device.type
-    sources = make_sources(seconds, device)
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True
-    )
-    model.train()
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            estimates = separate(kind, model, sources.sum(1))
-        loss_of(estimates, sources).backward()
-        optimizer.step()
-
-    return step
-
-
-def memory_of(
-    kind: str,
-    answer: Any,
-    path: Path,
-    work: str,
-    seconds: float,
-    activation_checkpointing: bool,
-    threads: int,
-) -> None:
-    """Put the memory in MiB that "inference" or "training" adds to a new process in `answer`."""
-    torch.set_num_threads(threads)
-    model: Any = load_clearervoice(path) if kind == "Ours" else their_model(path)
-    if kind == "Ours":
-        model.mask_net.activation_checkpointing = activation_checkpointing
-    make = training_of if work == "training" else inference_of
-    make(
-        kind, model, 0.1, False
-    )()  # loads libraries and allocates buffers, which are not to be measured
-    gc.collect()
-    answer.put(memory_added(make(kind, model, seconds, False)))
-
-
-def show_lengths(path: Path, arguments: argparse.Namespace) -> None:
-    """Print time and memory of our inference for several durations of audio."""
-    model = load_clearervoice(path).to(arguments.device)
-    for seconds in arguments.lengths:
-        inference_of("Ours", model, 0.1, arguments.bf16)()
-        step = inference_of("Ours", model, seconds, arguments.bf16)
-        seconds_taken = time_both({"Ours": step}, 1, warm_up=0)["Ours"]
-        if arguments.device == "cpu":
-            options = (path, "inference", seconds, False, arguments.threads)
-            added = cpu_memory(memory_of, ["Ours"], *options)
-        else:
-            added = gpu_memory({"Ours": step})
-        print(f"ours, {seconds:>4g} s of audio: {seconds_taken:.2f} s, {added['Ours']:.0f} MiB")
-
-
-def show(name: str, ours: float, theirs: float, unit: str) -> None:
-    """Print both values and their ratio."""
-    print(f"{name:<36}ours {ours:.2f} {unit}, theirs {theirs:.2f} {unit}, {ours / theirs:.2f}")
-
-
 def compare(arguments: argparse.Namespace) -> None:
     """Print all comparisons for one model size."""
     torch.set_num_threads(arguments.threads)
-    device, threads = arguments.device, arguments.threads
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ours.pt"
         save_clearervoice(our_model(arguments.size), path)
         compare_outputs(path)
-        models: dict[str, nn.Module] = {
-            "Ours": load_clearervoice(path).to(device),
-            "Theirs": their_model(path).to(device),
-        }
-        for name, make, seconds in (
-            ("inference", inference_of, arguments.seconds),
-            ("training", training_of, arguments.training_seconds),
-        ):
-            steps = {k: make(k, model, seconds, arguments.bf16) for k, model in models.items()}
-            times = time_both(steps, arguments.rounds)
-            show(f"{name}, {seconds:g} s of audio", times["Ours"], times["Theirs"], "s")
-            if device == "cuda":
-                added = gpu_memory(steps)
-            else:
-                options = (path, name, seconds, False, threads)
-                added = cpu_memory(memory_of, ["Ours", "Theirs"], *options)
-            show(f"{name}, memory added", added["Ours"], added["Theirs"], "MiB")
-        if device == "cpu":
-            options = (path, "training", arguments.training_seconds, True, threads)
-            ours = cpu_memory(memory_of, ["Ours"], *options)["Ours"]
-            show("training, activation checkpointing", ours, added["Theirs"], "MiB")
-        del models
-        show_lengths(path, arguments)
 
 
 def main() -> None:
@@ -247,30 +148,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", default="full", choices=SIZES, help="of the model")
-    parser.add_argument(
-        "--seconds", type=float, default=4.0, help="of audio at 16 kHz, for inference"
-    )
-    parser.add_argument(
-        "--training-seconds", type=float, default=1.0, help="of audio at 16 kHz, for training"
-    )
-    parser.add_argument(
-        "--lengths",
-        type=float,
-        nargs="*",
-        default=[1, 4, 16, 64],
-        help="seconds of audio, for time and memory of our inference",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=1,
-        help="timed rounds, after one for warm-up; the median is printed",
-    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
-    parser.add_argument(
-        "--bf16", action="store_true", help="autocast to bfloat16 where times are measured"
-    )
     arguments = parser.parse_args()
     run_command(lambda: compare(arguments))
 

@@ -1,17 +1,16 @@
-"""Compare our NEST with NVIDIA NeMo's: outputs, gradients, speed and memory.
+"""Compare our NEST with NVIDIA NeMo's: outputs and gradients.
 
-Both models have the same weights. Run in a separate environment:
+Both models have the same weights. Speed and memory are measured by scripts/benchmark.py. Run in a
+separate environment:
     python3.11 -m venv nemo
     nemo/bin/pip install "nemo_toolkit[asr]==3.0.0" torch==2.11.0 torchaudio==2.11.0 jaxtyping
     nemo/bin/python scripts/compare_with_nemo.py
 """
 
 import argparse
-import gc
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor, nn
 
-from scripts.side_by_side import cpu_memory, differ, gpu_memory, memory_added, time_both
+from scripts.side_by_side import differ
 from src.interop.nemo import load_features, load_nemo, save_nemo, to_nemo
 from src.loss.masked_prediction import MaskedPredictionLoss
 from src.models.conformer import ConformerEncoder
@@ -172,68 +171,6 @@ def compare_outputs(path: Path, batch: dict[str, Tensor]) -> None:
     differ(f"gradients, the worst: {worst}", grads[worst], wanted[worst])
 
 
-def training_step(
-    system: Any, batch: dict[str, Tensor], autocast: bool, fused: bool
-) -> Callable[[], None]:
-    """A function that makes one optimisation step."""
-    parameters = [p for p in system.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=fused)
-    system.model.train()
-    device = batch["clean"].device.type
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
-            loss = system(batch, None)["loss"]
-        if torch.isfinite(loss):
-            loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def compare_times(path: Path, batch: dict[str, Tensor], arguments: argparse.Namespace) -> None:
-    """Print the times of a training step of both models, measured alternately."""
-    device = arguments.device
-    batch = {key: value.to(device) for key, value in batch.items()}
-    both: dict[str, Any] = {"Ours": Ours(path, device), "Theirs": Theirs(path, device)}
-    # Each with the optimizer of its recipe; ours is the fused one.
-    steps = {
-        name: training_step(system, batch, arguments.bf16, fused=name == "Ours")
-        for name, system in both.items()
-    }
-    if device == "cuda":
-        print_memory("a step", gpu_memory(steps))
-    times = time_both(steps, arguments.rounds)
-    ours, theirs = times["Ours"], times["Theirs"]
-    seconds = float(batch["length"].sum()) / 16000
-    print(
-        f"training step: ours {ours:.3f} s, NeMo {theirs:.3f} s, ratio {ours / theirs:.2f}; "
-        f"ours trains on {seconds / ours:.1f} hours of audio an hour, NeMo {seconds / theirs:.1f}"
-    )
-
-
-def print_memory(what: str, mebibytes: dict[str, float]) -> None:
-    """Print the memory that both models add, in MiB."""
-    ours, theirs = mebibytes["Ours"], mebibytes["Theirs"]
-    print(
-        f"memory added by {what}: ours {ours:.0f} MiB, NeMo {theirs:.0f} MiB, "
-        f"ratio {ours / theirs:.2f}"
-    )
-
-
-def memory_of(kind: str, answer: Any, path: Path, batch: dict[str, Tensor], threads: int) -> None:
-    """Put the memory that a training step on a CPU adds to a new process in `answer`."""
-    torch.set_num_threads(threads)
-    system: Any = Ours(path) if kind == "Ours" else Theirs(path)
-    system.model.train()
-    short = make_batch(items=1, seconds=1.0)
-    system(short, None)["loss"].backward()  # loads libraries, which are not to be measured
-    system.model.zero_grad()
-    gc.collect()
-    answer.put(memory_added(lambda: system(batch, None)["loss"].backward()))
-
-
 def compare(arguments: argparse.Namespace) -> None:
     """Print all comparisons for one model size."""
     torch.set_num_threads(arguments.threads)
@@ -243,11 +180,6 @@ def compare(arguments: argparse.Namespace) -> None:
         path = Path(folder) / "ours.nemo"
         save_nemo(our_model(arguments.size, dropout=False), path)
         compare_outputs(path, batch)
-        save_nemo(our_model(arguments.size, dropout=True), path)
-        compare_times(path, batch, arguments)
-        if arguments.device == "cpu":
-            mebibytes = cpu_memory(memory_of, ["Ours", "Theirs"], path, batch, arguments.threads)
-            print_memory("forward and backward", mebibytes)
 
 
 def main() -> None:
@@ -260,12 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="duration of the longest utterance"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="timed steps; the median is printed")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument(
-        "--device", default="cpu", choices=("cpu", "cuda"), help="device of the timed steps"
-    )
-    parser.add_argument("--bf16", action="store_true", help="time steps under autocast to bfloat16")
     arguments = parser.parse_args()
     run_command(lambda: compare(arguments))
 

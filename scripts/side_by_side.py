@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import queue
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,21 +30,27 @@ def differ(name: str, ours: Tensor, theirs: Tensor, limit: float = 2e-5) -> None
         raise ValueError(f"{name} differ by {difference:.1e}, more than {limit:g}.")
 
 
-def time_both(
-    steps: dict[str, Callable[[], None]], rounds: int, warm_up: int = 1
-) -> dict[str, float]:
-    """Median time of several functions, called alternately so that all see the same machine load.
+def time_rounds(
+    steps: dict[str, Callable[[], Any]],
+    rounds: int,
+    warm_up: int = 1,
+    before: Callable[[], Any] = lambda: None,
+) -> dict[str, list[float]]:
+    """Times of several functions, called alternately so that all see the same machine load.
 
     Args:
         steps: functions by name.
         rounds: number of timed calls of each function.
         warm_up: number of calls before, which are not timed.
+        before: called before each timed round.
 
     Returns:
-        Seconds by name.
+        Seconds of each round by name.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(rounds + warm_up):
+        if round_ >= warm_up:
+            before()
         for name, step in steps.items():
             start = time.perf_counter()
             step()
@@ -53,10 +58,10 @@ def time_both(
                 torch.cuda.synchronize()
             if round_ >= warm_up:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(own) for name, own in times.items()}
+    return times
 
 
-def gpu_memory(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
+def gpu_memory(steps: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """Peak GPU memory in MiB that each function allocates on top of what is already allocated.
 
     Args:

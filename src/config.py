@@ -55,6 +55,8 @@ TYPES: dict[str, Any] = {
     "strategy": str,
     "sync_batch_norm": bool,
     "activation_checkpointing": bool,
+    "fit": bool,
+    "fit_limits": Mapping,
     "noise": str | None,
     "evaluations": Mapping[str, Mapping | None],
     "optimizers": Mapping[str, Mapping | None],
@@ -66,6 +68,7 @@ TYPES: dict[str, Any] = {
 }
 EVALUATION_TYPES = {"dataset": str | Mapping, "metrics": Mapping, "loss": Any}
 REPORT_TYPES = {"audio": str}
+FIT_TYPES = {"seconds": float, "memory_gb": float | None}
 TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
     "parts": list[str] | str | None,
@@ -198,6 +201,7 @@ def check_top_level(config: DictConfig, inference: bool = False) -> None:
         for name, entry in (config.get(group) or {}).items():
             check_types(f"config, {group}.{name}", entries, plain(entry) or {})
     check_types("config, report", REPORT_TYPES, plain(config.get("report")) or {})
+    check_types("config, fit_limits", FIT_TYPES, plain(config.get("fit_limits")) or {})
     if isinstance(config.get("transforms"), DictConfig):
         kinds = dict.fromkeys(("batch", "instance"), Mapping)
         check_types("config, transforms", kinds, plain(config.transforms))

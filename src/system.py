@@ -16,6 +16,7 @@ from src.tasks.base import Task
 from src.transforms.chain import STAGES, Chain
 from src.utils.audio import Audio, Recording, given_audio
 from src.utils.batch import Batch, check_keys, report_skipped, required_keys, select, to_device
+from src.utils.phases import phase
 from src.utils.self_test import comparable, compare, test_signal
 from src.utils.windows import Windows, frame_counter, frame_stride, outputs_of, recordings_of
 
@@ -98,12 +99,12 @@ class System(nn.Module):
             return {loss: 0.0 * torch.stack(trained).sum()}
         if self.loss is None:
             raise ValueError("config, loss: null; training needs a loss.")
-        batch = to_device(batch, self.device)
-        with self.full_precision():
-            batch = self.train_transforms(**batch)
-        batch = batch | self.mixed_precision_model()(**batch)
+        with phase("transforms"), self.full_precision():
+            batch = self.train_transforms(**to_device(batch, self.device))
+        with phase("forward"):
+            batch = batch | self.mixed_precision_model()(**batch)
         check_keys("loss", self.loss, self.loss.forward, batch)
-        with self.full_precision():
+        with phase("loss"), self.full_precision():
             parts = self.loss(**batch)
         if loss not in parts:
             raise ValueError(f"loss: no part '{loss}', only {', '.join(parts)}.")

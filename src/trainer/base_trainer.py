@@ -28,6 +28,8 @@ from src.trainer.saving import Saver
 from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.sharding import in_lockstep, unsharded
 from src.trainer.signals import Stopped, StopSignal
+from src.trainer.throughput import Throughput
+from src.utils.phases import phase
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class BaseTrainer(ABC):
 
         average, epochs = self.settings.average or {}, self.settings.epochs
         self.average = WeightAverage(self.system.model, **average, epochs=epochs)
+        self.throughput = Throughput(self.system, accelerator)
         self.step = 0  # optimisation steps so far
         self.epoch = 0
         self.step_in_epoch = 0
@@ -152,23 +155,25 @@ class BaseTrainer(ABC):
     def train_step(self, bar: tqdm) -> None:
         """One step, and what may follow it: a row of metrics, a checkpoint, the end."""
         settings = self.settings
-        batches = [next(self.train_loader) for _ in range(self.train_loader.accumulate)]
+        batches = self.throughput.take(self.train_loader, self.train_loader.accumulate)
         self.skipped_files += sum(batch["skipped"] for batch in batches)
         every = settings.show_every_epochs
         if self.step_in_epoch == 0 and every and self.epoch % every == 0:
             self.show_transforms(batches[0])
-        values = self.optimise(batches)
-        self.average.after_step()
+        with self.throughput:
+            values = self.optimise(batches)
+            self.average.after_step()
         self.step += 1
         self.step_in_epoch += 1
         if settings.log_ids:
             self.log_ids(batches)
-        bar.update()
-        bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
-        if self.step % settings.log_every_steps == 0:
-            skipped = sum(gather_object([self.skipped_files]))
-            values = means(gather_object([values]))
-            self.log("train", values | {"skipped_files": float(skipped)})
+        with phase("logging"):
+            bar.update()
+            bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
+            if self.step % settings.log_every_steps == 0:
+                skipped = float(sum(gather_object([self.skipped_files])))
+                values = means(gather_object([values])) | {"skipped_files": skipped}
+                self.log("train", values | self.throughput.row())
         if settings.save_every_steps and self.step % settings.save_every_steps == 0:
             self.save_last()
         self.check_stop()

@@ -254,7 +254,11 @@ def prepare(
 
 
 def build_writer(
-    config: DictConfig, run: Any, accelerator: Accelerator, state: dict[str, Any] | None
+    config: DictConfig,
+    run: Any,
+    accelerator: Accelerator,
+    state: dict[str, Any] | None,
+    quiet: bool = False,
 ) -> SafeWriter:
     """The writer of the main process; after a resume, it continues the run of the tracker.
 
@@ -263,8 +267,9 @@ def build_writer(
         run: `src.run.Run`.
         accelerator: other processes than the main one get a writer that does nothing.
         state: of the checkpoint of a resumed run.
+        quiet: whether to give the main process one that does nothing, too.
     """
-    if not accelerator.is_main_process:
+    if quiet or not accelerator.is_main_process:
         return SafeWriter(lambda: Writer(run.path, {}))
     return SafeWriter(
         lambda: build(

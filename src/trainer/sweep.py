@@ -47,6 +47,8 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
         raise ValueError("-m: a sweep runs in a single process, without torchrun.")
     if config.trainer.resume_from:
         refuse("config, trainer.resume_from", config.trainer.resume_from, "null in a sweep")
+    if config.fit:
+        refuse("config, fit", True, "false in a sweep")
     if config.run_dir:
         refuse("config, run_dir", config.run_dir, "null in a sweep, see hydra.sweep.dir")
     hydra = HydraConfig.get()

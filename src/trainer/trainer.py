@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.trainer.base_trainer import BaseTrainer, means
 from src.trainer.evaluation import Batch
 from src.trainer.optimization import Optimization
+from src.utils.phases import phase
 from src.utils.shards import whole
 
 logger = logging.getLogger(__name__)
@@ -45,16 +46,20 @@ class Trainer(BaseTrainer):
         """
         chosen = [self.optimizations[name] for name in names]
         buffers = [buffer.clone() for buffer in self.system.model.buffers()]
-        for optimization in self.optimizations.values():
-            optimization.optimizer.zero_grad()
+        with phase("optimizer"):
+            for optimization in self.optimizations.values():
+                optimization.optimizer.zero_grad()
         frozen = self.freeze_parts()
         outputs = [self.backward(batch, i, len(batches), loss) for i, batch in enumerate(batches)]
         for module in frozen:  # computed all the same, since several processes wait for them
             module.zero_grad()
-        norms = [self.clip(optimization) for optimization in chosen]
+        with phase("optimizer"):
+            norms = [self.clip(optimization) for optimization in chosen]
         learning_rate = chosen[0].learning_rate
         values = [*norms, *(float(output["parts"][loss]) for output in outputs)]
-        if self.step_if_finite(chosen, values):
+        with phase("optimizer"):
+            finite = self.step_if_finite(chosen, values)
+        if finite:
             self.discarded_in_a_row = 0
         else:
             self.discard(outputs, buffers, loss)
@@ -90,7 +95,8 @@ class Trainer(BaseTrainer):
             parts = self.wrapped(batch if lent is None else lent, loss=loss)
             if lent is not None:
                 parts = {loss: 0.0 * parts[loss]}
-            self.accelerator.backward(parts[loss] / weight)
+            with phase("backward"):
+                self.accelerator.backward(parts[loss] / weight)
         return {"id": batch["id"], "parts": {key: v.detach() for key, v in parts.items()}}
 
     def lent_batch(self, batch: Batch) -> Batch | None:

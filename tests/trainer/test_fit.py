@@ -1,0 +1,66 @@
+"""What `fit=true` predicts, writes and refuses."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from src.trainer.rehearsal import evenly_spread
+from src.utils.phases import PHASES
+from tests.demo import SMALL, experiment
+from train import train
+
+OPTIONS = [*SMALL, "fit=true", "fit_limits.seconds=0.5", "trainer.epochs=2"]
+
+
+def test_fit_predicts_and_trains_nothing(corpus, tmp_path, capsys):
+    found = train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *OPTIONS))
+    now, largest = found["as_configured"], found["largest"]
+    assert now["max_seconds"] == 12 and now["measured"] and now["steps"] > 2
+    assert 0 < now["memory_gb"] < found["limit_gb"] and 0 <= now["padding"] < 0.5
+    assert now["seconds_per_step"] > 0
+    assert now["hours"] * 3600 > now["steps"] * now["seconds_per_step"]  # and evaluations
+    assert largest["max_seconds"] < 12  # an epoch of it has ten steps or more
+    assert found["phases"].keys() == {*PHASES, "other", "mfu"}
+    assert sum(found["phases"][name] for name in (*PHASES, "other")) == pytest.approx(1)
+    written = {path.name for path in (tmp_path / "r").iterdir()}
+    assert written == {".run", "log.txt", "fit.json", "profile.json.gz"}
+    assert json.loads((tmp_path / "r" / "fit.json").read_text()) == found
+    with gzip.open(tmp_path / "r" / "profile.json.gz") as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert set(PHASES) <= names
+    printed = capsys.readouterr().out
+    assert f"Suggested: dataloader.max_seconds={largest['max_seconds']:g}\n" in printed
+    assert "Nothing was trained." in printed
+
+
+def test_too_little_memory(corpus, tmp_path):
+    config = experiment(
+        "asr_deepspeech2", corpus, tmp_path / "r", *OPTIONS, "fit_limits.memory_gb=0.01"
+    )
+    with pytest.raises(ValueError, match="the longest utterance needs .* of 0.01 GB"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit_limits.seconds=0", "fit_limits.seconds"),
+        ("fit_limits.memory_gb=-1", "fit_limits.memory_gb"),
+        ("+fit_limits.memory=1", "fit_limits"),
+        ("fit=2", "config, fit"),
+    ],
+)
+def test_bad_options(override, message, corpus, tmp_path):
+    config = experiment("asr_deepspeech2", corpus, tmp_path / "r", *OPTIONS, override)
+    with pytest.raises(ValueError, match=message):
+        train(config)
+    assert not (tmp_path / "r").exists()
+
+
+def test_every_beginning_is_spread_evenly():
+    order = evenly_spread(100)
+    assert sorted(order) == list(range(100))
+    for count in (4, 10, 30):
+        assert np.mean(order[:count]) == pytest.approx(50, abs=12)
