@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,7 +84,8 @@ def write_shards(manifest: Manifest, folder: Path, options: ShardOptions) -> int
     """Write the audio of a manifest to `audio_0.tar`, `audio_1.tar`, ... and their manifest.
 
     A shard, and the manifest of all, is whole or absent. What an interrupted call has finished is
-    kept by the next one for the same manifest with the same options. Shows a progress bar.
+    kept by the next one with the same options, if the rows of these shards are still the same.
+    Shows a progress bar.
 
     Args:
         manifest: of the audio.
@@ -101,17 +102,19 @@ def write_shards(manifest: Manifest, folder: Path, options: ShardOptions) -> int
     """
     if not len(manifest):
         raise ValueError(f"{manifest.path}: no rows.")
-    state = describe(manifest, options)
-    done = start_or_resume(folder, state)
+    done = start_or_resume(folder, manifest, options)
     first = done[-1] if done else 0
+    known = digest_of(manifest, done)
     bar = tqdm(total=len(manifest), initial=first, desc=folder.name, unit="row", disable=None)
     with bar, ThreadPoolExecutor(CPUS) as pool:
         samples = Ahead(encoded(manifest, first, options, pool))
         while samples.next is not None:
             shard = len(done)
-            rows = write_shard(folder, shard, samples, options, bar)
-            done.append((done[-1] if done else 0) + rows)
-            write_json(folder / UNFINISHED, state | {"done": done})
+            last = first + write_shard(folder, shard, samples, options, bar)
+            known = digest(manifest, first, last, known)
+            done.append(last)
+            write_state(folder, done, known, options)
+            first = last
     with write_beside(folder / MANIFEST) as beside, beside.open("wb") as out:
         for shard in range(len(done)):
             with part(folder, shard).open("rb") as file:
@@ -121,13 +124,15 @@ def write_shards(manifest: Manifest, folder: Path, options: ShardOptions) -> int
     return len(done)
 
 
-def describe(manifest: Manifest, options: ShardOptions) -> Values:
-    """What an interrupted call must have been made for to be continued."""
-    digest = hashlib.blake2b(manifest.bytes, digest_size=16).hexdigest()
-    return {"manifest": digest, **vars(options)}
+def digest(manifest: Manifest, first: int, last: int, known: str = "") -> str:
+    """A checksum of some rows of a manifest, and of those before them by their checksum."""
+    starts, size = manifest.starts, len(manifest.bytes)
+    start, end = (int(starts[i]) if i < len(starts) else size for i in (first, last))
+    rows = manifest.bytes[start:end]
+    return hashlib.blake2b(known.encode() + rows, digest_size=16).hexdigest()
 
 
-def start_or_resume(folder: Path, state: Values) -> list[int]:
+def start_or_resume(folder: Path, manifest: Manifest, options: ShardOptions) -> list[int]:
     """For each shard that is finished, how many rows it and those before it hold.
 
     Raises:
@@ -137,28 +142,39 @@ def start_or_resume(folder: Path, state: Values) -> list[int]:
     unfinished = folder / UNFINISHED
     if (folder / MANIFEST).exists():
         raise FileExistsError(f"{folder / MANIFEST}: exists; choose another folder.")
-    if unfinished.exists():
-        try:
-            known = json.loads(read_bytes(unfinished))
-            done = known.pop("done")
-        except (ValueError, KeyError, AttributeError):
-            raise ValueError(f"{unfinished}: damaged; remove {folder}.") from None
-        if known != state:
-            raise ValueError(
-                f"{folder}: holds unfinished shards of another manifest or with other options; "
-                "remove it, or choose another folder."
-            )
-        return done
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder}: exists and isn't empty; choose another folder.")
-    write_json(unfinished, state | {"done": []})
-    return []
+    if not unfinished.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder}: exists and isn't empty; choose another folder.")
+        write_state(folder, [], "", options)
+        return []
+    try:
+        state = json.loads(read_bytes(unfinished))
+        done, rows, known = state["done"], state["rows"], state["options"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{unfinished}: damaged; remove {folder}.") from None
+    if done and (known != vars(options) or rows != digest_of(manifest, done)):
+        raise ValueError(
+            f"{folder}: holds unfinished shards of another manifest or with other options; "
+            "remove it, or choose another folder."
+        )
+    return done
 
 
-def write_json(path: Path, values: Values) -> None:
-    """Write a JSON file, which is whole or absent."""
-    with write_beside(path) as beside:
-        beside.write_text(json.dumps(values), encoding="utf-8")
+def digest_of(manifest: Manifest, done: list[int]) -> str:
+    """The checksum of the rows in finished shards; empty if there aren't any, or fewer rows."""
+    known = ""
+    if done and done[-1] > len(manifest):
+        return known
+    for first, last in pairwise([0, *done]):
+        known = digest(manifest, first, last, known)
+    return known
+
+
+def write_state(folder: Path, done: list[int], rows: str, options: ShardOptions) -> None:
+    """Write what an interrupted call is continued by."""
+    with write_beside(folder / UNFINISHED) as beside:
+        state = {"done": done, "rows": rows, "options": vars(options)}
+        beside.write_text(json.dumps(state), encoding="utf-8")
 
 
 def part(folder: Path, shard: int) -> Path:

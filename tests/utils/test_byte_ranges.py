@@ -3,6 +3,7 @@ import os
 import sys
 import time
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +36,9 @@ def test_file(tmp_path):
     assert file_size(str(path)) == len(DATA)
     with pytest.raises(ValueError, match=r"a.tar: ends after 2048 bytes, wanted bytes 2000 to 21"):
         read_range(str(path), 2000, 100)
-    with pytest.raises(ValueError, match=r"a.tar: changed or damaged; bytes 0 to 4 have the CRC-32"):
+    with pytest.raises(
+        ValueError, match=r"a.tar: changed or damaged; bytes 0 to 4 have the CRC-32"
+    ):
         read_range(str(path), 0, 4, crc32=1)
     with pytest.raises(FileNotFoundError, match="b.tar: no such file"):
         read_range(str(tmp_path / "b.tar"), 0, 1)
@@ -52,10 +55,10 @@ def test_size_that_no_memory_could_hold(tmp_path):
 
 def test_no_file_stays_open(tmp_path):
     (tmp_path / "a.tar").write_bytes(DATA)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         read_range(str(tmp_path / "a.tar"), 1, 2)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_web(url, server):
