@@ -1,5 +1,6 @@
 """Ranges of bytes of files on a disk, on a web server or in an object store."""
 
+import errno
 import http.client
 import logging
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from src.utils.files import check_regular
-from src.utils.options import check_number, check_whole
+from src.utils.options import check_number, check_whole, refuse
 from src.utils.range_cache import RangeCache
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Remote:
     wait: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.cache is not None and (not isinstance(self.cache, str) or not self.cache):
+            refuse("remote.cache", self.cache, "the path of a folder", optional=True)
         check_number("remote.cache_gigabytes", self.cache_gigabytes, high=1e6)
         check_whole("remote.attempts", self.attempts, high=100)
         check_number("remote.timeout", self.timeout, high=3600)
@@ -339,6 +342,9 @@ class StoreErrors:
             except PermissionError as error:
                 raise PermissionError(f"{place}: refused ({error}).") from None
             except Exception as error:  # each store has exceptions of its own
+                if isinstance(error, OSError) and error.errno == errno.EINVAL:  # of s3fs
+                    reason = f"truncated; ends before the bytes that are wanted ({error.strerror})"
+                    raise ValueError(f"{place}: {reason}.") from None
                 raise UnavailableError(str(error) or type(error).__name__) from None
 
         return call

@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import sys
@@ -118,6 +119,8 @@ class Store:
     def cat_file(self, place, start, end):
         if place.endswith("gone"):
             raise FileNotFoundError(place)
+        if start >= len(DATA):
+            raise OSError(errno.EINVAL, "Requested Range Not Satisfiable")
         if Store.failures:
             Store.failures -= 1
             raise RuntimeError("SlowDown: reduce your request rate")
@@ -137,6 +140,8 @@ def test_object_store(monkeypatch):
         read_range("s3://bucket/gone", 3, 5, remote=QUICK)
     with pytest.raises(ValueError, match="s3://bucket/a: ends after 2048 bytes"):
         read_range("s3://bucket/a", 2000, 100, remote=QUICK)
+    with pytest.raises(ValueError, match="s3://bucket/a: truncated; ends before the bytes"):
+        read_range("s3://bucket/a", 3000, 100, remote=QUICK)
     Store.failures = 9
     with pytest.raises(OSError, match=r"could not be read \(SlowDown: .*\); 3 attempts"):
         read_range("s3://bucket/a", 3, 5, remote=QUICK)
@@ -193,6 +198,7 @@ def test_cache_that_cannot_be_written(url, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"cache": 5}, "remote.cache: 5; the path of a folder, or null"),
         ({"attempts": 0}, "remote.attempts: 0"),
         ({"timeout": -1}, "remote.timeout: -1"),
         ({"cache_gigabytes": 0}, "remote.cache_gigabytes: 0"),
