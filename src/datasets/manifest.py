@@ -13,8 +13,10 @@ import numpy as np
 
 from src.datasets.row_index import NO_TEXT, Facts, RowBytes, RowFile, Source, index_of
 from src.utils.audio_files import MAX_SECONDS
+from src.utils.byte_ranges import Remote
 from src.utils.files import write_beside
 from src.utils.options import has_surrogates, is_finite, shown
+from src.utils.shard_sample import SHARD_KEYS, AudioPath, audio_place, check_shard
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class Row:
     """One row of a manifest.
 
     Attributes:
-        audio_filepath: absolute, or relative to the working directory.
+        audio_filepath: absolute, or relative to the working directory; or where in a shard it lies.
         duration: in seconds.
         text: None if there is no transcript.
         offset: where in the file the utterance starts, in seconds.
@@ -39,7 +41,7 @@ class Row:
         extra: whatever else the row holds.
     """
 
-    audio_filepath: Path
+    audio_filepath: AudioPath
     duration: float
     text: str | None = None
     offset: float = 0.0
@@ -71,6 +73,7 @@ class Manifest:
         repeated: whether another row has audio of the same name, [N].
         lines: number of each row's line in the file, from 1, [N].
         cut: seconds that were cut off the start of each row by `trim`, [N]; None: none were.
+        remote: how shards are read over the network; None: with the defaults.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,6 +112,7 @@ class Manifest:
         for name in ARRAYS:
             setattr(self, name, index[name])
         self.cut: np.ndarray | None = None
+        self.remote: Remote | None = None
 
     @property
     def has_text(self) -> np.ndarray:
@@ -120,12 +124,12 @@ class Manifest:
 
     def __getitem__(self, index: int) -> Row:
         values = self.values(index)
-        values["audio_filepath"] = self.path.parent / values["audio_filepath"]
+        values["audio_filepath"] = audio_place(values, self.path.parent, self.remote)
         if self.cut is not None:
             start, seconds = float(self.cut[index]), float(self.durations[index])
             values["cut"] = (start, max(0.0, values["duration"] - start - seconds))
             values["offset"], values["duration"] = (values.get("offset") or 0.0) + start, seconds
-        extra = {k: v for k, v in values.items() if k not in ROW_KEYS}
+        extra = {k: v for k, v in values.items() if k not in ROW_KEYS and k not in SHARD_KEYS}
         own = {k: v for k, v in values.items() if k in ROW_KEYS and v is not None}
         return Row(**own, extra=extra)
 
@@ -148,7 +152,7 @@ class Manifest:
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
         chosen = object.__new__(Manifest)
-        chosen.path, chosen.source = self.path, self.source
+        chosen.path, chosen.source, chosen.remote = self.path, self.source, self.remote
         for name in ARRAYS:
             setattr(chosen, name, getattr(self, name)[keep])
         chosen.cut = None if self.cut is None else self.cut[keep]
@@ -215,6 +219,8 @@ def check_row(values: Any) -> dict[str, Any]:
     for key in TEXT_KEYS:
         if values.get(key) is not None and not is_text(values[key]):
             raise ValueError(f"{key} is {shown(values[key])}, wanted a text.")
+    if values.get("shard") is not None:
+        check_shard(values)
     return values
 
 

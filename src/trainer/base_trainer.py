@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -29,6 +29,7 @@ from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.sharding import in_lockstep, unsharded
 from src.trainer.signals import Stopped, StopSignal
 from src.trainer.throughput import Throughput
+from src.utils.means import means
 from src.utils.phases import phase
 
 logger = logging.getLogger(__name__)
@@ -392,10 +393,3 @@ class BaseTrainer(ABC):
             for name in self.settings.validate_on
             for key, higher in self.evaluations[name].directions().items()
         }
-
-
-def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each value over the rows that have it."""
-    names = dict.fromkeys(key for row in rows for key in row)
-    values = {key: [row[key] for row in rows if key in row] for key in names}
-    return {key: sum(own) / len(own) for key, own in values.items()}

@@ -35,6 +35,8 @@ from src.trainer.sharding import (
     shard,
     synchronise_batch_norm,
 )
+from src.utils.byte_ranges import Remote
+from src.utils.nodes import plain
 from src.utils.options import check_choice, check_number, check_whole, refuse
 
 MOST_THREADS = 1024
@@ -145,6 +147,7 @@ def open_dataset(config: DictConfig, name: str, system: Any, train: bool) -> Any
         name,
         seed=config.seed,
         instance_transforms=build_chain(config, "instance", "train" if train else "inference"),
+        remote=Remote.from_config(plain(config.get("remote")) or {}),
         **system.dataset_arguments(train),
     )
 

@@ -10,9 +10,10 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from src.trainer.base_trainer import BaseTrainer, means
+from src.trainer.base_trainer import BaseTrainer
 from src.trainer.evaluation import Batch
 from src.trainer.optimization import Optimization
+from src.utils.means import means
 from src.utils.phases import phase
 from src.utils.shards import whole
 
