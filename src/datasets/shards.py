@@ -126,9 +126,9 @@ def write_shards(manifest: Manifest, folder: Path, options: ShardOptions) -> int
 
 def digest(manifest: Manifest, first: int, last: int, known: str = "") -> str:
     """A checksum of some rows of a manifest, and of those before them by their checksum."""
-    starts, size = manifest.starts, len(manifest.bytes)
-    start, end = (int(starts[i]) if i < len(starts) else size for i in (first, last))
-    rows = manifest.bytes[start:end]
+    starts, source = manifest.starts, manifest.source
+    start, end = (int(starts[i]) if i < len(starts) else source.size for i in (first, last))
+    rows = source.read(start, end)
     return hashlib.blake2b(known.encode() + rows, digest_size=16).hexdigest()
 
 

@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from src.datasets.collate import collate
-from src.datasets.loading import LoaderOptions, TrainLoader, make_sampler
+from src.datasets.loading import LoaderOptions, make_sampler
+from src.datasets.train_loading import TrainLoader
 from src.datasets.workers import iterate
 from src.trainer.evaluation import evaluate
 from src.utils.files import write_beside
