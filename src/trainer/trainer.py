@@ -127,11 +127,8 @@ class Trainer(BaseTrainer):
 
 
 def mean_of_parts(outputs: list[dict]) -> dict[str, float]:
-    """Each part of the loss, averaged over the batches of a step that have it.
-
-    Batches without items count only if there are no others.
-    """
-    outputs = [output for output in outputs if output["id"]] or outputs
+    """Each part of the loss, averaged over the batches of a step that have items and the part."""
+    outputs = [output for output in outputs if output["id"]]
     names = dict.fromkeys(key for output in outputs for key in output["parts"])
     values = {key: [float(o["parts"][key]) for o in outputs if key in o["parts"]] for key in names}
     return {key: sum(own) / len(own) for key, own in values.items()}
