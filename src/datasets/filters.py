@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -155,18 +157,18 @@ class TextBlocks(Dataset):
     def __len__(self) -> int:
         return -(-len(self.rows) // BLOCK_ROWS)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, str | None]:
+    def __getitem__(self, i: int) -> tuple[Tensor, str | None]:
         """The frames; and what is wrong with the first bad text, or None."""
         rows = self.rows[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS].tolist()
         texts = [self.manifest.values(row).get("text") or "" for row in rows]
         try:
-            return self.encoder.frames_needed(texts), None
+            return torch.from_numpy(self.encoder.frames_needed(texts)), None
         except ValueError:
             for row, text in zip(rows, texts, strict=True):
                 try:
                     self.encoder.encode(text)
                 except ValueError as error:
-                    return np.empty(0, np.int32), f"{self.manifest.place(row)}: {error}"
+                    return torch.empty(0), f"{self.manifest.place(row)}: {error}"
             raise
 
 
@@ -186,7 +188,7 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
     for frames, error in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
         if error:
             raise ValueError(error)
-        needed[missing[first : first + len(frames)]] = frames
+        needed[missing[first : first + len(frames)]] = frames.numpy()
         first += len(frames)
     if len(missing):
         keep_column(manifest.source, f"frames_{name}", manifest.lines, needed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
@@ -170,19 +171,24 @@ class Blocks(Dataset):
         return len(self.bounds) - 1
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Columns of the rows; `newlines` of the block; and `error`: line and message, or None."""
+        """Columns of the rows; `newlines` of the block; and `error`: line and message, or None.
+
+        Columns are tensors, which workers put into shared memory: arrays would fill their pipes,
+        where they would hang if the process that reads them was killed.
+        """
         offset = self.bounds[i]
         data = self.source.read(offset, self.bounds[i + 1])
         starts, ends, lines = find_lines(data, first=i == 0)
-        columns = {"starts": starts + offset, "lines": lines, "newlines": data.count(b"\n")}
+        columns: dict[str, Any] = {"newlines": data.count(b"\n")}
         durations, lengths, names = np.empty(len(starts)), lines.copy(), starts.astype(np.uint64)
         for k, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             try:
                 durations[k], lengths[k], names[k] = self.facts(data[start:end])
             except ValueError as error:
                 return columns | {"error": (int(lines[k]), str(error))}
-        own = {"durations": durations, "text_lengths": lengths, "names": names, "error": None}
-        return columns | own
+        own = {"starts": starts + offset, "lines": lines, "durations": durations}
+        own |= {"text_lengths": lengths, "names": names.view(np.int64)}
+        return columns | {key: torch.from_numpy(a) for key, a in own.items()} | {"error": None}
 
 
 def index_of(
@@ -218,16 +224,16 @@ def make_index(
     blocks = Blocks(source, facts)
     quiet = source.size < KEEP_FROM
     for block in read_blocks(blocks, workers, f"reading {name}", quiet):
-        block["lines"] += before
         if block["error"]:
             line, message = block["error"]
             return {}, (before + line, message)
+        block["lines"] += before
         before += block["newlines"]
         for key, own in parts.items():
-            own.append(block[key])
+            own.append(block[key].numpy().copy())  # frees the shared memory
     index = {}
     for key in list(parts):
-        dtype: Any = DTYPES.get(key, np.uint64)
+        dtype: Any = DTYPES.get(key, np.int64)
         index[key] = np.concatenate([np.empty(0, dtype), *parts.pop(key)]).astype(dtype, copy=False)
     index["repeated"] = repeated(index.pop("names"))
     return index, None
