@@ -6,17 +6,13 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from src.datasets.iterable import unchanged
-from src.datasets.workers import iterate
 from src.utils.audio_files import check_file
 from src.utils.files import create_beside, write_beside
 
@@ -152,7 +148,7 @@ def find_lines(
     return starts[filled], ends[filled], numbers[filled]
 
 
-class Blocks(Dataset):
+class Blocks:
     """Parts of a manifest, of whole lines, each read as the columns of its rows.
 
     Args:
@@ -171,11 +167,7 @@ class Blocks(Dataset):
         return len(self.bounds) - 1
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Columns of the rows; `newlines` of the block; and `error`: line and message, or None.
-
-        Columns are tensors, which workers put into shared memory: arrays would fill their pipes,
-        where they would hang if the process that reads them was killed.
-        """
+        """Columns of the rows; `newlines` of the block; and `error`: line and message, or None."""
         offset = self.bounds[i]
         data = self.source.read(offset, self.bounds[i + 1])
         starts, ends, lines = find_lines(data, first=i == 0)
@@ -188,7 +180,7 @@ class Blocks(Dataset):
                 return columns | {"error": (int(lines[k]), str(error))}
         own = {"starts": starts + offset, "lines": lines, "durations": durations}
         own |= {"text_lengths": lengths, "names": names.view(np.int64)}
-        return columns | {key: torch.from_numpy(a) for key, a in own.items()} | {"error": None}
+        return columns | own | {"error": None}
 
 
 def index_of(
@@ -230,7 +222,7 @@ def make_index(
         block["lines"] += before
         before += block["newlines"]
         for key, own in parts.items():
-            own.append(block[key].numpy().copy())  # frees the shared memory
+            own.append(block[key])
     index = {}
     for key in list(parts):
         dtype: Any = DTYPES.get(key, np.int64)
@@ -239,11 +231,21 @@ def make_index(
     return index, None
 
 
-def read_blocks(blocks: Dataset, workers: int, title: str, quiet: bool) -> Iterator[Any]:
-    """The items of a dataset in their order, read by some workers, with a progress bar or quiet."""
-    options = {"batch_size": None, "shuffle": False, "collate_fn": unchanged}
-    batches = iterate(blocks, workers, 0, **options)
-    yield from tqdm(batches, desc=title, total=len(blocks), disable=quiet)  # type: ignore[arg-type]
+def read_blocks(blocks: Any, workers: int, title: str, quiet: bool) -> Iterator[dict[str, Any]]:
+    """The items `blocks[i]` in their order.
+
+    Args:
+        blocks: with `__len__` and `__getitem__`, which gives dicts.
+        workers: processes that read them; 0: this one does.
+        title: of the progress bar.
+        quiet: without one.
+    """
+    items: Iterable[dict[str, Any]] = (blocks[i] for i in range(len(blocks)))
+    if workers:
+        from src.datasets.workers import read_in_order  # needs torch, unlike the rest
+
+        items = read_in_order(blocks, workers)
+    yield from tqdm(items, desc=title, total=len(blocks), disable=quiet)
 
 
 def repeated(names: np.ndarray) -> np.ndarray:
