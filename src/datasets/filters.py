@@ -3,9 +3,9 @@
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from src.datasets.manifest import Manifest
@@ -140,7 +140,7 @@ def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarra
     return np.fromiter(map(count, bar), np.int64, len(rows))
 
 
-class TextBlocks(Dataset):
+class TextBlocks:
     """Parts of a manifest, each read as the frames that CTC needs for the texts of its rows.
 
     Args:
@@ -155,18 +155,18 @@ class TextBlocks(Dataset):
     def __len__(self) -> int:
         return -(-len(self.rows) // BLOCK_ROWS)
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, str | None]:
-        """The frames; and what is wrong with the first bad text, or None."""
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """`frames` of each row; and `error`: what is wrong with the first bad text, or None."""
         rows = self.rows[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS].tolist()
         texts = [self.manifest.values(row).get("text") or "" for row in rows]
         try:
-            return self.encoder.frames_needed(texts), None
+            return {"frames": self.encoder.frames_needed(texts), "error": None}
         except ValueError:
             for row, text in zip(rows, texts, strict=True):
                 try:
                     self.encoder.encode(text)
                 except ValueError as error:
-                    return np.empty(0, np.int32), f"{self.manifest.place(row)}: {error}"
+                    return {"error": f"{self.manifest.place(row)}: {error}"}
             raise
 
 
@@ -183,9 +183,10 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
     workers = os.cpu_count() or 1 if len(missing) >= SHOW_PROGRESS_FROM else 0
     blocks = TextBlocks(manifest, encoder, missing)
     first, title = 0, f"texts of {manifest.path.name}"
-    for frames, error in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
-        if error:
-            raise ValueError(error)
+    for block in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
+        if block["error"]:
+            raise ValueError(block["error"])
+        frames = block["frames"]
         needed[missing[first : first + len(frames)]] = frames
         first += len(frames)
     if len(missing):

@@ -6,16 +6,13 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from src.datasets.iterable import unchanged
-from src.datasets.workers import iterate
 from src.utils.audio_files import check_file
 from src.utils.files import create_beside, write_beside
 
@@ -151,7 +148,7 @@ def find_lines(
     return starts[filled], ends[filled], numbers[filled]
 
 
-class Blocks(Dataset):
+class Blocks:
     """Parts of a manifest, of whole lines, each read as the columns of its rows.
 
     Args:
@@ -174,15 +171,16 @@ class Blocks(Dataset):
         offset = self.bounds[i]
         data = self.source.read(offset, self.bounds[i + 1])
         starts, ends, lines = find_lines(data, first=i == 0)
-        columns = {"starts": starts + offset, "lines": lines, "newlines": data.count(b"\n")}
+        columns: dict[str, Any] = {"newlines": data.count(b"\n")}
         durations, lengths, names = np.empty(len(starts)), lines.copy(), starts.astype(np.uint64)
         for k, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             try:
                 durations[k], lengths[k], names[k] = self.facts(data[start:end])
             except ValueError as error:
                 return columns | {"error": (int(lines[k]), str(error))}
-        own = {"durations": durations, "text_lengths": lengths, "names": names, "error": None}
-        return columns | own
+        own = {"starts": starts + offset, "lines": lines, "durations": durations}
+        own |= {"text_lengths": lengths, "names": names.view(np.int64)}
+        return columns | own | {"error": None}
 
 
 def index_of(
@@ -218,26 +216,36 @@ def make_index(
     blocks = Blocks(source, facts)
     quiet = source.size < KEEP_FROM
     for block in read_blocks(blocks, workers, f"reading {name}", quiet):
-        block["lines"] += before
         if block["error"]:
             line, message = block["error"]
             return {}, (before + line, message)
+        block["lines"] += before
         before += block["newlines"]
         for key, own in parts.items():
             own.append(block[key])
     index = {}
     for key in list(parts):
-        dtype: Any = DTYPES.get(key, np.uint64)
+        dtype: Any = DTYPES.get(key, np.int64)
         index[key] = np.concatenate([np.empty(0, dtype), *parts.pop(key)]).astype(dtype, copy=False)
     index["repeated"] = repeated(index.pop("names"))
     return index, None
 
 
-def read_blocks(blocks: Dataset, workers: int, title: str, quiet: bool) -> Iterator[Any]:
-    """The items of a dataset in their order, read by some workers, with a progress bar or quiet."""
-    options = {"batch_size": None, "shuffle": False, "collate_fn": unchanged}
-    batches = iterate(blocks, workers, 0, **options)
-    yield from tqdm(batches, desc=title, total=len(blocks), disable=quiet)  # type: ignore[arg-type]
+def read_blocks(blocks: Any, workers: int, title: str, quiet: bool) -> Iterator[dict[str, Any]]:
+    """The items `blocks[i]` in their order.
+
+    Args:
+        blocks: with `__len__` and `__getitem__`, which gives dicts.
+        workers: processes that read them; 0: this one does.
+        title: of the progress bar.
+        quiet: without one.
+    """
+    items: Iterable[dict[str, Any]] = (blocks[i] for i in range(len(blocks)))
+    if workers:
+        from src.datasets.workers import read_in_order  # needs torch, unlike the rest
+
+        items = read_in_order(blocks, workers)
+    yield from tqdm(items, desc=title, total=len(blocks), disable=quiet)
 
 
 def repeated(names: np.ndarray) -> np.ndarray:

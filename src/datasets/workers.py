@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
@@ -102,3 +103,22 @@ def iterate(dataset: Any, num_workers: int, seed: int, **options: Any) -> BatchI
             **options,
         )
     )
+
+
+def read_in_order(items: Any, num_workers: int) -> Iterator[dict[str, Any]]:
+    """The dicts `items[i]` in their order, read by worker processes.
+
+    Arrays are passed in shared memory: they would fill the pipes, in which a worker would hang if
+    this process was killed.
+
+    Args:
+        items: with `__len__` and `__getitem__`.
+        num_workers: 1 or more.
+    """
+    for item in iterate(items, num_workers, 0, batch_size=None, collate_fn=with_tensors):
+        yield {k: v.numpy().copy() if isinstance(v, torch.Tensor) else v for k, v in item.items()}
+
+
+def with_tensors(item: dict[str, Any]) -> dict[str, Any]:
+    """A dict whose arrays are tensors."""
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in item.items()}

@@ -64,7 +64,7 @@ class Trainer(BaseTrainer):
             self.discarded_in_a_row = 0
         else:
             self.discard(outputs, buffers, loss)
-        scored = [one for one in outputs if one["id"]] or outputs  # that have items
+        scored = [one for one in outputs if one["id"]]  # whose batches have items
         return {
             **means([{k: float(v) for k, v in one["parts"].items()} for one in scored]),
             "lr": learning_rate,

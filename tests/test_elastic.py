@@ -1,7 +1,7 @@
 """A run goes on with any number of processes, and sees each utterance of an epoch once.
 
 The test kills and resumes once with as many processes and once with others; `python -m
-tests.test_processes` does so at twenty random instants, in half of them with another number.
+tests.test_elastic` does so at twenty random instants, in half of them with another number.
 """
 
 import argparse
