@@ -56,6 +56,7 @@ TYPES: dict[str, Any] = {
     "sync_batch_norm": bool,
     "activation_checkpointing": bool,
     "noise": str | None,
+    "requeue": list[str],
     "evaluations": Mapping[str, Mapping | None],
     "optimizers": Mapping[str, Mapping | None],
     "report": Mapping,
