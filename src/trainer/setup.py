@@ -23,14 +23,13 @@ from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
+from src.models.ops.checkpointing import blocks, checkpoint_activations
 from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings, steps_in_epoch
 from src.trainer.sharding import (
     STRATEGIES,
-    blocks,
-    checkpoint_activations,
     shard,
     synchronise_batch_norm,
 )

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from src.models.deepspeech2 import DeepSpeech2
-from src.trainer.sharding import blocks, checkpoint_activations
+from src.models.ops.checkpointing import blocks, checkpoint_activations
 
 CONVOLUTIONS = [
     {"out_channels": 2, "kernel_size": (3, 3), "stride": (2, 2)},
