@@ -104,10 +104,10 @@ def requeued_after(names: Sequence[str] | None) -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        codes = {128 + number: number.name for number in SIGNALS}
+        codes = [128 + number for number in SIGNALS if number.name in (names or ())]
         main = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
         number = job()
-        if number and main and codes.get(error.code) in (names or ()):  # type: ignore[arg-type]
+        if number and main and error.code in codes:
             try:
                 scontrol("requeue", number)
                 print(f"Job {number} is requeued and will go on.", file=sys.stderr)
