@@ -37,6 +37,7 @@ from src.trainer.setup import (
     check_values,
     prepare,
 )
+from src.trainer.slurm import continue_interrupted, requeued_after
 from src.trainer.summary import summary
 from src.trainer.sweep import in_sweep, run_job
 from src.utils.entry import run_command, run_hydra
@@ -53,6 +54,8 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
         The final values, `<evaluation>/<metric>`; with `fit`, what was predicted.
     """
     check_top_level(config)
+    if continue_interrupted(config):
+        overrides = []  # the run has them already
     config = own_config(config, overrides or [])
     check_values(config)
     accelerator = build_accelerator(config)
@@ -129,9 +132,10 @@ def print_summary(config: DictConfig, run: Run, values: dict[str, float]) -> Non
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="asr_deepspeech2")
 def main(config: DictConfig) -> float | None:
     """Called by hydra with the composed config; of a sweep for each job."""
-    if in_sweep():
-        return run_job(config, lambda: train(config))
-    run_command(lambda: train(config, list(HydraConfig.get().overrides.task)))
+    with requeued_after(config.get("requeue")):
+        if in_sweep():
+            return run_job(config, lambda: train(config))
+        run_command(lambda: train(config, list(HydraConfig.get().overrides.task)))
     return None
 
 

@@ -58,6 +58,7 @@ TYPES: dict[str, Any] = {
     "fit": bool,
     "fit_limits": Mapping,
     "noise": str | None,
+    "requeue": list[str],
     "evaluations": Mapping[str, Mapping | None],
     "optimizers": Mapping[str, Mapping | None],
     "report": Mapping,

@@ -98,19 +98,27 @@ def started_group(count: int, output: Path, *arguments: object) -> Iterator[list
         output: each process has a folder of its number in it, with `stdout` and `stderr`.
         arguments: the program's path and its arguments.
     """
+    with group(count) as environments:
+        processes = []
+        for rank, environment in enumerate(environments):
+            folder = output / str(rank)
+            folder.mkdir(parents=True, exist_ok=True)
+            processes.append(start_program(folder, *arguments, **environment))
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+
+
+@contextlib.contextmanager
+def group(count: int) -> Iterator[list[dict[str, str]]]:
+    """The variables of torchrun for each process of a group."""
     # Serves at a port that is free, as that of torchrun's agent does.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    group = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    group |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    processes = []
-    for rank in range(count):
-        folder = output / str(rank)
-        folder.mkdir(parents=True, exist_ok=True)
-        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        processes.append(start_program(folder, *arguments, **group, **ranks))
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    yield [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    del store

@@ -24,18 +24,19 @@ from src.datasets.train_loading import train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
+from src.models.ops.checkpointing import blocks, checkpoint_activations
 from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
 from src.trainer.sharding import (
     STRATEGIES,
-    blocks,
-    checkpoint_activations,
     shard,
     synchronise_batch_norm,
 )
+from src.trainer.slurm import adopt_processes
 from src.utils.byte_ranges import Remote
+from src.utils.entry import sentence
 from src.utils.nodes import plain
 from src.utils.options import check_choice, check_number, check_whole, refuse
 
@@ -54,6 +55,7 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     check_choice("device", config.device, ("auto", "cpu"))
     check_choice("precision", str(config.precision), ("no", "bf16", "fp16"))
     check_whole("threads", config.threads, high=MOST_THREADS, optional=True)
+    adopt_processes()
     if config.threads:
         torch.set_num_threads(config.threads)
     cpu = config.device == "cpu" or not torch.cuda.is_available()
@@ -80,12 +82,18 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     for ever, so the group is left alone.
 
     Raises:
+        ConnectionError: another process has ended, or doesn't answer.
         SystemExit: the function was left because of a signal, in all processes alike.
     """
     try:
         result, stopped = function(), None
     except SystemExit as error:
         result, stopped = None, error.code
+    except RuntimeError as error:
+        if not is_lost_connection(error):
+            raise
+        rank, reason = accelerator.process_index, sentence(error)
+        raise ConnectionError(f"process {rank}: lost the others ({reason[:120]}).") from error
     accelerator.free_memory()
     gc.collect()
     accelerator.end_training()
@@ -93,6 +101,11 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     if stopped is not None:
         raise SystemExit(stopped)
     return result  # type: ignore[return-value]
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of torch says that another process has ended or doesn't answer."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def check_values(config: DictConfig) -> None:

@@ -228,7 +228,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / WEIGHTS).exists():
         return read_tensors(folder / WEIGHTS)
     verify_checkpoint(folder)
-    return read_shards(folder, OF_MODEL)
+    shards = read_shards(folder, OF_MODEL)
+    return {name.removeprefix(OF_MODEL): tensor for name, tensor in shards.items()}
 
 
 def read_self_test(folder: Path) -> dict[str, Tensor]:
