@@ -93,7 +93,6 @@ def drop_pages(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
-                os.fsync(file.fileno())  # pages that aren't written yet stay
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -136,6 +135,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     count, workers = arguments.samples, arguments.workers
     files, shards = make_corpus(folder, count, arguments.seconds, arguments.shards)
     tars = sorted(shards.parent.glob("*.tar"))
+    os.sync()  # pages that aren't written yet can't be dropped
     readers = {"single files": map_style(files, workers), "shards": map_style(shards, workers)}
     if find_spec("webdataset") is not None:
         readers["webdataset"] = webdataset_style(tars, workers)

@@ -10,7 +10,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -156,7 +157,13 @@ def file_size(place: str, remote: Remote | None = None) -> int:
     scheme = place.partition(":")[0].lower()
     if scheme in WEB:
         return retried(place, lambda timeout: request(place, 0, 1, timeout)[1], remote or Remote())
-    return retried(place, lambda _: filesystem(place).size(place), remote or Remote())
+
+    def size(_: float) -> int:
+        files = filesystem(place)
+        with store_errors(place):
+            return files.size(place)
+
+    return retried(place, size, remote or Remote())
 
 
 def read_local(path: Path, start: int, size: int) -> bytes:
@@ -195,7 +202,8 @@ def fetch(place: str, start: int, size: int, remote: Remote) -> bytes:
 
     def read(_: float) -> bytes:
         files = filesystem(place)
-        data = files.cat_file(place, start=start, end=start + size)
+        with store_errors(place):
+            data = files.cat_file(place, start=start, end=start + size)
         if len(data) != size:
             raise ends_early(place, start, size, start + len(data))
         return data
@@ -317,34 +325,30 @@ def filesystem(place: str) -> Any:
     try:
         import fsspec
 
-        return StoreErrors(fsspec.filesystem(scheme))
+        return fsspec.filesystem(scheme)
     except ImportError:
         package = STORES[scheme]
         raise ValueError(f"{place}: needs `pip install fsspec {package}`.") from None
 
 
-class StoreErrors:
-    """A file system of fsspec whose errors are those that `retried` knows.
+@contextmanager
+def store_errors(place: str) -> Iterator[None]:
+    """Turn the exceptions of an object store into those that `retried` knows.
 
-    Args:
-        files: the file system.
+    Raises:
+        FileNotFoundError: there is no such file.
+        PermissionError: the store refuses.
+        ValueError: the file ends before the bytes that are wanted.
+        UnavailableError: anything else; each store has exceptions of its own.
     """
-
-    def __init__(self, files: Any):
-        self.files = files
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(place: str, *arguments: Any, **options: Any) -> Any:
-            try:
-                return getattr(self.files, name)(place, *arguments, **options)
-            except FileNotFoundError:
-                raise FileNotFoundError(f"{place}: no such file.") from None
-            except PermissionError as error:
-                raise PermissionError(f"{place}: refused ({error}).") from None
-            except Exception as error:  # each store has exceptions of its own
-                if isinstance(error, OSError) and error.errno == errno.EINVAL:  # of s3fs
-                    reason = f"truncated; ends before the bytes that are wanted ({error.strerror})"
-                    raise ValueError(f"{place}: {reason}.") from None
-                raise UnavailableError(str(error) or type(error).__name__) from None
-
-        return call
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{place}: no such file.") from None
+    except PermissionError as error:
+        raise PermissionError(f"{place}: refused ({error}).") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:  # of s3fs
+            reason = f"truncated; ends before the bytes that are wanted ({error.strerror})"
+            raise ValueError(f"{place}: {reason}.") from None
+        raise UnavailableError(str(error) or type(error).__name__) from None

@@ -452,4 +452,4 @@ def test_benchmark(tmp_path):
     assert len(result["utterances_per_second"]["shards"]["cold"]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     done = call_script("benchmark_shards", "--rounds=0", code=1)
-    assert done.stderr == "error: --rounds: 0; a whole number of 1 or more.\n"
+    assert done.stderr == "error: --rounds: 0; a whole number above 0.\n"
