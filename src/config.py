@@ -58,6 +58,7 @@ TYPES: dict[str, Any] = {
     "evaluations": Mapping[str, Mapping | None],
     "optimizers": Mapping[str, Mapping | None],
     "report": Mapping,
+    "remote": Mapping,
     "vars": Mapping,
     "trust": list[str],
     "next_command": str | None,

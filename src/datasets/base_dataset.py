@@ -9,6 +9,7 @@ from src.datasets.filters import Rule, duration_rules, keep_rows, rows_of
 from src.datasets.manifest import Manifest, Row, safe_name
 from src.transforms.chain import Chain, apply_to_item
 from src.utils.audio import read_audio
+from src.utils.byte_ranges import Remote
 from src.utils.options import check_choice, check_number, check_whole
 from src.utils.random import item_seed
 
@@ -33,6 +34,7 @@ class BaseDataset(Dataset):
             larger one. None: all.
         same_epochs: whether every epoch equals the first one.
         on_error: `raise`, or `skip` to skip and count files that can't be read.
+        remote: how shards are read over the network; None: with the defaults.
 
     Attributes:
         has_targets: whether every item has the targets that loss and metrics need.
@@ -56,6 +58,7 @@ class BaseDataset(Dataset):
         minutes: float | None = None,
         same_epochs: bool = False,
         on_error: str = "raise",
+        remote: Remote | None = None,
     ):
         check_number("min_duration", min_duration, inclusive=True, optional=True)
         check_number("max_duration", max_duration, optional=True)
@@ -67,6 +70,7 @@ class BaseDataset(Dataset):
         self.instance_transforms = instance_transforms
         self.min_duration, self.max_duration = min_duration, max_duration
         self.same_epochs, self.on_error = same_epochs, on_error
+        manifest.remote = remote
         if limit is not None:
             manifest = manifest.select(np.arange(min(limit, len(manifest))))
         if minutes is not None:

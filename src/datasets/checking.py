@@ -13,6 +13,7 @@ from src.text_encoder.base import TextEncoder
 from src.utils.audio import read_audio
 from src.utils.audio_files import audio_info, full_duration
 from src.utils.options import check_number, shown
+from src.utils.shard_sample import audio_place
 
 TOLERANCE = 0.05  # seconds; largest difference between the durations of row and file
 CHUNK = 256  # rows checked in parallel
@@ -67,7 +68,7 @@ def find_error(
         values = check_row(parse(line))
         check_audio(values, folder)
         check_text(values, encoder, frames_per_second)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return str(error).rstrip(".")
     return None
 
@@ -83,7 +84,7 @@ def check_audio(values: dict, folder: Path) -> None:
         FileNotFoundError: there is no such file.
         ValueError: it isn't readable, has another duration than the row, or is silent.
     """
-    path, offset, duration = folder / values["audio_filepath"], values.get("offset"), None
+    path, offset, duration = audio_place(values, folder), values.get("offset"), None
     full_duration(path)
     if offset is not None:  # the file may contain several utterances
         duration = values["duration"]

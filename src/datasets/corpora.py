@@ -10,6 +10,7 @@ from src.datasets.custom_dir import is_recording
 from src.datasets.librispeech import read_chapter
 from src.datasets.tables import cell, check_columns, read_table, read_text
 from src.utils.audio_files import full_duration
+from src.utils.byte_ranges import is_url
 from src.utils.options import is_finite, shown
 
 Values = dict[str, Any]
@@ -256,12 +257,16 @@ def placed(values: Values, folder: Path, source: Path = Path()) -> Values:
 
     Args:
         values: of the row.
-        folder: of the manifest; audio that lies in it gets a relative path, other an absolute one.
-        source: that the audio path is relative to now.
+        folder: of the manifest; audio that lies in it, or the shard of it, gets a relative path,
+            other an absolute one.
+        source: that the path is relative to now.
     """
-    path, folder = (source / values["audio_filepath"]).resolve(), folder.resolve()
+    key = "audio_filepath" if values.get("shard") is None else "shard"
+    if key == "shard" and is_url(values[key]):
+        return values
+    path, folder = (source / values[key]).resolve(), folder.resolve()
     own = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return values | {"audio_filepath": own.as_posix()}
+    return values | {key: own.as_posix()}
 
 
 def collected(given: Iterable, row: Callable[[Any], Any], title: str) -> list:

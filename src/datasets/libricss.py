@@ -13,6 +13,7 @@ from src.datasets.tables import read_lines, seconds
 from src.utils.audio_files import open_audio
 from src.utils.options import check_choice, check_whole
 from src.utils.resampling import resample
+from src.utils.shard_sample import AudioPath
 
 CONDITIONS = ("0L", "0S", "OV10", "OV20", "OV30", "OV40")
 FILES = {"record": "record/raw_recording.wav", "clean": "clean/mix.wav"}
@@ -130,7 +131,7 @@ def read_utterances(path: Path) -> list[dict[str, Any]]:
     return utterances
 
 
-def read_channel(path: Path, channel: int) -> tuple[np.ndarray, int]:
+def read_channel(path: AudioPath, channel: int) -> tuple[np.ndarray, int]:
     """One channel [T] of a recording, read in blocks, and its sample rate in Hz.
 
     Raises:

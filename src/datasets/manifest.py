@@ -13,8 +13,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from src.utils.audio_files import MAX_SECONDS, check_file
+from src.utils.byte_ranges import Remote
 from src.utils.files import write_beside
 from src.utils.options import has_surrogates, is_finite, shown
+from src.utils.shard_sample import SHARD_KEYS, AudioPath, audio_place, check_shard
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Row:
     """One row of a manifest.
 
     Attributes:
-        audio_filepath: absolute, or relative to the working directory.
+        audio_filepath: absolute, or relative to the working directory; or where in a shard it lies.
         duration: in seconds.
         text: None if there is no transcript.
         offset: where in the file the utterance starts, in seconds.
@@ -44,7 +46,7 @@ class Row:
         extra: whatever else the row holds.
     """
 
-    audio_filepath: Path
+    audio_filepath: AudioPath
     duration: float
     text: str | None = None
     offset: float = 0.0
@@ -75,6 +77,7 @@ class Manifest:
         repeated: whether another row has audio of the same name, [N].
         lines: number of each row's line in the file, from 1, [N].
         cut: seconds that were cut off the start of each row by `trim`, [N]; None: none were.
+        remote: how shards are read over the network; None: with the defaults.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -112,6 +115,7 @@ class Manifest:
         _, index, counts = np.unique(facts["name"], return_inverse=True, return_counts=True)
         self.repeated = counts[index] > 1
         self.cut: np.ndarray | None = None
+        self.remote: Remote | None = None
 
     def facts(self, ends: np.ndarray) -> Iterator[tuple[float, bool, int]]:
         """Duration of each row, whether it has a text, and a hash of its audio's name."""
@@ -128,12 +132,12 @@ class Manifest:
 
     def __getitem__(self, index: int) -> Row:
         values = self.values(index)
-        values["audio_filepath"] = self.path.parent / values["audio_filepath"]
+        values["audio_filepath"] = audio_place(values, self.path.parent, self.remote)
         if self.cut is not None:
             start, seconds = float(self.cut[index]), float(self.durations[index])
             values["cut"] = (start, max(0.0, values["duration"] - start - seconds))
             values["offset"], values["duration"] = (values.get("offset") or 0.0) + start, seconds
-        extra = {k: v for k, v in values.items() if k not in ROW_KEYS}
+        extra = {k: v for k, v in values.items() if k not in ROW_KEYS and k not in SHARD_KEYS}
         own = {k: v for k, v in values.items() if k in ROW_KEYS and v is not None}
         return Row(**own, extra=extra)
 
@@ -158,7 +162,7 @@ class Manifest:
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
         chosen = object.__new__(Manifest)
-        chosen.path, chosen.bytes = self.path, self.bytes
+        chosen.path, chosen.bytes, chosen.remote = self.path, self.bytes, self.remote
         for name in ARRAYS:
             setattr(chosen, name, getattr(self, name)[keep])
         chosen.cut = None if self.cut is None else self.cut[keep]
@@ -253,6 +257,8 @@ def check_row(values: Any) -> dict[str, Any]:
     for key in TEXT_KEYS:
         if values.get(key) is not None and not is_text(values[key]):
             raise ValueError(f"{key} is {shown(values[key])}, wanted a text.")
+    if values.get("shard") is not None:
+        check_shard(values)
     return values
 
 

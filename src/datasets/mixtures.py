@@ -25,7 +25,8 @@ class Mixtures(BaseDataset):
     """Items {id, path, seed, audio [T], sources [S, T], file_rate, file_frames} of a manifest.
 
     Where no mixture has sources, so that they can only be separated, items are
-    {id, path, seed, recording}: `recording` is the path, of a file that is read in blocks.
+    {id, path, seed, recording}: `recording` is the path, of a file that is read in blocks. One in a
+    shard is read whole, as `audio`.
 
     Args:
         manifest: rows with `sources`, a list of paths of files as long as the mixture; or without.
@@ -54,7 +55,8 @@ class Mixtures(BaseDataset):
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """A mixture and its sources; for a mixture alone its path, since it may be long."""
-        if not self.has_targets and self.segment is None:
+        in_file = isinstance(row.audio_filepath, Path)  # and not in a shard
+        if not self.has_targets and self.segment is None and in_file:
             path = str(row.audio_filepath)
             if self.on_error == "skip":  # an error while it is being separated would be too late
                 for _ in read_blocks(row.audio_filepath):

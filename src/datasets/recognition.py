@@ -1,5 +1,7 @@
 """Dataset for speech recognition: audio with text and tokens."""
 
+from pathlib import Path
+
 import torch
 
 from src.datasets.base_dataset import BaseDataset, Item
@@ -45,7 +47,7 @@ class RecognitionDataset(BaseDataset):
             them are dropped. None: no rows are dropped.
         window_seconds: recordings longer than this are not read, but given as a `Recording`, of
             which the model's windows are read one by one; not of MP3s, whose length may not be
-            known. None: all are read.
+            known, nor of those in shards. None: all are read.
         options: of `BaseDataset`.
 
     Attributes:
@@ -110,7 +112,8 @@ class RecognitionDataset(BaseDataset):
         """
         path, longest = row.audio_filepath, self.window_seconds
         long = longest is not None and row.duration > longest and path.suffix.lower() != ".mp3"
-        if long and not self.instance_transforms and self.on_error == "raise":
+        parts = long and not self.instance_transforms and self.on_error == "raise"
+        if parts and isinstance(path, Path):
             return Recording(path, self.sample_rate, row.offset, row.duration)
         return super().read(row)
 

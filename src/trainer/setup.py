@@ -26,6 +26,8 @@ from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings, steps_in_epoch
+from src.utils.byte_ranges import Remote
+from src.utils.nodes import plain
 from src.utils.options import check_choice, check_whole, refuse
 
 MOST_THREADS = 1024
@@ -128,6 +130,7 @@ def open_dataset(config: DictConfig, name: str, system: Any, train: bool) -> Any
         name,
         seed=config.seed,
         instance_transforms=build_chain(config, "instance", "train" if train else "inference"),
+        remote=Remote.from_config(plain(config.get("remote")) or {}),
         **system.dataset_arguments(train),
     )
 

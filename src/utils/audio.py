@@ -21,6 +21,7 @@ from src.utils.audio_files import (
 from src.utils.files import read_jsonl, write_beside
 from src.utils.options import check_number, check_whole, shown
 from src.utils.resampling import resample, resampled
+from src.utils.shard_sample import AudioPath, audio_place, check_shard
 
 Audio = str | Path | Tensor | np.ndarray | tuple
 
@@ -33,12 +34,12 @@ PCM = {torch.int16: 2.0**15, torch.int32: 2.0**31}  # value of full scale
 
 
 def read_audio(
-    path: Path, sample_rate: int, offset: float = 0.0, duration: float | None = None
+    path: AudioPath, sample_rate: int, offset: float = 0.0, duration: float | None = None
 ) -> Tensor:
     """Mono audio [T] in [-1, 1] at a sample rate; channels are averaged.
 
     Args:
-        path: wav, flac, ogg, mp3 or whatever else libsndfile reads.
+        path: wav, flac, ogg, mp3 or whatever else libsndfile reads; or such a file in a shard.
         sample_rate: of the audio returned, in Hz.
         offset: where to start, in seconds.
         duration: how much to read, in seconds; None: to the end.
@@ -76,7 +77,7 @@ def read_audio(
     return audio
 
 
-def check_duration(path: Path, seconds: float, offset: float, duration: float) -> None:
+def check_duration(path: AudioPath, seconds: float, offset: float, duration: float) -> None:
     """Check that a file doesn't end before what is asked of it.
 
     Args:
@@ -235,7 +236,7 @@ def read_recordings(source: Path, sample_rate: int) -> list[Tensor]:
     return [read_audio(path, sample_rate) for path in recording_paths(source)]
 
 
-def recording_paths(source: Path) -> list[Path]:
+def recording_paths(source: Path) -> list[AudioPath]:
     """The recordings that a manifest names, in its order, or that are in a folder, by name.
 
     Args:
@@ -247,7 +248,7 @@ def recording_paths(source: Path) -> list[Path]:
         ValueError: the manifest is no such file or names none.
     """
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if is_recording(path))
+        found: list[AudioPath] = [*sorted(p for p in source.rglob("*") if is_recording(p))]
         if not found:
             raise FileNotFoundError(f"{source}: no {', '.join(ENDINGS)} in this folder.")
         return found
@@ -257,9 +258,14 @@ def recording_paths(source: Path) -> list[Path]:
         path = row.get("audio_filepath")
         if not isinstance(path, str) or not path:
             raise ValueError(f"{source}, row {number}: audio_filepath is {shown(path)}; a path.")
+        if row.get("shard") is not None:
+            try:
+                check_shard(row)
+            except ValueError as error:
+                raise ValueError(f"{source}, row {number}: {error}") from None
     if not rows:
         raise ValueError(f"{source}: lists no recordings.")
-    return [source.parent / row["audio_filepath"] for row in rows]
+    return [audio_place(row, source.parent) for row in rows]
 
 
 def to_mono_at(samples: Tensor, own_rate: int, sample_rate: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Audio files as such: what is there, and what its header says. Needs no torch."""
 
+import io
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 import soundfile
 
 from src.utils.options import shown
+from src.utils.shard_sample import AudioPath, ShardSample
 
 SAMPLE_RATES = (100, 1_000_000)  # Hz; any other value means a damaged header
 ENDINGS = (".wav", ".flac", ".mp3", ".ogg")  # of recordings in a folder
@@ -69,17 +71,25 @@ def check_file(path: Path, name: str) -> None:
 
 
 @contextmanager
-def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+def open_audio(path: AudioPath) -> Iterator[soundfile.SoundFile]:
     """An audio file, open for reading, with errors that name the file.
+
+    One in a shard is read whole and decoded from memory.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it isn't readable as audio.
+        OSError: the network or the server of its shard fails.
     """
-    check_file(path, "audio file")
+    given: str | io.BytesIO
+    if isinstance(path, ShardSample):
+        given = io.BytesIO(path.read_bytes())
+    else:
+        check_file(path, "audio file")
+        given = str(path)
     low, high = SAMPLE_RATES
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(given) as file:
             if not low <= file.samplerate <= high:
                 raise ValueError(
                     f"{path}: a sample rate of {file.samplerate} Hz; allowed are {low} to {high}."
@@ -90,7 +100,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         raise ValueError(f"{path}: not readable as audio ({reason}).") from None
 
 
-def audio_info(path: Path) -> AudioInfo:
+def audio_info(path: AudioPath) -> AudioInfo:
     """Sample rate, channels and frames of an audio file, by its header.
 
     Raises:
@@ -101,7 +111,7 @@ def audio_info(path: Path) -> AudioInfo:
         return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
-def full_duration(path: Path) -> float:
+def full_duration(path: AudioPath) -> float:
     """Seconds of a recording, by its header.
 
     Raises:

@@ -1,19 +1,19 @@
 """Audio of any length in blocks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from src.utils.audio_files import audio_info, open_audio
+from src.utils.shard_sample import AudioPath
 
 BLOCK = 10.0  # seconds
 AT_ONCE = 1000  # blocks whose power is measured at a time
 
 
-def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
+def read_blocks(path: AudioPath, seconds: float = BLOCK) -> Iterator[Tensor]:
     """Mono blocks [t] of a recording at its own sample rate; channels are averaged.
 
     Args:
@@ -33,7 +33,7 @@ def read_blocks(path: Path, seconds: float = BLOCK) -> Iterator[Tensor]:
             yield block
 
 
-def block_powers(path: Path, seconds: float) -> tuple[np.ndarray, float]:
+def block_powers(path: AudioPath, seconds: float) -> tuple[np.ndarray, float]:
     """Mean square of a recording in consecutive blocks [N], and how many seconds a block has.
 
     Args:

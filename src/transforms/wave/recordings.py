@@ -8,6 +8,7 @@ from torch import Tensor
 from src.utils.audio import read_audio, recording_paths
 from src.utils.audio_files import audio_info
 from src.utils.options import check_whole
+from src.utils.shard_sample import AudioPath
 
 KEPT = 1 << 26  # samples in all that are kept in memory, 256 MiB
 
@@ -34,7 +35,7 @@ class Recordings:
         self.source, self.sample_rate = source, sample_rate
 
     @cached_property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[AudioPath]:
         """The files."""
         return recording_paths(self.source)
 
