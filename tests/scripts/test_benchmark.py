@@ -19,7 +19,16 @@ def test_all_rows_on_tiny_sizes(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "--quick", "--threads", 1, "--out", path)
     result = json.loads(path.read_text())
     names = [row["name"] for row in result["rows"]]
-    kinds = ("DeepSpeech2", "NEST", "FastConformer", "MossFormer2", "Greedy", "Beam", "Files")
+    kinds = (
+        "DeepSpeech2",
+        "NEST",
+        "FastConformer",
+        "MossFormer2",
+        "Greedy",
+        "Beam",
+        "Files",
+        "Shards",
+    )
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     for row in result["rows"]:
         assert row["seconds"][OURS] > 0 and row["matrix_gflops"]["low"] > 0
