@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from scripts.tune_decoder import validation_set
 from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.text_encoder.decoders.kenlm import read_language_model
@@ -211,6 +210,8 @@ def recognised(arguments: argparse.Namespace) -> Speech:
     Raises:
         ValueError: the run is no CTC recogniser, or the language model is missing.
     """
+    from scripts.tune_decoder import validation_set  # imports what other benchmarks don't need
+
     if arguments.language_model is None:
         raise ValueError("--run: needs --language-model.")
     model = read_language_model(arguments.language_model)

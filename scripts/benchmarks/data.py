@@ -1,9 +1,6 @@
 """Reading audio in batches: from files and from shards, beside webdataset."""
 
 import io
-import subprocess
-import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +13,11 @@ from scripts.benchmarks.measuring import OURS, Case, Options, Step, installed, m
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.collate import collate
 from src.datasets.manifest import Manifest, to_line
+from src.datasets.shards import MANIFEST, ShardOptions, write_shards
 from src.datasets.workers import iterate
 
 RATE = 16000
 BATCH = 16  # utterances
-MAKE_SHARDS = Path(__file__).parents[1] / "make_shards.py"
 
 
 def make_corpus(folder: Path, count: int, seconds: float) -> Path:
@@ -77,19 +74,13 @@ def cases(options: Options) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = make_corpus(folder, count, seconds)
-        tar = folder / "audio.tar"
-        with tarfile.open(tar, "w") as archive:
-            for path in sorted(folder.glob("*.flac")):
-                archive.add(path, path.name)
+        shards = folder / "shards"
+        write_shards(Manifest(manifest), shards, ShardOptions())
         theirs: dict[str, Step] = {}
         note = missing("webdataset")
         if installed("webdataset"):
-            theirs, note = {"webdataset": read_webdataset([str(tar)])}, ""
+            tars = sorted(map(str, shards.glob("*.tar")))
+            theirs, note = {"webdataset": read_webdataset(tars)}, ""
         title = f"{count} x {seconds:g} s of FLAC"
         yield Case(f"Files, {title}", {OURS: read_all(manifest), **theirs}, note)
-        if MAKE_SHARDS.exists():
-            shards = folder / "shards"
-            command = [sys.executable, str(MAKE_SHARDS), str(manifest), str(shards)]
-            subprocess.run(command, check=True, capture_output=True)
-            ours = {OURS: read_all(shards / "manifest.jsonl")}
-            yield Case(f"Shards, {title}", {**ours, **theirs}, note)
+        yield Case(f"Shards, {title}", {OURS: read_all(shards / MANIFEST), **theirs}, note)

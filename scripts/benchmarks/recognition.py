@@ -17,7 +17,7 @@ from src.models.deepspeech2 import DeepSpeech2
 
 VOCABULARY = 29
 BINS = 161
-NOT_ON_PYPI = "deepspeech.pytorch can't be installed by pip; its architecture was written anew"
+NOT_ON_PYPI = "deepspeech.pytorch is not on PyPI; its architecture was written anew"
 SMALL = {"FastConformer, tiny": ({"num_layers": 2, "d_model": 64, "num_heads": 4}, True, 80)}
 
 

@@ -81,7 +81,8 @@ class Fit:
         self.limit = limits.memory_gb * GB if limits.memory_gb else memory_limit(device)
         self.points: dict[float, Measured] = {}  # trials, by `max_seconds`
         self.evaluation_hours = 0.0
-        self.growth = 0.0  # bytes that many steps of all sizes need more than single ones
+        # What many steps of all sizes need more than single ones, per second of a batch.
+        self.growth = 0.0
 
     def __call__(self) -> dict[str, Any]:
         """Measure, write `fit.json` and `profile.json.gz` into the run's folder, and print."""
@@ -96,7 +97,8 @@ class Fit:
         now = None
         if self.memory_at(configured) < self.limit:
             now = self.try_to_rehearse(configured, AS_CONFIGURED)
-            self.growth = max(0.0, now.memory - self.memory_at(configured)) if now else 0.0
+            if now:
+                self.growth = max(0.0, now.memory - self.memory_at(configured)) / configured
         self.count_evaluations()
         as_configured = self.predict(configured, now) if now else None
         phases = rehearsal.phases(PHASES * self.budget) if now else {}
@@ -180,7 +182,7 @@ class Fit:
         y1 = getattr(self.points[last], what)
         y0 = getattr(self.points[before], what) if before else 0.0
         slope = max(0.0, (y1 - y0) / (last - before))
-        return slope, y1 - slope * last + (self.growth if what == "memory" else 0.0)
+        return slope + (self.growth if what == "memory" else 0.0), y1 - slope * last
 
     def memory_at(self, max_seconds: float) -> float:
         """Bytes that batches of a size need, extrapolated."""
