@@ -11,7 +11,7 @@ import pytest
 from src.trainer import slurm
 from src.utils.files import read_jsonl
 from tests.demo import ENVIRONMENT, ROOT
-from tests.test_processes import BASELINE, OPTIONS
+from tests.test_strategies import BASELINE, OPTIONS
 
 COMMANDS = {
     "sbatch": """

@@ -38,9 +38,9 @@ def adopt_processes() -> None:
         variables.setdefault(name, value)
 
 
-def tasks_per_node(text: str) -> list[int]:
+def tasks_per_node(value: str) -> list[int]:
     """Numbers of processes of all nodes from Slurm's notation: `2(x3),1` is [2, 2, 2, 1]."""
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", value)
     return [int(count) for count, times in found for _ in range(int(times or 1))]
 
 
@@ -57,7 +57,9 @@ def scontrol(*arguments: str) -> str:
     Raises:
         OSError: it is missing, or fails.
     """
-    done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["scontrol", *arguments], capture_output=True, encoding="utf-8", check=False
+    )
     if done.returncode:
         reason = " ".join(done.stderr.split())
         raise OSError(f"scontrol {' '.join(arguments)} failed: {reason}")

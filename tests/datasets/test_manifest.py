@@ -169,7 +169,7 @@ def large(tmp_path, monkeypatch):
     monkeypatch.setattr("src.datasets.row_index.LINE", 16)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     path = tmp_path / "m.jsonl"
-    own = [row | {"shard": i, "more": {"a": [i]}} for i, row in enumerate(rows(100))]
+    own = [row | {"part": i, "more": {"a": [i]}} for i, row in enumerate(rows(100))]
     own += [own[7], {"audio_filepath": "x.wav", "duration": 2}]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" * (1 + i % 3) for i, row in enumerate(own)]
     path.write_text("".join(lines), encoding="utf-8")
@@ -192,7 +192,7 @@ def test_kept_index_equals_the_file(large, monkeypatch):
     assert np.flatnonzero(plain.repeated).tolist() == [7, 100]
     for i in (0, 7, 60, 101):
         assert kept.values(i) == plain.values(i) == own[i]
-        assert kept[i].extra == {k: own[i][k] for k in ("shard", "more") if k in own[i]}
+        assert kept[i].extra == {k: own[i][k] for k in ("part", "more") if k in own[i]}
 
 
 def test_kept_index_is_made_anew(large, caplog):
