@@ -99,9 +99,9 @@ class DurationBatchSampler:
         batches = self.cut(in_order(drawn, np.argsort(noise, kind="stable")))
         return batches.select(torch.randperm(len(batches), generator=source).numpy())
 
-    def seconds(self, indices: np.ndarray) -> np.ndarray:
+    def seconds(self, indices: np.ndarray | list[int]) -> np.ndarray:
         """Durations of the utterances at some indices, repetitions included."""
-        return self.durations[indices % len(self.durations)]
+        return self.durations[np.asarray(indices) % len(self.durations)]
 
     def cut(self, order: np.ndarray) -> Batches:
         """An order of indices, cut into batches of at most `max_seconds` and `max_items`.

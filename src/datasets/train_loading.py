@@ -188,21 +188,25 @@ class TrainLoader(ResumableLoader):
             self.dataset,
             self.options.num_workers,
             self.seed,
-            batch_sampler=self.read_ahead(),
+            batch_sampler=read_ahead(self.order.shares(self.position), self.ahead),
             collate_fn=collate,
         )
-
-    def read_ahead(self) -> Iterator[list[Key]]:
-        """Epoch and index of the items of each batch, whose shares are remembered."""
-        for share in self.order.shares(self.position):
-            self.ahead.append(share)
-            yield share.keys
 
     def take(self, batches: BatchIterator) -> tuple[Batch, Position]:
         """The next batch, and the position after it."""
         batch = next(batches)
         share = self.ahead.popleft()
         return batch | {"batches_in_step": share.batches_in_step}, share.position
+
+
+def read_ahead(shares: Iterator[Share], ahead: deque[Share]) -> Iterator[list[Key]]:
+    """Epoch and index of the items of each share, which is remembered.
+
+    No method of the loader: its workers' finalizer would then keep the loader alive.
+    """
+    for share in shares:
+        ahead.append(share)
+        yield share.keys
 
 
 class IterableTrainLoader(ResumableLoader):

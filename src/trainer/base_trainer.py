@@ -84,7 +84,6 @@ class BaseTrainer(ABC):
         average, epochs = self.settings.average or {}, self.settings.epochs
         self.average = WeightAverage(self.system.model, **average, epochs=epochs)
         self.throughput = Throughput(self.system, accelerator)
-        self.accumulate = train_loader.accumulate  # batches of this process in a step
         self.step = 0  # optimisation steps so far
         self.epoch = 0
         self.step_in_epoch = 0
@@ -157,7 +156,7 @@ class BaseTrainer(ABC):
     def train_step(self, bar: tqdm) -> None:
         """One step, and what may follow it: a row of metrics, a checkpoint, the end."""
         settings = self.settings
-        batches = self.throughput.take(self.train_loader, self.accumulate)
+        batches = self.throughput.take(self.train_loader, self.train_loader.accumulate)
         self.skipped_files += sum(batch["skipped"] for batch in batches)
         every = settings.show_every_epochs
         if self.step_in_epoch == 0 and every and self.epoch % every == 0:

@@ -4,6 +4,7 @@ import gzip
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ class Measured:
     memory: int
     seconds: float
     audio: float
+
+
+class Given:
+    """A loader of chosen batches, of which a step has some."""
+
+    def __init__(self, batches: Iterator[Any], accumulate: int):
+        self.batches, self.accumulate = batches, accumulate
+
+    def __next__(self) -> Any:
+        return next(self.batches)
 
 
 class Rehearsal:
@@ -130,7 +141,7 @@ class Rehearsal:
     def step(self, batches: Any) -> float:
         """One training step on the next batches; returns its seconds."""
         self.trainer.wrapped.train()
-        self.trainer.train_loader = batches
+        self.trainer.train_loader = Given(batches, self.accumulate)
         start = time.perf_counter()
         self.trainer.train_step(self.bar)
         return time.perf_counter() - start
