@@ -15,7 +15,8 @@ $(VENV)/runs: requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/develops: requirements-dev.txt requirements-export.txt requirements-demo.txt $(VENV)/runs
+$(VENV)/develops: requirements-dev.txt requirements-export.txt requirements-demo.txt \
+		requirements-cluster.txt $(VENV)/runs
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
