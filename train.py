@@ -37,6 +37,7 @@ from src.trainer.setup import (
     count_steps,
     prepare,
 )
+from src.trainer.slurm import continue_interrupted, requeued_after
 from src.trainer.summary import summary
 from src.trainer.sweep import in_sweep, run_job
 from src.utils.entry import run_command, run_hydra
@@ -53,6 +54,8 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
         The final values, `<evaluation>/<metric>`; with `fit`, what was predicted.
     """
     check_top_level(config)
+    if continue_interrupted(config):
+        overrides = []  # the run has them already
     config = own_config(config, overrides or [])
     check_values(config)
     accelerator = build_accelerator(config)
@@ -74,8 +77,6 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
 
     tokens = run.read_text_encoder() if resumed else adopted_text_encoder(config)
     system = build_system(config, tokens)
-    if config.compile:
-        system.model.compile()
     with accelerator.main_process_first():  # the first one makes or downloads the data
         loader = build_train_loader(config, system, accelerator)
         evaluations = build_evaluations(config, system, accelerator)
@@ -83,7 +84,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     optimizations = build_optimizations(config, system.model)
     if not resumed:
         initialize(system.model, config)
-    wrapped = prepare(system, optimizations, accelerator)
+    wrapped = prepare(config, system, optimizations, accelerator)
     fit = bool(config.get("fit"))  # a run that is resumed may have none
     writer = build_writer(config, run, accelerator, quiet=fit)
     if accelerator.is_main_process and not resumed and not fit:
@@ -127,9 +128,10 @@ def print_summary(config: DictConfig, run: Run, values: dict[str, float]) -> Non
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="asr_deepspeech2")
 def main(config: DictConfig) -> float | None:
     """Called by hydra with the composed config; of a sweep for each job."""
-    if in_sweep():
-        return run_job(config, lambda: train(config))
-    run_command(lambda: train(config, list(HydraConfig.get().overrides.task)))
+    with requeued_after(config.get("requeue")):
+        if in_sweep():
+            return run_job(config, lambda: train(config))
+        run_command(lambda: train(config, list(HydraConfig.get().overrides.task)))
     return None
 
 

@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -81,22 +82,29 @@ def call_script(name: str, *arguments: object, code: int = 0) -> subprocess.Comp
     return run_program(f"scripts/{name}.py", *arguments, code=code)
 
 
-def run_in_two_processes(*arguments: object) -> None:
-    """Run a program in two processes of one group, as torchrun does, to their end."""
-    # Serves at a port that is free, as that of torchrun's agent does.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    group |= {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(rank) for rank in range(2)]
+def run_in_processes(count: int, *arguments: object) -> list[str]:
+    """Run a program in processes of one group, as torchrun does; what each printed."""
+    with tempfile.TemporaryDirectory() as name, group(count) as environments:
+        folders = [Path(name) / str(rank) for rank in range(count)]
         processes = []
-        for rank, folder in enumerate(folders):
+        for folder, environment in zip(folders, environments, strict=True):
             folder.mkdir()
-            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            processes.append(start_program(folder, *arguments, **group, **ranks))
+            processes.append(start_program(folder, *arguments, **environment))
         try:
-            for process, folder in zip(processes, folders, strict=True):
-                finished(process, folder)
+            pairs = zip(processes, folders, strict=True)
+            return [finished(process, folder).stdout for process, folder in pairs]
         finally:
             for process in processes:
                 process.kill()
+
+
+@contextlib.contextmanager
+def group(count: int) -> Iterator[list[dict[str, str]]]:
+    """The variables of torchrun for each process of a group."""
+    # Serves at a port that is free, as that of torchrun's agent does.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    yield [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    del store

@@ -48,6 +48,7 @@ OPTIONS = (
     "trainer.log_every_steps=1",
     "trainer.show_every_epochs=0",
     "report.audio=none",  # pictures take most of the time of such a run; one test has them
+    "trainer.save_in_background=false",  # file operations are counted, in one thread
     "threads=1",
 )
 MAKE = """#!/bin/sh
@@ -273,7 +274,8 @@ def test_kills_without_checkpoints_in_the_epoch(corpus, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_at_random(corpus, tmp_path, workers):
-    bench = Bench(tmp_path, corpus, f"dataloader.num_workers={workers}")
+    options = ("trainer.save_in_background=true", f"dataloader.num_workers={workers}")
+    bench = Bench(tmp_path, corpus, *options)
     _, faults = kill_at_random(bench, 3, seed=2)
     assert not faults, "\n".join(faults)
 
@@ -306,6 +308,7 @@ def main() -> None:
             report(f"{label}, resumed, twice", kill_twice(bench, half, draw))
         for workers in (0, 2):
             options = (f"dataloader.num_workers={workers}", "trainer.epochs=2")
+            options += ("trainer.save_in_background=true",)
             bench = Bench(Path(tempfile.mkdtemp(dir=name)), corpus, *options)
             outcome = kill_at_random(bench, arguments.random, arguments.seed)
             report(f"random instants, {workers} workers", outcome)

@@ -12,7 +12,7 @@ from src.interop import load_clearervoice
 from src.run import load_run
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, composed, experiment, inference, run_script
-from tests.programs import call_script, run_in_two_processes
+from tests.programs import call_script, run_in_processes
 from tests.test_train import (
     assert_same_weights,
     assert_stops_change_nothing,
@@ -46,7 +46,7 @@ def test_stopped_after_every_step_equals_uninterrupted(corpus, tmp_path):
 def test_two_processes_one_run(corpus, tmp_path):
     command = ["train.py", "-cn=separation_mossformer2", f"datasets.train.folder={corpus}"]
     command += [f"runs={tmp_path}", "writer=nothing", "device=cpu", *SMALL]
-    run_in_two_processes(*command)
+    run_in_processes(2, *command)
     (folder,) = (tmp_path / "separation_mossformer2").iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
     two = {k: v for k, v in rows[-1].items() if k.startswith("test/")}

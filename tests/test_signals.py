@@ -20,7 +20,7 @@ from src.trainer.trainer import Trainer
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl
 from tests.demo import CONFIGS, experiment
-from tests.programs import run_in_two_processes
+from tests.programs import run_in_processes
 from tests.test_kills import OPTIONS, check, result
 from train import train
 
@@ -208,6 +208,6 @@ def test_a_signal_to_two_processes(corpus, tmp_path):
     assert printed.count("Stopped by SIGTERM at step ") == 1
     steps = [row["step"] for row in read_jsonl(metrics)]
     assert f"Stopped by SIGTERM at step {steps[-1]};" in printed and steps[-1] < 40
-    run_in_two_processes("train.py", f"trainer.resume_from={tmp_path / 'run'}")
+    run_in_processes(2, "train.py", f"trainer.resume_from={tmp_path / 'run'}")
     steps = [row["step"] for row in read_jsonl(metrics) if "train/loss" in row]
     assert steps == list(range(1, 41))

@@ -17,7 +17,7 @@ from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, experiment, inference, run_script
 from tests.golden import FIXTURES
-from tests.programs import call_script, run_in_two_processes, run_program
+from tests.programs import call_script, run_in_processes, run_program
 from tests.test_train import (
     assert_same_weights,
     assert_stops_change_nothing,
@@ -61,7 +61,7 @@ def test_two_processes_one_run(name, corpus, pretrained, tmp_path):
         command += [f"init.encoder.source={pretrained[0]}", "trainer.freeze.encoder=2"]
     else:
         command += ["model.encoder.stochastic_depth_drop_prob=0.3"]
-    run_in_two_processes(*command)
+    run_in_processes(2, *command)
     (folder,) = (tmp_path / name).iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
     assert (folder / "log.txt").read_text().count(", test:") == 1

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from src.logger.base import Writer, check_text, import_tracker, tracker_faults
+from src.utils.checkpoint import weight_files
 from src.utils.options import check_choice
 
 
@@ -80,7 +81,8 @@ class CometMLWriter(Writer):
 
     def checkpoint(self, folder: Path, name: str) -> None:
         """Upload the weights of a checkpoint folder as a model."""
-        self.experiment.log_model(name, str(folder / "model.safetensors"))
+        for path in weight_files(folder):
+            self.experiment.log_model(name, str(path))
 
     def state(self) -> dict[str, str]:
         """The key of the experiment."""

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from src.logger.base import Writer, check_text, import_tracker, tracker_faults
+from src.utils.checkpoint import weight_files
 from src.utils.options import check_choice
 
 MODES = ("online", "offline", "disabled")
@@ -75,7 +76,8 @@ class WandBWriter(Writer):
     def checkpoint(self, folder: Path, name: str) -> None:
         """Upload the weights of a checkpoint folder as an artifact."""
         artifact = self.wandb.Artifact(f"{self.run.id}-{name}", type="model")
-        artifact.add_file(str(folder / "model.safetensors"))
+        for path in weight_files(folder):
+            artifact.add_file(str(path))
         self.run.log_artifact(artifact)
 
     def state(self) -> dict[str, str]:

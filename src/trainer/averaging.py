@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.utils.options import check_number, check_whole
+from src.utils.shards import like
 
 
 class WeightAverage:
@@ -93,7 +94,7 @@ class WeightAverage:
         """Restore the state of a checkpoint, after its weights were loaded into the model."""
         self.steps, self.epoch = state["steps"], state["epoch"]
         for name, average in self.average.items():
-            average.copy_(state["trained"][name])
+            average.copy_(like(state["trained"][name], average))
         self.exchange()
 
 

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -23,7 +23,9 @@ from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
 from src.trainer.random_state import random_state, set_random_state
 from src.trainer.reporter import Reporter
+from src.trainer.saving import Saver
 from src.trainer.settings import Settings, steps_in_epoch
+from src.trainer.sharding import in_lockstep, unsharded
 from src.trainer.signals import Stopped, StopSignal
 from src.trainer.throughput import Throughput
 from src.utils.phases import phase
@@ -88,6 +90,9 @@ class BaseTrainer(ABC):
         self.saved: tuple[int, int] | None = None  # step and epoch of the last checkpoint
         self.seconds = 0.0  # of earlier sessions of this run
         self.started = time.monotonic()
+        background, model = self.settings.save_in_background, self.system.model
+        self.saver = Saver(run, model, accelerator, background, self.settings.process_timeout)
+        self.in_lockstep = in_lockstep(model)
         self.stop = StopSignal()
 
     @abstractmethod
@@ -105,11 +110,12 @@ class BaseTrainer(ABC):
         Raises:
             SystemExit: a signal came; what could be saved was.
             ValueError: the run has diverged.
+            OSError: a checkpoint could not be written.
         """
         if self.settings.resume_from:
             self.restore()
         self.log_plan()
-        with self.stop:
+        with self.stop, self.saver:
             try:
                 while self.epoch < self.settings.epochs and not self.monitor.out_of_patience():
                     self.train_epoch()
@@ -117,6 +123,7 @@ class BaseTrainer(ABC):
                     self.check_stop()
             except Stopped:
                 self.save_last()
+                self.saver.wait()
                 self.leave()
             try:
                 values = self.values | self.test()
@@ -160,6 +167,7 @@ class BaseTrainer(ABC):
             bar.set_postfix({key: f"{value:.3g}" for key, value in values.items()}, refresh=False)
             if self.step % settings.log_every_steps == 0:
                 skipped = float(sum(gather_object([self.skipped_files])))
+                values = means(gather_object([values]))
                 self.log("train", values | {"skipped_files": skipped} | self.throughput.row())
         if settings.save_every_steps and self.step % settings.save_every_steps == 0:
             self.save_last()
@@ -190,6 +198,8 @@ class BaseTrainer(ABC):
     def test(self) -> dict[str, float]:
         """Values of the test evaluations with the best weights, or the last without a monitor."""
         checkpoint = "best" if self.monitor.name else "last"
+        self.saver.wait()
+        self.accelerator.wait_for_everyone()
         self.run.load_weights(self.system.model, checkpoint)
         values: dict[str, float] = {}
         self.reporter.prepare(self.settings.test_on)
@@ -253,10 +263,10 @@ class BaseTrainer(ABC):
         """Write weights, state and self-test; all processes must call this."""
         state = self.state_dict()
         with self.average.applied():
-            weights = self.accelerator.get_state_dict(self.system.model)
-            if self.accelerator.is_main_process:
-                self.run.save(checkpoint, weights, state, self.system.self_test())
-        self.accelerator.wait_for_everyone()
+            with unsharded(self.system.model):
+                main = self.accelerator.is_main_process
+                self_test = self.system.self_test() if main else {}
+            self.saver.save(checkpoint, self.system.model.state_dict(), state, self_test)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the weights."""
@@ -315,7 +325,9 @@ class BaseTrainer(ABC):
 
         Raises:
             Stopped: one did.
+            OSError: the last checkpoint could not be written.
         """
+        self.saver.check()
         if self.accelerator.num_processes > 1:
             flag = torch.tensor([self.stop.number], device=self.accelerator.device)
             self.stop.number = int(self.accelerator.gather(flag).max())
@@ -378,3 +390,10 @@ class BaseTrainer(ABC):
             for name in self.settings.validate_on
             for key, higher in self.evaluations[name].directions().items()
         }
+
+
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each value over the rows that have it."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    values = {key: [row[key] for row in rows if key in row] for key in names}
+    return {key: sum(own) / len(own) for key, own in values.items()}

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from src.metrics.tracker import MetricTracker
+from src.trainer.sharding import unsharded
 from src.utils.files import write_beside
 
 Batch = dict[str, Any]
@@ -72,6 +73,18 @@ def evaluate(
         Metric name -> value, the same in every process; and the table of the utterances of all
         processes, one row each: `id`, scores, and the descriptive columns of the task.
     """
+    with unsharded(system.model):  # type: ignore[arg-type]
+        return run_evaluation(system, evaluation, accelerator, on_batch, check_stop)
+
+
+def run_evaluation(
+    system: nn.Module,
+    evaluation: Evaluation,
+    accelerator: Accelerator,
+    on_batch: Callable[[Batch], None],
+    check_stop: Callable[[], None],
+) -> tuple[dict[str, float], Rows]:
+    """As `evaluate`, with a model that isn't sharded."""
     system.eval()
     synchronise_buffers(system.model, accelerator)  # type: ignore[arg-type]
     evaluation.metrics.reset()

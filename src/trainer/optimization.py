@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from src.config import build
 from src.utils.modules import submodule
 from src.utils.options import check_number
+from src.utils.shards import is_sharded, like
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,26 @@ class Optimization:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        own = state["optimizer"]
+        if any(map(is_sharded, self.parameters)):
+            own = {**own, "state": self.sharded(own["state"])}
+        self.optimizer.load_state_dict(own)
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+
+    def sharded(self, states: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """The state of each parameter, of which tensors of its shape are sharded like it."""
+        groups = self.optimizer.param_groups
+        parameters = dict(enumerate(one for group in groups for one in group["params"]))
+        return {
+            number: {
+                key: like(value, parameters[number])
+                if getattr(value, "shape", None) == parameters[number].shape
+                else value
+                for key, value in state.items()
+            }
+            for number, state in states.items()
+        }
 
 
 def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optimization]:

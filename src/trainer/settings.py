@@ -25,6 +25,9 @@ class Settings:
         validate_on: names of the evaluations after each epoch.
         test_on: names of the evaluations after training, with the best checkpoint.
         save_every_steps: steps between checkpoints within an epoch; None: only after each epoch.
+        save_in_background: a thread writes checkpoints while training goes on; needs memory for a
+            copy of the weights and of the optimizer's state.
+        process_timeout: seconds that a process waits for the others.
         log_every_steps: steps between rows of training metrics.
         show_every_epochs: epochs between logged images and audio; 0: never.
         show_stages: `ends` logs the input and the output of the transforms, `all` every stage.
@@ -48,6 +51,8 @@ class Settings:
     validate_on: Sequence[str] = ()
     test_on: Sequence[str] = ()
     save_every_steps: int | None = None
+    save_in_background: bool = True
+    process_timeout: float = 1800.0
     log_every_steps: int = 50
     show_every_epochs: int = 1
     show_stages: str = "ends"
@@ -65,6 +70,8 @@ class Settings:
         check_whole("trainer.show_every_epochs", self.show_every_epochs, low=0)
         check_number("trainer.max_grad_norm", self.max_grad_norm, optional=True)
         check_choice("trainer.show_stages", self.show_stages, STAGES)
+        check_number("trainer.process_timeout", self.process_timeout)
+        check_choice("trainer.save_in_background", self.save_in_background, (True, False))
         check_choice("trainer.upload_checkpoints", self.upload_checkpoints, (True, False))
         for key in ("validate_on", "test_on"):
             names = getattr(self, key)

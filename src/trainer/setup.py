@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ import torch
 import torch.distributed.nn.functional  # noqa: F401
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -22,13 +23,21 @@ from src.datasets.loading import EvaluationLoader, LoaderOptions, train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
+from src.models.ops.checkpointing import blocks, checkpoint_activations
 from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings, steps_in_epoch
+from src.trainer.sharding import (
+    STRATEGIES,
+    shard,
+    synchronise_batch_norm,
+)
+from src.trainer.slurm import adopt_processes
 from src.utils.byte_ranges import Remote
+from src.utils.entry import sentence
 from src.utils.nodes import plain
-from src.utils.options import check_choice, check_whole, refuse
+from src.utils.options import check_choice, check_number, check_whole, refuse
 
 MOST_THREADS = 1024
 
@@ -45,13 +54,19 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     check_choice("device", config.device, ("auto", "cpu"))
     check_choice("precision", str(config.precision), ("no", "bf16", "fp16"))
     check_whole("threads", config.threads, high=MOST_THREADS, optional=True)
+    adopt_processes()
     if config.threads:
         torch.set_num_threads(config.threads)
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     AcceleratorState._reset_state()  # left by an earlier run in this process
     # With several optimizers a step may leave parameters without gradients.
     unused = len([one for one in config.optimizers.values() if one is not None]) > 1
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
+    seconds = OmegaConf.select(config, "trainer.process_timeout", default=1800)
+    check_number("trainer.process_timeout", seconds)
+    handlers = [
+        DistributedDataParallelKwargs(find_unused_parameters=unused),
+        InitProcessGroupKwargs(timeout=timedelta(seconds=seconds)),
+    ]
     return Accelerator(cpu=cpu, mixed_precision=str(config.precision), kwargs_handlers=handlers)
 
 
@@ -66,12 +81,18 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     for ever, so the group is left alone.
 
     Raises:
+        ConnectionError: another process has ended, or doesn't answer.
         SystemExit: the function was left because of a signal, in all processes alike.
     """
     try:
         result, stopped = function(), None
     except SystemExit as error:
         result, stopped = None, error.code
+    except RuntimeError as error:
+        if not is_lost_connection(error):
+            raise
+        rank, reason = accelerator.process_index, sentence(error)
+        raise ConnectionError(f"process {rank}: lost the others ({reason[:120]}).") from error
     accelerator.free_memory()
     gc.collect()
     accelerator.end_training()
@@ -79,6 +100,11 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     if stopped is not None:
         raise SystemExit(stopped)
     return result  # type: ignore[return-value]
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error of torch says that another process has ended or doesn't answer."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def check_values(config: DictConfig) -> None:
@@ -93,6 +119,9 @@ def check_values(config: DictConfig) -> None:
     check_whole("seed", config.seed, low=0)
     check_whole("sample_rate", config.sample_rate)
     check_choice("compile", config.compile, (True, False))
+    check_choice("strategy", config.get("strategy", "ddp"), STRATEGIES)
+    for key in ("activation_checkpointing", "sync_batch_norm"):
+        check_choice(key, config.get(key, False), (True, False))
 
 
 def build_train_loader(config: DictConfig, system: Any, accelerator: Accelerator) -> Any:
@@ -209,16 +238,42 @@ def build_evaluation(
 
 
 def prepare(
-    system: nn.Module, optimizations: dict[str, Optimization], accelerator: Accelerator
+    config: DictConfig,
+    system: nn.Module,
+    optimizations: dict[str, Optimization],
+    accelerator: Accelerator,
 ) -> nn.Module:
     """Move system and optimizers to the device, and wrap them for precision and processes.
 
+    Args:
+        config: of an experiment; one that was started by an earlier version lacks some keys.
+        system: of this process.
+        optimizations: by name; their optimizers are replaced.
+        accelerator: of this process.
+
     Returns:
-        The wrapped system; the optimizers are replaced in `optimizations`.
+        The wrapped system.
     """
-    optimizers = [optimization.optimizer for optimization in optimizations.values()]
+    model: Any = system.model
+    several = accelerator.num_processes > 1
+    sharded = several and config.get("strategy", "ddp") == "fsdp"
+    if config.get("activation_checkpointing", False):
+        checkpoint_activations(model)
+    if several and config.get("sync_batch_norm", True):
+        synchronise_batch_norm(model)
+    if config.compile:
+        for part in blocks(model) if sharded else [model]:
+            part.compile()
     system.autocast = accelerator.autocast
-    wrapped, *prepared = accelerator.prepare(system, *optimizers)
+    if sharded:
+        system.to(accelerator.device)
+        shard(model, list(optimizations.values()), accelerator)
+    optimizers = [optimization.optimizer for optimization in optimizations.values()]
+    if sharded:
+        wrapped = accelerator.prepare_model(system, evaluation_mode=True)  # DDP would wrap it
+        prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
+    else:
+        wrapped, *prepared = accelerator.prepare(system, *optimizers)
     for optimization, optimizer in zip(optimizations.values(), prepared, strict=True):
         optimization.optimizer = optimizer
     return wrapped

@@ -1,9 +1,11 @@
-"""SIGINT and SIGTERM as a flag that training and evaluation look at between batches."""
+"""Signals that end a program as a flag that training and evaluation look at between batches."""
 
 import os
 import signal
 import time
 from types import FrameType
+
+from src.utils.entry import SIGNALS
 
 RELAYED = 0.5  # seconds in which a launcher may pass on a signal that reached this process already
 
@@ -25,7 +27,7 @@ class StopSignal:
         self.previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             self.previous[number] = signal.signal(number, self.record)
         return self
 

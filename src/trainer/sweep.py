@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from src.trainer.slurm import adopt_processes
 from src.utils.columns import in_columns
 from src.utils.entry import run_command
 from src.utils.files import write_beside
@@ -43,8 +44,10 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
         ValueError: there are several processes, or `run_dir` or a run to be resumed is given.
         SystemExit: a signal ends the sweep.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("-m: a sweep runs in a single process, without torchrun.")
+    of_cluster = "SUBMITIT_EXECUTOR" in os.environ  # where each job may have several processes
+    adopt_processes()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not of_cluster:
+        raise ValueError("-m: a sweep runs in a single process, without torchrun or srun.")
     if config.trainer.resume_from:
         refuse("config, trainer.resume_from", config.trainer.resume_from, "null in a sweep")
     if config.fit:
@@ -62,6 +65,8 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
             raise
         values, job["failed"] = {}, True
     monitor = config.trainer.get("monitor")
+    if os.environ.get("RANK", "0") != "0":
+        return values.get(monitor)
     with write_beside(sweep / RESULT.format(number)) as path:
         path.write_text(json.dumps(job | {"monitor": monitor, "values": values}) + "\n")
     return values.get(monitor)

@@ -7,12 +7,14 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from src.trainer.base_trainer import BaseTrainer
+from src.trainer.base_trainer import BaseTrainer, means
 from src.trainer.evaluation import Batch
 from src.trainer.optimization import Optimization
 from src.utils.phases import phase
+from src.utils.shards import whole
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Trainer(BaseTrainer):
         else:
             self.discard(outputs, buffers, loss)
         return {
-            **mean_of_parts(outputs),
+            **means([{k: float(v) for k, v in output["parts"].items()} for output in outputs]),
             "lr": learning_rate,
             "grad_norm": norms[0] if len(norms) == 1 else math.hypot(*norms),
             "discarded_steps": float(self.discarded),
@@ -84,16 +86,33 @@ class Trainer(BaseTrainer):
         Processes exchange gradients only at the last batch of an accumulation.
         """
         last = i == count - 1
+        lent = self.lent_batch(batch) if self.in_lockstep else None
         with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-            parts = self.wrapped(batch, loss=loss)
+            parts = self.wrapped(batch if lent is None else lent, loss=loss)
+            if lent is not None:
+                parts = {loss: 0.0 * parts[loss]}
             with phase("backward"):
                 self.accelerator.backward(parts[loss] / count)
         return {"id": batch["id"], "parts": {key: v.detach() for key, v in parts.items()}}
 
+    def lent_batch(self, batch: Batch) -> Batch | None:
+        """Another process's batch, if every file of this process's was skipped but not of all.
+
+        Where processes wait for each other in the forward pass, each must make one.
+        """
+        sizes = self.accelerator.gather(
+            torch.tensor([len(batch["id"])], device=self.accelerator.device)
+        )
+        if all(sizes) or not any(sizes):
+            return None
+        lender = int(sizes.argmax())
+        shared = broadcast_object_list([batch], from_process=lender)
+        return None if batch["id"] else shared[0]
+
     def clip(self, optimization: Optimization) -> float:
         """Scale the gradients down to the largest allowed norm; returns the norm before that."""
         most = self.settings.max_grad_norm or math.inf
-        return float(self.accelerator.clip_grad_norm_(optimization.parameters, most))
+        return float(whole(self.accelerator.clip_grad_norm_(optimization.parameters, most)))
 
     def step_if_finite(self, chosen: Sequence[Optimization], values: Sequence[float]) -> bool:
         """Step optimizers and schedules if losses and norms are finite in all processes."""
@@ -127,10 +146,3 @@ class Trainer(BaseTrainer):
                 f"{self.discarded_in_a_row} steps in a row had a non-finite loss or gradient, "
                 f"the last with {ids}."
             )
-
-
-def mean_of_parts(outputs: list[dict]) -> dict[str, float]:
-    """Each part of the loss, averaged over the batches of a step that have it."""
-    names = dict.fromkeys(key for output in outputs for key in output["parts"])
-    values = {key: [float(o["parts"][key]) for o in outputs if key in o["parts"]] for key in names}
-    return {key: sum(own) / len(own) for key, own in values.items()}

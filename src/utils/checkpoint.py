@@ -1,16 +1,13 @@
 """Checkpoints: folders that are whole at any instant, are verified when read, and can't run code.
 
 A checkpoint is a folder with the model's weights, the training state (plain containers and tensors
-only), a self-test, and the SHA-256 of each of these files.
+only), a self-test, and the SHA-256 of each of these files. That of a sharded model has the weights
+and the sharded tensors of the state in one file for each process, see `src.utils.shards`.
 """
 
-import contextlib
 import hashlib
-import io
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from src.utils.durable import cleared, sync_folder, write_durably, write_state
 from src.utils.files import check_regular, explain_disk_error, read_bytes, remove_temporary_files
+from src.utils.shards import NAME, Pieces, header, like, put_back, read_shards, shard_name
 
 WEIGHTS = "model.safetensors"
 STATE = "state.pt"
 SELF_TEST = "self_test.safetensors"
 CHECKSUMS = "checksums.json"
 FILES = {WEIGHTS, STATE, SELF_TEST, CHECKSUMS}
+OF_MODEL, OF_STATE = "model.", "state."  # begin the names of tensors in shards
 
 
 # Writing -----------------------------------------------------------------------------------
@@ -45,112 +45,78 @@ def save_checkpoint(
     Raises:
         OSError: it could not be written; names the file and, if the disk is full, the free space.
     """
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    with cleared(new):
-        digests = {
-            WEIGHTS: write_durably(new / WEIGHTS, tensors_to_bytes(weights)),
-            SELF_TEST: write_durably(new / SELF_TEST, tensors_to_bytes(self_test)),
-            STATE: write_state(new / STATE, state),
-        }
-        write_durably(new / CHECKSUMS, format_checksums(digests))
-        sync_folder(new)
+    with cleared(new_folder(folder)) as new:
+        weights_digest = write_durably(new / WEIGHTS, tensors_to_bytes(weights))
+        complete(new, {WEIGHTS: weights_digest}, state, self_test)
+    replace_checkpoint(folder)
+
+
+def save_shard(folder: Path, rank: int, pieces: Pieces) -> dict[str, str]:
+    """Write the file of one process of a new checkpoint, which `finish_shards` completes.
+
+    Args:
+        folder: where the checkpoint will be found.
+        rank: of the process.
+        pieces: those of its tensors.
+
+    Returns:
+        The SHA-256 of the file, by its name.
+
+    Raises:
+        OSError: it could not be written; names the file and, if the disk is full, the free space.
+    """
+    new, name = new_folder(folder), shard_name(rank)
+    with explain_disk_error(new):
+        new.mkdir(exist_ok=True)
+    data = tensors_to_bytes({key: piece for key, (piece, _) in pieces.items()}, header(pieces))
+    return {name: write_durably(new / name, data)}
+
+
+def finish_shards(
+    folder: Path, digests: dict[str, str], state: dict[str, Any], self_test: dict[str, Tensor]
+) -> None:
+    """Complete the checkpoint whose shards were written, and put it in place of the earlier one.
+
+    Args:
+        folder: where the checkpoint is found afterwards.
+        digests: SHA-256 of the files of all processes, by name.
+        state: as for `save_checkpoint`, without the tensors that are in the shards.
+        self_test: as for `save_checkpoint`.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    complete(new_folder(folder), digests, state, self_test)
+    replace_checkpoint(folder)
+
+
+def complete(
+    new: Path, digests: dict[str, str], state: dict[str, Any], self_test: dict[str, Tensor]
+) -> None:
+    """Write the files beside those of the weights, whose digests are given."""
+    digests = {
+        **digests,
+        SELF_TEST: write_durably(new / SELF_TEST, tensors_to_bytes(self_test)),
+        STATE: write_state(new / STATE, state),
+    }
+    write_durably(new / CHECKSUMS, format_checksums(digests))
+    sync_folder(new)
+
+
+def new_folder(folder: Path) -> Path:
+    """Where a checkpoint is written before it replaces the one at `folder`."""
+    return folder.with_name(folder.name + ".new")
+
+
+def replace_checkpoint(folder: Path) -> None:
+    """Put a checkpoint that was written whole in place of the one at `folder`."""
+    new, old = new_folder(folder), folder.with_name(folder.name + ".old")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.replace(old)
     new.replace(folder)  # a kill just before this line leaves only `old`: see `find_checkpoint`
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def cleared(folder: Path) -> Iterator[None]:
-    """An empty folder to write to in the block, removed if the block fails."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with explain_disk_error(folder):
-            folder.mkdir()
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def write_durably(path: Path, data: bytes) -> str:
-    """Write a file that a power cut can't empty any more.
-
-    Returns:
-        The SHA-256 of the data.
-
-    Raises:
-        OSError: the file could not be written.
-    """
-    with explain_disk_error(path, len(data)), path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_state(path: Path, state: dict[str, Any]) -> str:
-    """Write a training state by `torch.save`, as durably.
-
-    Returns:
-        The SHA-256 of the file.
-
-    Raises:
-        OSError: the file could not be written.
-    """
-    with path.open("wb", buffering=0) as file:
-        output = HashingFile(file)
-        torch.save(state, output)  # type: ignore[arg-type]
-        with explain_disk_error(path, output.size):
-            output.raise_error()
-            os.fsync(file.fileno())
-    return output.sha256.hexdigest()
-
-
-class HashingFile(io.RawIOBase):
-    """A file for `torch.save` to write to, which hashes what is written to an unbuffered file.
-
-    An error doesn't interrupt `torch.save`, which would hide it behind an error of its own: it is
-    kept for `raise_error`.
-    """
-
-    def __init__(self, file: io.FileIO):
-        super().__init__()
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write data, unless an earlier write failed."""
-        self.sha256.update(data)
-        self.size += len(data)
-        if self.error is None:
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[self.file.write(rest) :]
-            except OSError as error:
-                self.error = error
-        return len(data)
-
-    def raise_error(self) -> None:
-        """Raise the first error of `write`, if there was one."""
-        if self.error is not None:
-            raise self.error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems refuse this
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
@@ -208,7 +174,18 @@ def best_checkpoint(run: Path) -> Path:
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder has weights and checksums; the state is only needed to resume."""
-    return (folder / WEIGHTS).exists() and (folder / CHECKSUMS).exists()
+    has_weights = (folder / WEIGHTS).exists() or (folder / shard_name(0)).exists()
+    return has_weights and (folder / CHECKSUMS).exists()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint that hold weights."""
+    return sorted(path for path in folder.iterdir() if path.name == WEIGHTS or is_shard(path))
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file has the name of one that a process of a sharded model writes."""
+    return NAME.fullmatch(path.name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -233,7 +210,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, whole or not, but no folder that holds anything else."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= FILES:
+    if folder.is_dir() and all(path.name in FILES or is_shard(path) for path in folder.iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -247,7 +224,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no checkpoint.
         ValueError: the file is damaged.
     """
-    return read_tensors(find_checkpoint(folder) / WEIGHTS)
+    folder = find_checkpoint(folder)
+    if (folder / WEIGHTS).exists():
+        return read_tensors(folder / WEIGHTS)
+    verify_checkpoint(folder)
+    shards = read_shards(folder, OF_MODEL)
+    return {name.removeprefix(OF_MODEL): tensor for name, tensor in shards.items()}
 
 
 def read_self_test(folder: Path) -> dict[str, Tensor]:
@@ -270,7 +252,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = find_checkpoint(folder) / STATE
     verify(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if (path.parent / shard_name(0)).exists():
+            state = put_back(state, read_shards(path.parent, OF_STATE))
+        return state
     except Exception as error:  # torch raises many kinds here, none of them documented
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: not a training state ({reason}).") from None
@@ -359,7 +344,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
             f"{source}: weights of another model, {len(faults)} entries don't fit; "
             f"the first: {faults[0]}."
         )
-    model.load_state_dict(weights)
+    model.load_state_dict({name: like(weights[name], value) for name, value in own.items()})
 
 
 def misfits(own: dict[str, Tensor], weights: dict[str, Tensor]) -> list[str]:

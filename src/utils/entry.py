@@ -20,7 +20,9 @@ WORKER = "Original Traceback"  # torch's mark of an exception raised by a data w
 CONFIG_LIBRARIES = ("hydra", "omegaconf", "yaml")
 # Lines that omegaconf and hydra append to their messages, other than the full key.
 DETAILS = ("object_type=", "reference_type=", "ref_type=")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGUSR1 and SIGUSR2, which Windows lacks, announce the end of a job of a cluster.
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(number for number in signal.Signals if number.name in NAMES)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -39,7 +41,7 @@ def run_command(command: Callable[[], Result]) -> Result:
     """Call `command`; bad input ends the program with one sentence instead of a traceback.
 
     Bad input is a ValueError, an OSError (a missing file, a full disk) or an error of the config
-    libraries. SIGINT and SIGTERM end the program with one line, too; a second one ends it without
+    libraries. One of `SIGNALS` ends the program with one line, too; a second one ends it without
     any. With TRIPHONE_TRACEBACK=1 in the environment the traceback is shown.
 
     Args:
@@ -71,7 +73,7 @@ def run_command(command: Callable[[], Result]) -> Result:
 
 
 def end_on_signals() -> None:
-    """End this program with one line when SIGINT or SIGTERM comes, from now on.
+    """End this program with one line when one of `SIGNALS` comes, from now on.
 
     For the seconds before and after `run_command`, when there is nothing to clean up.
     """
@@ -87,7 +89,7 @@ def end(number: int, frame: FrameType | None = None) -> None:
 
 @contextmanager
 def raise_signals() -> Iterator[None]:
-    """Raise Interrupted in the block if SIGINT or SIGTERM comes, in this process only.
+    """Raise Interrupted in the block if one of `SIGNALS` comes, in this process only.
 
     Processes that are forked in the block keep the default: to end. An Interrupted that can't be
     raised, since it would be in a `__del__` or a callback, ends the program.

@@ -305,4 +305,5 @@ def test_only_utils_is_needed():
     code = "import src.utils.checkpoint, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     own = {name for name in done.stdout.split() if name.startswith("src.")}
-    assert own == {"src.utils", "src.utils.checkpoint", "src.utils.files"}
+    files = {f"src.utils.{name}" for name in ("checkpoint", "durable", "files", "shards")}
+    assert own == {"src.utils"} | files

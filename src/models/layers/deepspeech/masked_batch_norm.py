@@ -1,6 +1,7 @@
 """Batch normalisation of padded batches."""
 
 import torch
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 
@@ -9,12 +10,16 @@ class MaskedBatchNorm(nn.Module):
 
     Sequence-wise normalisation of Deep Speech 2 (arXiv 1512.02595, section 3.2). Running
     statistics, which evaluation uses, follow torch's BatchNorm1d: momentum 0.1 and unbiased
-    variance. In distributed training each process has its own statistics.
+    variance.
 
     Args:
         num_features: C, the channels.
         eps: added to the variance.
         momentum: weight of a batch in the running statistics.
+
+    Attributes:
+        synchronised: in training, the statistics are those of the batches of all processes of
+            torch.distributed, each of which must call this; False: of this process.
     """
 
     running_mean: Tensor
@@ -22,7 +27,7 @@ class MaskedBatchNorm(nn.Module):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum, self.synchronised = eps, momentum, False
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -61,8 +66,11 @@ class MaskedBatchNorm(nn.Module):
         pivot = self.running_mean.clone()
         shifted = x - pivot.reshape([1, -1] + [1] * (x.ndim - 2))
         padded = size - count
-        mean = (shifted.sum(axes) + padded * pivot) / count
-        square = (shifted.square().sum(axes) - padded * pivot.square()) / count
+        total = shifted.sum(axes) + padded * pivot
+        square = shifted.square().sum(axes) - padded * pivot.square()
+        if self.synchronised:  # all have the same running mean
+            total, square, count = sum_over_processes(total, square, count)
+        mean, square = total / count, square / count
         variance = (square - mean.square()).clamp(min=0)
         mean = mean + pivot
         unbiased = variance.detach() * count / (count - 1).clamp(min=1)
@@ -74,6 +82,13 @@ class MaskedBatchNorm(nn.Module):
         """Move the running mean and variance towards those of a batch, [C]."""
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+
+
+def sum_over_processes(total: Tensor, square: Tensor, count: Tensor) -> tuple[Tensor, ...]:
+    """Sums over all processes, with gradients: [C], [C] and [] to the same."""
+    size, sums = len(total), torch.cat([total, square, count.reshape(1).to(total.dtype)])
+    sums = torch.distributed.nn.functional.all_reduce(sums)
+    return sums[:size], sums[size : 2 * size], sums[2 * size]
 
 
 def zero_padding(x: Tensor, padding_mask: Tensor) -> Tensor:
