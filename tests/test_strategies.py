@@ -9,7 +9,7 @@ import torch
 from src.run import load_run
 from src.utils.checkpoint import read_weights
 from src.utils.files import read_jsonl
-from tests.demo import ROOT, experiment, inference
+from tests.demo import ROOT, SMALL, experiment, inference
 from tests.programs import finished, group, run_in_processes, start_program
 from train import train
 
@@ -48,13 +48,15 @@ def metrics(folder):
     return {k: v for row in rows for k, v in row.items() if k.startswith(("val/", "test/"))}
 
 
-def assert_close(folder, other):
+def assert_close(folder, other, twice=False):
     """Two runs have the same losses, weights and evaluations."""
     assert losses(folder) == pytest.approx(losses(other), rel=1e-6)
     assert metrics(folder) == pytest.approx(metrics(other), rel=1e-5)
     theirs = read_weights(other / "last")
     for name, value in read_weights(folder / "last").items():
-        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-6, msg=name)
+        # Frames that count twice have another unbiased variance: by (2n - 2) / (2n - 1).
+        rtol = 1e-2 if twice and name.endswith("running_var") else 0
+        torch.testing.assert_close(value, theirs[name], rtol=rtol, atol=1e-6, msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,18 @@ def test_a_sharded_run_goes_on_in_whole_processes(corpus, tmp_path):
     more = ["trainer.epochs=3", "strategy=fsdp"]
     run_in_processes(2, "train.py", f"trainer.resume_from={tmp_path / 'stopped'}", *more)
     assert (tmp_path / "stopped" / "last" / "shard-00000.safetensors").exists()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_process_without_a_batch_waits_for_the_other(corpus, tmp_path, strategy):
+    """Batch normalisation is synchronised, so that every process must make a forward pass."""
+    options = [*SMALL, *OPTIONS, "+datasets.train.limit=2", "trainer.steps_per_epoch=null"]
+    options.remove("+datasets.train.limit=16")
+    train(experiment("asr_deepspeech2", corpus, tmp_path / "one", *options))
+    own = [*options, f"strategy={strategy}"]
+    run_in_processes(2, *command("asr_deepspeech2", corpus, tmp_path / "two", *own))
+    assert len(losses(tmp_path / "two")) == 1
+    assert_close(tmp_path / "two", tmp_path / "one", twice=True)
 
 
 EXACT = """

@@ -103,7 +103,8 @@ class Trainer(BaseTrainer):
     def lent_batch(self, batch: Batch) -> Batch | None:
         """Another process's batch, if every file of this process's was skipped but not of all.
 
-        Where processes wait for each other in the forward pass, each must make one.
+        Where processes wait for each other in the forward pass, each must make one. Frames that
+        count twice leave the mean and variance of a batch normalisation as they are.
         """
         sizes = self.accelerator.gather(
             torch.tensor([len(batch["id"])], device=self.accelerator.device)
