@@ -240,24 +240,21 @@ class Run:
         """Add one row to metrics.jsonl."""
         append_jsonl(self.metrics_path, row)
 
-    def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl, for `clean`."""
-        return self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+    def sizes(self) -> dict[str, int]:
+        """`metrics_size` and `ids_size`, bytes of metrics.jsonl and ids.jsonl, for `clean`."""
+        paths = {"metrics_size": self.metrics_path, "ids_size": self.ids_path}
+        return {key: path.stat().st_size if path.exists() else 0 for key, path in paths.items()}
 
     def log_ids(self, row: dict[str, Any]) -> None:
         """Add one row to ids.jsonl."""
         append_jsonl(self.ids_path, row)
 
-    def ids_size(self) -> int:
-        """Bytes of ids.jsonl, for `clean`."""
-        return self.ids_path.stat().st_size if self.ids_path.exists() else 0
-
     def clean(self, metrics_size: int, ids_size: int = 0) -> None:
         """Remove what a run that was killed wrote after its last checkpoint.
 
         Args:
-            metrics_size: `metrics_size()` when that checkpoint was saved.
-            ids_size: `ids_size()` at that time.
+            metrics_size: of `sizes()` when that checkpoint was saved.
+            ids_size: of the same.
         """
         remove_leftovers(self.path)
         cut_jsonl(self.metrics_path, metrics_size)

@@ -46,10 +46,10 @@ def test_newest_run(tmp_path):
 
 def test_rows_after_the_last_checkpoint_are_removed(tmp_path):
     run = Run(tmp_path)
-    sizes = [run.metrics_size()]
+    sizes = [run.sizes()["metrics_size"]]
     for step in (1, 2, 3):
         append_jsonl(run.metrics_path, {"step": step})
-        sizes.append(run.metrics_size())
+        sizes.append(run.sizes()["metrics_size"])
     with run.metrics_path.open("a") as file:
         file.write('{"st')
     run.clean(sizes[2])
