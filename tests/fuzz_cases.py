@@ -246,7 +246,7 @@ CONFIGS = Path(__file__).parents[1] / "src" / "configs"
 GROUPS = {
     folder.name: [path.stem for path in sorted(folder.glob("*.yaml"))]
     for folder in sorted(CONFIGS.iterdir())
-    if folder.is_dir() and folder.name not in ("inference", "encoder")
+    if folder.is_dir() and folder.name not in ("inference", "encoder", "cluster", "hydra")
 }
 REMOTE = ("librispeech", "wandb", "cometml")  # that would be downloaded or logged in to
 

@@ -131,11 +131,18 @@ class Bench:
         return []
 
 
+MEASURED = {  # differently each time
+    "time",
+    *(f"train/{name}" for name in ("steps_per_second", "audio_hours_per_second", "data_wait")),
+    *("train/memory_mib", "train/mfu"),
+}
+
+
 def result(run: Path) -> dict:
-    """What a finished run holds, but for the times."""
+    """What a finished run holds, but for what is measured of the machine."""
     rows = read_jsonl(run / "metrics.jsonl")
     return {
-        "rows": [{key: value for key, value in row.items() if key != "time"} for row in rows],
+        "rows": [{key: row[key] for key in row if key not in MEASURED} for row in rows],
         "best": read_tensors(run / "best" / WEIGHTS),
         "last": read_tensors(run / "last" / WEIGHTS),
     }
