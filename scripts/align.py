@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.datasets.manifest import write_manifest
 from src.datasets.manifest_dataset import ManifestDataset
+from src.datasets.tables import read_lines
 from src.forced_alignment import emissions, open_transcripts, word_times
 from src.tasks.subtitles import ctm
 from src.text_encoder.alignment import Word
@@ -34,7 +35,10 @@ def align(arguments: argparse.Namespace) -> None:
     """
     check_number("--margin", arguments.margin, inclusive=True)
     check_number("--confidence", arguments.confidence, high=1, inclusive=True)
-    only = read_words(arguments.only) if arguments.only else None
+    only = None
+    if arguments.only:
+        listed = read_lines(arguments.only, "list of words")
+        only = {word for _, line in listed for word in line.split()}
     system, dataset = open_transcripts(arguments.run, arguments.manifest, arguments.trust)
     aligned = [(one.index, one.id, word_times(system, one)) for one in emissions(system, dataset)]
     aligned.sort()  # as in the manifest
@@ -55,11 +59,6 @@ def align(arguments: argparse.Namespace) -> None:
     print(f"{len(rows)} words of {len(aligned)} rows in {arguments.out}")
     if failed:
         print(f"{failed} rows have no transcript, or one too long for their audio: left out.")
-
-
-def read_words(path: Path) -> set[str]:
-    """The words of a file, one a line."""
-    return set(path.read_text(encoding="utf-8").split())
 
 
 def word_rows(

@@ -14,6 +14,7 @@ from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
 from src.system import System
 from src.text_encoder.alignment import Word, align, words_of
+from src.text_encoder.base import frames_needed
 
 AT_ONCE = 8  # rows in a batch
 
@@ -37,11 +38,6 @@ class Emissions:
     tokens: list[int]
     text: str
     prediction: str
-
-    def can_be_aligned(self) -> bool:
-        """Whether there are enough frames: one a token, and a blank between two equal ones."""
-        repeated = sum(a == b for a, b in zip(self.tokens, self.tokens[1:], strict=False))
-        return len(self.log_probs) >= len(self.tokens) + repeated
 
 
 def open_transcripts(
@@ -101,7 +97,7 @@ def word_times(system: System, row: Emissions) -> list[Word]:
     """
     if system.stride is None:
         raise ValueError("The model has no constant stride, which is needed for times of words.")
-    if not row.can_be_aligned():
+    if len(row.log_probs) < frames_needed(row.tokens):
         return []
     spans = align(row.log_probs, row.tokens)
     return words_of(spans, system.text_encoder.vocabulary, system.stride / system.sample_rate)

@@ -29,11 +29,7 @@ from src.report.results import metrics_of
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
-from src.trainer.sharding import (
-    STRATEGIES,
-    shard,
-    synchronise_batch_norm,
-)
+from src.trainer.sharding import STRATEGIES, shard, synchronise_batch_norm
 from src.trainer.slurm import adopt_processes
 from src.utils.byte_ranges import Remote
 from src.utils.entry import sentence

@@ -40,7 +40,6 @@ class Throughput:
         self.passes = 1 + 2 * trained / max(total, 1)
         # Counting needs the uncompiled model, which rounds differently: on a CPU, the weights of a
         # run must not depend on when that was.
-        # must not depend on when that was. DeepSpeed's and other hooks aren't disturbed by these.
         compiled = getattr(model, "_compiled_call_impl", None) is not None
         self.counts = not compiled or accelerator.device.type == "cuda"
         if self.counts:

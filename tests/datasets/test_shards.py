@@ -443,14 +443,3 @@ def test_scripts(corpus, tmp_path):
     assert done.stderr == f"error: {out}/w.jsonl: exists; --replace replaces it.\n"
     done = call_script("check_manifest", out / "w.jsonl")
     assert "0 of 9 rows are bad" in done.stderr
-
-
-def test_benchmark(tmp_path):
-    options = ("--samples=20", "--seconds=0.2", "--shards=3", "--workers=0", "--rounds=1")
-    done = call_script("benchmark_shards", *options, f"--folder={tmp_path}", f"--out={tmp_path}/x")
-    assert "single files  " in done.stdout and "\nshards  " in done.stdout
-    result = json.loads((tmp_path / "x").read_text())
-    assert len(result["utterances_per_second"]["shards"]["cold"]) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    done = call_script("benchmark_shards", "--rounds=0", code=1)
-    assert done.stderr == "error: --rounds: 0; a whole number above 0.\n"

@@ -1,10 +1,12 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from scripts.align import main
-from src.forced_alignment import Emissions
+from src.forced_alignment import Emissions, word_times
+from src.text_encoder.characters import CharacterEncoder
 from tests.demo import SMALL, experiment
 from tests.scripts.test_find_suspects import certain
 from train import train
@@ -19,9 +21,12 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("tokens, possible", [([1, 2], True), ([1, 1], False), ([1, 1, 1], False)])
-def test_enough_frames(tokens, possible):
-    assert Emissions(0, "a", certain([1], 2), tokens, "", "").can_be_aligned() == possible
+@pytest.mark.parametrize("text, possible", [("ab", True), ("aa", False), ("", False)])
+def test_only_what_fits_the_frames_is_aligned(text, possible):
+    encoder = CharacterEncoder(alphabet="ab")
+    system = SimpleNamespace(text_encoder=encoder, stride=160, sample_rate=16000)
+    row = Emissions(0, "a", certain([1], 2), encoder.encode(text), text, "")
+    assert bool(word_times(system, row)) == possible
 
 
 def test_command(corpus, tmp_path, monkeypatch, capsys):

@@ -26,8 +26,8 @@ def test_all_rows_on_tiny_sizes(monkeypatch, tmp_path, capsys):
         "MossFormer2",
         "Greedy",
         "Beam",
-        "Files",
-        "Shards",
+        "Shards, cold",
+        "Shards, warm",
     )
     assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     for row in result["rows"]:
