@@ -74,6 +74,7 @@ FIT_TYPES = {"seconds": float, "memory_gb": float | None}
 TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
     "parts": list[str] | str | None,
+    "linear_weights": bool | None,
     "lr_scales": Mapping[str, float] | None,
     "layer_decay": Mapping[str, float] | None,
     "optimizer": Any,  # objects, which are checked when they are built

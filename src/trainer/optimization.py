@@ -90,10 +90,11 @@ class Optimization:
 def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optimization]:
     """The optimizers and schedulers of `config.optimizers`, by name; null entries are left out.
 
-    Each may have `parts` (submodules of the model; null: the whole model), `lr_scales` (submodule
-    -> factor of the learning rate), `layer_decay` (list of layers -> further factor from each layer
-    to the one before it), and an `optimizer` and a `scheduler` that replace those of the
-    experiment.
+    Each may have `parts` (submodules of the model; null: the whole model), `linear_weights` (true:
+    of these only the weights of linear layers, as for Muon; false: all but these), `lr_scales`
+    (submodule -> factor of the learning rate), `layer_decay` (list of layers -> further factor from
+    each layer to the one before it), and an `optimizer` and a `scheduler` that replace those of
+    the experiment.
 
     Args:
         config: of an experiment.
@@ -128,6 +129,7 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     if source.get("optimizer") is None:
         raise ValueError(f"config, {key}: no optimizer; choose one, e.g. optimizer=adamw.")
     parameters = named_parameters(model, own.get("parts"), f"{key}.parts")
+    parameters = select_linear(model, parameters, own.get("linear_weights"), key)
     scales, reason = own.get("lr_scales") or {}, f"{key}.lr_scales"
     for part, scale in scales.items():
         check_number(f"config, {reason}.{part}", scale, inclusive=True)
@@ -161,6 +163,29 @@ def named_parameters(
     for name in names:
         submodule(model, name, key)
     return [(n, p) for n, p in model.named_parameters() if any(inside(n, part) for part in names)]
+
+
+def select_linear(
+    model: nn.Module, parameters: list[tuple[str, nn.Parameter]], linear: bool | None, key: str
+) -> list[tuple[str, nn.Parameter]]:
+    """Only the weights of the linear layers among some parameters, or only the others.
+
+    Args:
+        model: with the parameters.
+        parameters: names and parameters.
+        linear: True for the weights of torch.nn.Linear, False for the others, None for all.
+        key: of the config, for error messages.
+
+    Raises:
+        ValueError: none is left.
+    """
+    if linear is None:
+        return parameters
+    weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+    chosen = [(name, one) for name, one in parameters if (id(one) in weights) == linear]
+    if not chosen:
+        raise ValueError(f"config, {key}.linear_weights: {linear} leaves no parameter to train.")
+    return chosen
 
 
 def decayed_scales(

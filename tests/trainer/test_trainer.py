@@ -148,6 +148,24 @@ def test_several_optimizers(corpus, tmp_path):
         build_optimizations(config, model)
 
 
+def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path):
+    model = EncoderCTC(ConformerEncoder(num_layers=1, d_model=16, num_heads=2), 5)
+    muon = {"_target_": "torch.optim.Muon", "lr": 0.01}
+    config = experiment("asr_conformer", corpus, tmp_path / "r", "~scheduler")
+    config.optimizers = {
+        "linear": {"linear_weights": True, "optimizer": muon},
+        "others": {"linear_weights": False},
+    }
+    optimizations = build_optimizations(config, model)
+    chosen = {id(p) for p in optimizations["linear"].parameters}
+    assert chosen == {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    numbers = [len(one.parameters) for one in optimizations.values()]
+    assert min(numbers) and sum(numbers) == len(list(model.parameters()))
+    config.optimizers = {"a": {"parts": "encoder.layers.0.norm_out", "linear_weights": True}}
+    with pytest.raises(ValueError, match="optimizers.a.linear_weights: True leaves no parameter"):
+        build_optimizations(config, model)
+
+
 @pytest.mark.parametrize(
     "options",
     [
