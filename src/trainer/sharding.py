@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from src.models.layers.deepspeech.masked_batch_norm import MaskedBatchNorm
 from src.models.ops.checkpointing import blocks
 from src.trainer.optimization import Optimization
 from src.utils.shards import is_sharded
@@ -80,10 +79,23 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:
-    """Let masked batch normalisation use the statistics of the batches of all processes."""
+    """Let batch normalisation use the statistics of the batches of all processes."""
     for module in model.modules():
-        if isinstance(module, MaskedBatchNorm):
+        if hasattr(module, "synchronised"):
             module.synchronised = True
+
+
+@contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """Context in which the batch of this process has no part in synchronised statistics."""
+    norms: list[Any] = [module for module in model.modules() if hasattr(module, "counted")]
+    for norm in norms:
+        norm.counted = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.counted = True
 
 
 def in_lockstep(model: nn.Module) -> bool:

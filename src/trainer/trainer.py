@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.trainer.base_trainer import BaseTrainer
 from src.trainer.evaluation import Batch
 from src.trainer.optimization import Optimization
+from src.trainer.sharding import uncounted
 from src.utils.means import means
 from src.utils.phases import phase
 from src.utils.shards import whole
@@ -92,7 +93,8 @@ class Trainer(BaseTrainer):
         processes = self.accelerator.num_processes
         weight = batch.get("batches_in_step", count * processes) / processes
         lent = self.lent_batch(batch) if self.in_lockstep else None
-        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+        sync = nullcontext() if last else self.accelerator.no_sync(self.wrapped)
+        with sync, nullcontext() if lent is None else uncounted(self.system.model):
             parts = self.wrapped(batch if lent is None else lent, loss=loss)
             if lent is not None:
                 parts = {loss: 0.0 * parts[loss]}
@@ -103,8 +105,8 @@ class Trainer(BaseTrainer):
     def lent_batch(self, batch: Batch) -> Batch | None:
         """Another process's batch, if every file of this process's was skipped but not of all.
 
-        Where processes wait for each other in the forward pass, each must make one. Frames that
-        count twice leave the mean and variance of a batch normalisation as they are.
+        Where processes wait for each other in the forward pass, each must make one, of which
+        nothing counts.
         """
         sizes = self.accelerator.gather(
             torch.tensor([len(batch["id"])], device=self.accelerator.device)

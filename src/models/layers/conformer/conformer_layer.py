@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.layers.batch_norm import BatchNorm
 from src.models.layers.conformer.relative_attention import RelPositionMultiHeadAttention
 from src.models.ops.depthwise_conv import DepthwiseConv
 from src.models.ops.dropout import dropout
@@ -48,7 +49,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.groups = 0
         if conv_norm_type == "batch_norm":
-            self.norm: nn.Module = nn.BatchNorm1d(d_model)
+            self.norm: nn.Module = BatchNorm(d_model)
         elif conv_norm_type == "layer_norm":
             self.norm = nn.LayerNorm(d_model)
         else:
@@ -59,7 +60,7 @@ class ConvNorm(nn.Module):
         """Normalise [B, T, D]; padding_mask [B, T, 1] is True beyond the end."""
         if self.groups:
             return self.group_norm(x, padding_mask)
-        if isinstance(self.norm, nn.BatchNorm1d):
+        if isinstance(self.norm, BatchNorm):
             return self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self.norm(x)
 

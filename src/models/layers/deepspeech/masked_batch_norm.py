@@ -1,8 +1,9 @@
 """Batch normalisation of padded batches."""
 
 import torch
-import torch.distributed.nn.functional
 from torch import Tensor, nn
+
+from src.models.layers.batch_norm import moments, sum_over_processes
 
 
 class MaskedBatchNorm(nn.Module):
@@ -20,14 +21,16 @@ class MaskedBatchNorm(nn.Module):
     Attributes:
         synchronised: in training, the statistics are those of the batches of all processes of
             torch.distributed, each of which must call this; False: of this process.
+        counted: whether the batch of this process is part of synchronised statistics.
     """
 
+    synchronised, counted = False, True
     running_mean: Tensor
     running_var: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        self.eps, self.momentum, self.synchronised = eps, momentum, False
+        self.eps, self.momentum = eps, momentum
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -69,9 +72,8 @@ class MaskedBatchNorm(nn.Module):
         total = shifted.sum(axes) + padded * pivot
         square = shifted.square().sum(axes) - padded * pivot.square()
         if self.synchronised:  # all have the same running mean
-            total, square, count = sum_over_processes(total, square, count)
-        mean, square = total / count, square / count
-        variance = (square - mean.square()).clamp(min=0)
+            total, square, count = sum_over_processes(total, square, count, self.counted)
+        mean, variance = moments(total, square, count)
         mean = mean + pivot
         unbiased = variance.detach() * count / (count - 1).clamp(min=1)
         self.update_running_statistics(mean.detach(), unbiased)
@@ -82,13 +84,6 @@ class MaskedBatchNorm(nn.Module):
         """Move the running mean and variance towards those of a batch, [C]."""
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
-
-
-def sum_over_processes(total: Tensor, square: Tensor, count: Tensor) -> tuple[Tensor, ...]:
-    """Sums over all processes, with gradients: [C], [C] and [] to the same."""
-    size, sums = len(total), torch.cat([total, square, count.reshape(1).to(total.dtype)])
-    sums = torch.distributed.nn.functional.all_reduce(sums)
-    return sums[:size], sums[size : 2 * size], sums[2 * size]
 
 
 def zero_padding(x: Tensor, padding_mask: Tensor) -> Tensor:

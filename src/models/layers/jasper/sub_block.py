@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.layers.batch_norm import BatchNorm
 from src.models.layers.deepspeech.masked_batch_norm import zero_padding
 from src.models.ops.depthwise_conv import depthwise_conv1d
 
@@ -88,7 +89,7 @@ class SubBlock(nn.Module):
             self.depthwise = TimeConv(in_channels, in_channels, *over_time, groups=in_channels)
             over_time = (1, 1, 1)
         self.conv = TimeConv(in_channels, out_channels, *over_time, groups=groups)
-        self.norm = nn.BatchNorm1d(out_channels, eps=EPS)
+        self.norm = BatchNorm(out_channels, eps=EPS)
 
     def output_length(self, frames):
         """Number of output frames for a number of input frames (int, array or tensor)."""
