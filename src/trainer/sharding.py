@@ -80,9 +80,9 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 def synchronise_batch_norm(model: nn.Module) -> None:
     """Let batch normalisation use the statistics of the batches of all processes."""
-    for module in model.modules():
-        if hasattr(module, "synchronised"):
-            module.synchronised = True
+    norms: list[Any] = [module for module in model.modules() if hasattr(module, "synchronised")]
+    for norm in norms:
+        norm.synchronised = True
 
 
 @contextmanager

@@ -31,6 +31,8 @@ STORES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "a
 GONE, BEYOND, BUSY = (404, 410), 416, (408, 425, 429)  # HTTP status
 LONGEST_WAIT = 60.0  # seconds between two attempts
 
+given_up: set[str] = set()  # files on a disk that this process has waited for in vain
+
 
 class UnavailableError(Exception):
     """An attempt failed in a way that another one may not; its text is a clause."""
@@ -38,13 +40,13 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """How files are read over the network.
+    """How files are read over the network, and how long those on a disk may be missing.
 
     Args:
         cache: folder for the bytes that were read, which processes may share; None: none.
         cache_gigabytes: size of that folder at most; what was used least recently is removed.
         attempts: how often a read is tried before it is an error.
-        timeout: seconds that an attempt may take.
+        timeout: seconds that an attempt over the network may take.
         wait: seconds before the second attempt, twice as many before each next one, up to 60.
 
     Raises:
@@ -101,15 +103,15 @@ def read_range(
         start: of the range, in bytes.
         size: of the range.
         crc32: CRC-32 that the bytes must have; None: any.
-        remote: how it is read over the network; None: with the defaults.
+        remote: how it is read; None: over the network with the defaults, from a disk at once.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, on a disk in all attempts.
         ValueError: it is no regular file, ends within the range, or has other bytes there.
-        OSError: the disk fails, or the network or the server in all attempts.
+        OSError: the disk, the network or the server fails in all attempts.
     """
     if not is_url(place):
-        return checked(read_local(Path(place), start, size), place, start, crc32)
+        return checked(read_patiently(Path(place), start, size, remote), place, start, crc32)
     remote = remote or Remote()
     key = f"{place}\n{start}\n{size}\n{crc32}"
     known = None if remote.ranges is None else remote.ranges.get(key)
@@ -187,6 +189,42 @@ def read_local(path: Path, start: int, size: int) -> bytes:
                 raise ends_early(str(path), start, size, start + len(data))
             data += more
     return data
+
+
+def read_patiently(path: Path, start: int, size: int, remote: Remote | None) -> bytes:
+    """Bytes of a file on a disk, which may be missing or fail for a while, as one of a network.
+
+    A file for which all attempts were made once isn't waited for again.
+
+    Raises:
+        FileNotFoundError: there is no such file in all attempts.
+        ValueError: it is no regular file, or ends within the range.
+        OSError: the disk fails in all attempts.
+    """
+    place = str(path)
+    begin, wait = time.monotonic(), 0.0 if remote is None else remote.wait
+    attempts = 1 if remote is None or place in given_up else remote.attempts
+    for number in range(1, attempts + 1):
+        try:
+            data = read_local(path, start, size)
+            given_up.discard(place)
+            return data
+        except PermissionError:
+            raise
+        except OSError as error:
+            failure = error
+        if number < attempts:
+            reason = failure.strerror or "no such file"
+            logger.warning("%s: %s; attempt %d of %d.", place, reason, number, attempts)
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+    if attempts == 1:
+        raise failure
+    given_up.add(place)
+    seconds = time.monotonic() - begin
+    reason = failure.strerror or "no such file"
+    kind = FileNotFoundError if isinstance(failure, FileNotFoundError) else OSError
+    raise kind(f"{place}: {reason}; {attempts} attempts in {seconds:.0f} s.")
 
 
 def fetch(place: str, start: int, size: int, remote: Remote) -> bytes:

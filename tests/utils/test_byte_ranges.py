@@ -2,6 +2,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from src.utils import byte_ranges
 from src.utils.byte_ranges import Remote, file_size, read_range
 from src.utils.range_cache import BUCKETS, RangeCache
 from tests.range_server import range_server
@@ -46,6 +48,27 @@ def test_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: no regular file"):
         read_range(str(tmp_path / "pipe"), 0, 1)
+
+
+def test_missing_files_on_a_disk_are_waited_for(tmp_path, caplog):
+    path, away = tmp_path / "a.tar", tmp_path / "away.tar"
+    away.write_bytes(DATA)
+    comes_back = threading.Timer(0.1, away.rename, [path])
+    comes_back.start()
+    patient = Remote(attempts=100, wait=0.02)
+    assert read_range(str(path), 100, 50, remote=patient) == DATA[100:150]
+    comes_back.join()
+    assert caplog.messages[0].endswith("a.tar: no such file; attempt 1 of 100.")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a.tar: no such file; 3 attempts in 0 s\."):
+        read_range(str(path), 0, 1, remote=QUICK)
+    started = time.monotonic()  # not waited for again
+    with pytest.raises(FileNotFoundError, match=r"a.tar: no such file\."):
+        read_range(str(path), 0, 1, remote=Remote(wait=10))
+    assert time.monotonic() - started < 5
+    path.write_bytes(DATA)
+    assert read_range(str(path), 0, 1, remote=QUICK) == DATA[:1]
+    assert str(path) not in byte_ranges.given_up
 
 
 def test_size_that_no_memory_could_hold(tmp_path):

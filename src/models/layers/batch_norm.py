@@ -39,10 +39,10 @@ class BatchNorm(nn.BatchNorm1d):
     @torch.no_grad()
     def update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running mean and variance towards those of a batch, [C]."""
-        own = ((self.running_mean, mean), (self.running_var, variance))
-        for running, value in own:
-            running.lerp_(value.to(running.dtype), self.momentum)  # type: ignore[union-attr,arg-type]
-        self.num_batches_tracked += 1  # type: ignore[operator]
+        for name, value in (("running_mean", mean), ("running_var", variance)):
+            running: Tensor = getattr(self, name)
+            running.lerp_(value.to(running.dtype), self.momentum)  # type: ignore[arg-type]
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
 
 
 def moments(total: Tensor, square: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
