@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from src.datasets.manifest import Manifest, Row, safe_name, to_line
 from src.utils.audio_files import open_audio
-from src.utils.byte_ranges import is_url
+from src.utils.byte_ranges import is_url, scheme_of
 from src.utils.files import read_bytes, write_beside
 from src.utils.options import check_choice, check_number, refuse
 from src.utils.resampling import resample
@@ -65,6 +65,8 @@ class ShardOptions:
         check_number("--megabytes", self.megabytes, high=1e6)
         if self.address is not None and not is_url(self.address):
             refuse("--address", self.address, "an address as s3://bucket/folder")
+        if self.address is not None:
+            scheme_of(self.address)
 
 
 @dataclass(frozen=True)

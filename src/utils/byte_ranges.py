@@ -93,6 +93,19 @@ def is_url(place: str) -> bool:
     return URL.match(place) is not None
 
 
+def scheme_of(url: str) -> str:
+    """What an address begins with, as `https`.
+
+    Raises:
+        ValueError: files can't be read by it.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in WEB and scheme not in STORES:
+        known = ", ".join((*WEB, *STORES))
+        raise ValueError(f"{url}: {scheme}:// is unknown; a path, or {known}.")
+    return scheme
+
+
 def read_range(
     place: str, start: int, size: int, crc32: int | None = None, remote: Remote | None = None
 ) -> bytes:
@@ -156,8 +169,7 @@ def file_size(place: str, remote: Remote | None = None) -> int:
     if not is_url(place):
         check_regular(Path(place))
         return Path(place).stat().st_size
-    scheme = place.partition(":")[0].lower()
-    if scheme in WEB:
+    if scheme_of(place) in WEB:
         return retried(place, lambda timeout: request(place, 0, 1, timeout)[1], remote or Remote())
 
     def size(_: float) -> int:
@@ -212,9 +224,8 @@ def read_patiently(path: Path, start: int, size: int, remote: Remote | None) -> 
         except PermissionError:
             raise
         except OSError as error:
-            failure = error
+            failure, reason = error, error.strerror or "no such file"
         if number < attempts:
-            reason = failure.strerror or "no such file"
             logger.warning("%s: %s; attempt %d of %d.", place, reason, number, attempts)
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
@@ -222,7 +233,6 @@ def read_patiently(path: Path, start: int, size: int, remote: Remote | None) -> 
         raise failure
     given_up.add(place)
     seconds = time.monotonic() - begin
-    reason = failure.strerror or "no such file"
     kind = FileNotFoundError if isinstance(failure, FileNotFoundError) else OSError
     raise kind(f"{place}: {reason}; {attempts} attempts in {seconds:.0f} s.")
 
@@ -235,7 +245,7 @@ def fetch(place: str, start: int, size: int, remote: Remote) -> bytes:
         ValueError: it ends within the range, or the server can't send ranges.
         OSError: the network or the server failed in all attempts.
     """
-    if place.partition(":")[0].lower() in WEB:
+    if scheme_of(place) in WEB:
         return retried(place, lambda timeout: request(place, start, size, timeout)[0], remote)
 
     def read(_: float) -> bytes:
@@ -354,12 +364,9 @@ def filesystem(place: str) -> Any:
     """The fsspec file system of an address in an object store.
 
     Raises:
-        ValueError: there is none for it, or its package isn't installed.
+        ValueError: its package isn't installed.
     """
-    scheme = place.partition(":")[0].lower()
-    if scheme not in STORES:
-        known = ", ".join((*WEB, *STORES))
-        raise ValueError(f"{place}: {scheme}:// is unknown; a path, or {known}.")
+    scheme = scheme_of(place)
     try:
         import fsspec
 

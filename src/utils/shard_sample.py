@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.utils.byte_ranges import Remote, is_url, read_range
+from src.utils.byte_ranges import Remote, is_url, read_range, scheme_of
 from src.utils.options import has_surrogates, shown
 
 SHARD_KEYS = ("shard", "shard_offset", "shard_size", "shard_crc32")
@@ -105,6 +105,8 @@ def check_shard(values: dict[str, Any]) -> None:
     shard = values["shard"]
     if not isinstance(shard, str) or not shard or has_surrogates(shard):
         raise ValueError(f"shard is {shown(shard)}, wanted the path or address of a tar file.")
+    if is_url(shard):
+        scheme_of(shard)
     for key, low, high in (
         ("shard_offset", 0, LARGEST),
         ("shard_size", 1, LARGEST),

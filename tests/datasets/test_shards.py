@@ -417,6 +417,7 @@ def test_store_that_fails_stops_even_where_bad_files_are_skipped(made, tmp_path)
     ("values", "message"),
     [
         ({"shard": 5}, "shard is 5, wanted the path or address"),
+        ({"shard": "ftp://host/a.tar"}, "ftp://host/a.tar: ftp:// is unknown; a path, or http"),
         ({"shard": "a.tar"}, "shard_offset is null, wanted a whole number from 0"),
         ({"shard": "a.tar", "shard_offset": 1, "shard_size": 0}, "shard_size is 0, wanted"),
         ({"shard": "a.tar", "shard_offset": 1, "shard_size": True}, "shard_size is true, wanted"),

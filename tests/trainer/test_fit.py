@@ -11,7 +11,7 @@ from src.utils.phases import PHASES
 from tests.demo import SMALL, experiment
 from train import train
 
-OPTIONS = [*SMALL, "fit=true", "fit_limits.seconds=0.5", "trainer.epochs=2"]
+OPTIONS = [*SMALL, "fit=true", "fit_limits.seconds=0.5", "trainer.epochs=2", "trainer.log_ids=true"]
 
 
 def test_fit_predicts_and_trains_nothing(corpus, tmp_path, capsys):
