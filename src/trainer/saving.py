@@ -84,12 +84,17 @@ class Saver:
             OSError: one of them could not write.
         """
         folder, rank = self.run.path / name, self.accelerator.process_index
-        digests = self.together(lambda: save_shard(folder, rank, pieces))
-        merged = {file: digest for own in digests for file, digest in own.items()}
-        if rank == 0:
-            self.together(lambda: finish_shards(folder, merged, state, self_test))
-        else:
-            self.together(lambda: None)
+        try:
+            digests = self.together(lambda: save_shard(folder, rank, pieces))
+            merged = {file: digest for own in digests for file, digest in own.items()}
+            if rank == 0:
+                self.together(lambda: finish_shards(folder, merged, state, self_test))
+            else:
+                self.together(lambda: None)
+        except OSError:
+            if rank == 0:
+                remove_checkpoint(new_folder(folder))  # of all processes
+            raise
 
     def together(self, write: Callable[[], Any]) -> list[Any]:
         """The results of a function in all processes.

@@ -17,6 +17,7 @@ from src.utils.files import mount_point
 Result = TypeVar("Result")
 
 WORKER = "Original Traceback"  # torch's mark of an exception raised by a data worker
+LOST_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal: .*|exited .*)")
 CONFIG_LIBRARIES = ("hydra", "omegaconf", "yaml")
 # Lines that omegaconf and hydra append to their messages, other than the full key.
 DETAILS = ("object_type=", "reference_type=", "ref_type=")
@@ -137,7 +138,13 @@ def run_hydra(main: Callable[[], Any], check: Callable[[list[str]], None]) -> No
 
 def is_bad_input(error: Exception) -> bool:
     """Whether an exception is about the user's input or system, not a defect of the program."""
-    return isinstance(error, ValueError | OSError) or is_of_config(error) or is_out_of_memory(error)
+    known = is_of_config(error) or is_out_of_memory(error) or is_lost_worker(error)
+    return isinstance(error, ValueError | OSError) or known
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether an exception of torch says that a data worker was killed, as where memory is full."""
+    return isinstance(error, RuntimeError) and LOST_WORKER.match(str(error)) is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -158,6 +165,9 @@ def sentence(error: Exception) -> str:
     text = str(error).strip()
     if WORKER in text:
         return text.splitlines()[-1].partition(": ")[2]
+    if is_lost_worker(error):
+        reason = text.splitlines()[0].rstrip(". ")
+        return f"{reason}; where memory is short, a smaller dataloader.num_workers needs less."
     if is_out_of_memory(error):
         return "out of memory; a smaller model or dataloader.max_seconds needs less."
     if is_of_config(error):

@@ -1,6 +1,7 @@
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from src.datasets import workers as workers_module
 from src.datasets.loading import EvaluationLoader, LoaderOptions
 from src.datasets.train_loading import TrainLoader
+from src.utils.entry import run_command
 
 OPTIONS = LoaderOptions(max_seconds=3, num_workers=2)
 
@@ -32,6 +34,13 @@ class Hangs:
 
     def __init__(self, readable=12):
         self.readable = readable
+
+
+class Dies(Hangs):
+    """The worker that reads it is killed, as where the memory is full."""
+
+    def __getitem__(self, key):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def alive(pids):
@@ -126,6 +135,7 @@ import multiprocessing, subprocess, sys, time
 from tests.datasets.test_workers import Hangs, OPTIONS, workers_of
 from src.datasets.loading import EvaluationLoader
 from src.datasets.train_loading import TrainLoader
+from src.utils.entry import run_command
 
 child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 own = multiprocessing.Process(target=time.sleep, args=(1,))
@@ -189,3 +199,12 @@ def test_signals_to_the_group_leave_workers_alive():
         assert len(list(islice(loader, 3))) == 3
     assert len(alive(pids)) == 2
     loader.close()
+
+
+def test_a_worker_that_is_killed_ends_the_program_with_one_sentence(capsys):
+    loader = TrainLoader(Dies(), OPTIONS)
+    with pytest.raises(SystemExit, match="1"):
+        run_command(lambda: next(loader))
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: DataLoader worker (pid") and printed.count("\n") == 1
+    assert printed.endswith("a smaller dataloader.num_workers needs less.\n")

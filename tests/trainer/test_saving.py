@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,6 +57,19 @@ def test_it_is_written_when_training_ends_with_an_error(saver):
         saver.run.allowed.set()
         raise ValueError("diverged")
     assert len(saver.run.saved) == 1
+
+
+def test_shards_that_could_not_all_be_written_are_removed(saver, tmp_path, monkeypatch):
+    saver.run = SimpleNamespace(path=tmp_path)
+
+    def together(write):
+        assert write() and (tmp_path / "last.new").exists()
+        raise OSError("process 1: the disk is full")
+
+    monkeypatch.setattr(saver, "together", together)
+    with pytest.raises(OSError, match="process 1"):
+        saver.write_shards("last", {"model.weight": (torch.ones(2), [0])}, {}, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_stops_the_run_and_the_earlier_checkpoint_stays(corpus, tmp_path, monkeypatch):
