@@ -122,6 +122,26 @@ def test_a_sweep_is_submitted(corpus, tmp_path, cluster):
     assert all((tmp_path / "s" / str(number) / "last").exists() for number in range(2))
 
 
+def test_processes_of_srun(monkeypatch):
+    """Steps of a job that run at the same time don't meet."""
+    told = {"STEP_NUM_TASKS": 3, "NODEID": 1, "PROCID": 2, "LOCALID": 0, "JOB_ID": 39_999}
+    told |= {"STEP_TASKS_PER_NODE": "2,1", "STEP_NODELIST": "node7", "STEP_ID": 0}
+    monkeypatch.setattr(os, "environ", {f"SLURM_{name}": str(one) for name, one in told.items()})
+    steps = []
+    for step in range(2):
+        for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+            os.environ.pop(name, None)
+        os.environ["SLURM_STEP_ID"] = str(step)
+        slurm.adopt_processes()
+        steps.append(dict(os.environ))
+    assert steps[0]["RANK"] == "2" and steps[0]["WORLD_SIZE"] == "3"
+    assert steps[0]["LOCAL_WORLD_SIZE"] == "1" and steps[0]["MASTER_ADDR"] == "node7"
+    assert steps[0]["MASTER_PORT"] == "34999" != steps[1]["MASTER_PORT"]
+    del os.environ["WORLD_SIZE"], os.environ["SLURM_NODEID"]
+    with pytest.raises(ValueError, match="srun started 3 processes, but SLURM_NODEID isn't set"):
+        slurm.adopt_processes()
+
+
 def test_notation_of_slurm():
     assert slurm.tasks_per_node("2(x3),1") == [2, 2, 2, 1]
     assert slurm.first_host("node7") == "node7"

@@ -16,23 +16,34 @@ from src.utils.options import check_choice
 
 NAMES = tuple(number.name for number in SIGNALS)
 PORTS = 15000, 20000  # the first port, and how many there are
+STEP = 101  # ports from one step of a job to the next
+# Ends of the names of srun's variables, in the order of use.
+TOLD = ("NODEID", "PROCID", "LOCALID", "STEP_TASKS_PER_NODE", "STEP_NODELIST", "JOB_ID")
 
 
 def adopt_processes() -> None:
-    """Set the variables of torchrun in a process that srun started as one of several."""
+    """Set the variables of torchrun in a process that srun started as one of several.
+
+    Raises:
+        ValueError: srun's own variables are missing, as in a container that doesn't pass them on.
+    """
     variables = os.environ
     count = variables.get("SLURM_STEP_NUM_TASKS", "1")
     if "WORLD_SIZE" in variables or count == "1":
         return
+    missing = [f"SLURM_{name}" for name in TOLD if f"SLURM_{name}" not in variables]
+    if missing:
+        raise ValueError(f"srun started {count} processes, but {', '.join(missing)} isn't set.")
+    node, rank, local_rank, counts, nodes, number = (variables[f"SLURM_{name}"] for name in TOLD)
     first, ports = PORTS
-    node = int(variables["SLURM_NODEID"])
+    step = int(variables.get("SLURM_STEP_ID", "0"))  # others of the job may run at the same time
     own = {
-        "RANK": variables["SLURM_PROCID"],
+        "RANK": rank,
         "WORLD_SIZE": count,
-        "LOCAL_RANK": variables["SLURM_LOCALID"],
-        "LOCAL_WORLD_SIZE": str(tasks_per_node(variables["SLURM_STEP_TASKS_PER_NODE"])[node]),
-        "MASTER_ADDR": first_host(variables["SLURM_STEP_NODELIST"]),
-        "MASTER_PORT": str(first + int(variables["SLURM_JOB_ID"]) % ports),
+        "LOCAL_RANK": local_rank,
+        "LOCAL_WORLD_SIZE": str(tasks_per_node(counts)[int(node)]),
+        "MASTER_ADDR": first_host(nodes),
+        "MASTER_PORT": str(first + (int(number) + STEP * step) % ports),
     }
     for name, value in own.items():
         variables.setdefault(name, value)
