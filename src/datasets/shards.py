@@ -142,7 +142,7 @@ def start_or_resume(folder: Path, manifest: Manifest, options: ShardOptions) -> 
         ValueError: it holds shards of another manifest, or made with other options.
     """
     unfinished = folder / UNFINISHED
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists() and not unfinished.exists():  # or it was about to be removed
         raise FileExistsError(f"{folder / MANIFEST}: exists; choose another folder.")
     if not unfinished.exists():
         if folder.exists() and any(folder.iterdir()):

@@ -3,6 +3,7 @@ import json
 import shutil
 import tarfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_an_interrupted_call_is_continued(corpus, made, tmp_path, monkeypatch):
             write_shards(given, out, own)
     monkeypatch.setattr(shards, "write_member", write)
     before = (out / "audio_0.tar").stat().st_mtime_ns
+
+    def stop_at_the_end(path, missing_ok=False, unlink=Path.unlink):
+        if path.name == "unfinished.json":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", stop_at_the_end)
+        write_shards(manifest, out, options)
+    assert (out / "manifest.jsonl").exists()
     assert write_shards(manifest, out, options) == 4
     assert (out / "audio_0.tar").stat().st_mtime_ns == before
     for path in made.iterdir():  # equal bytes
