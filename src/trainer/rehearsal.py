@@ -72,8 +72,9 @@ class Rehearsal:
         self.device = trainer.accelerator.device
         self.accumulate = trainer.settings.accumulate
         self.epoch = int(self.options.sorted_first_epoch)  # the first one is unlike the others
-        options = {"save_every_steps": None, "show_every_epochs": 0, "log_ids": False}
-        trainer.settings = replace(trainer.settings, **options)
+        trainer.settings = replace(
+            trainer.settings, save_every_steps=None, show_every_epochs=0, log_ids=False
+        )
         for optimization in trainer.optimizations.values():
             optimization.scheduler = None  # which may have fewer steps than are made here
         self.bar = tqdm(disable=True)
