@@ -1,5 +1,6 @@
 """From a node of the config to an object, and what may be changed about the config of a run."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from src.utils.nodes import (
 from src.utils.options import refuse
 
 CONFIGS = Path(__file__).parent / "configs"
+ELSEWHERE = ("-cp", "--config-path", "-cd", "--config-dir")  # hydra's options for other configs
 FIXED = (
     "model",
     "features",
@@ -261,17 +263,31 @@ def resume_config(config: DictConfig, overrides: list[str]) -> None:
         OmegaConf.update(config, key, override.value())
 
 
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Check that every choice of a config group in a command line is a name, or a list of names.
+def experiments() -> list[str]:
+    """Names of the experiments in src/configs, those of inference too."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "base")
 
-    Hydra refuses others as well, without saying which group is meant.
+
+OmegaConf.register_new_resolver("experiments", lambda: ", ".join(experiments()), replace=True)
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Check that a command line names an experiment, and a name or names for each config group.
+
+    Hydra refuses others as well, without saying which there are, or which group is meant.
 
     Args:
         arguments: of the command line; what isn't an override is passed over.
 
     Raises:
-        ValueError: a choice is something else.
+        ValueError: there is no such experiment, or a choice is something else.
     """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-cn", "--config-name")
+    name = parser.parse_known_args(arguments)[0].config_name
+    elsewhere = any(one.startswith(ELSEWHERE) for one in arguments)
+    if name and not elsewhere and name.removesuffix(".yaml") not in experiments():
+        refuse("config, -cn", name, f"one of {', '.join(experiments())}")
     given = [one for one in arguments if "=" in one and not one.startswith("-")]
     for override in parse_overrides(given):
         group = override.key_or_group.partition("@")[0]

@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from src.config import check_overrides
 from tests.demo import CONFIGS, SMALL, composed, experiment
 from tests.golden import FIXTURES
 from train import train
@@ -164,3 +165,13 @@ def test_inference_config_composes():
         config = compose("inference_asr", overrides=["run=x", "datasets=custom_dir"])
     assert "test" in config.datasets
     assert not HydraConfig.initialized()
+
+
+@pytest.mark.parametrize(
+    "name", [["-cn=nope"], ["-cn", "nope"], ["-m", "--config-name=nope", "a=1"]]
+)
+def test_an_experiment_that_is_not_there(name):
+    with pytest.raises(ValueError, match="config, -cn: 'nope'; one of asr_adapter, .*ssl_nest"):
+        check_overrides(name)
+    check_overrides(["-cn=asr_deepspeech2", "--cfg=job"])
+    check_overrides([*name, "--config-dir=mine"])  # hydra looks there, too
