@@ -14,12 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from src.building import build_system
 from src.config import build, check_overrides, check_top_level
 from src.datasets.building import name_datasets
-from src.interop.initialization import (
-    adopt_configs,
-    adopted_text_encoder,
-    initialize,
-    pin_sources,
-)
+from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
+from src.interop.sources import pin_sources
 from src.logger.text_log import setup_logging
 from src.report.facts import facts_of_run
 from src.run import Run, open_run, own_config

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from scripts.extract_features import load_system, open_audio
 from src.config import build, compose_experiment
 from src.interop.clusters import build_quantizer, frames_node, layers_node, save_clusters
-from src.interop.initialization import Source, read_saved
+from src.interop.sources import Source, read_saved
 from src.models.layers.nest.clusters import ClusterQuantizer
 from src.models.layers.nest.kmeans import kmeans
 from src.models.nest import pad_to_multiple

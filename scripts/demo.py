@@ -27,11 +27,11 @@ from omegaconf import OmegaConf
 from scripts.serve_page import HOST, PORT_ERRORS, port_error
 from src.run import load_run
 from src.system import System
-from src.tasks.levels import limit_peak
 from src.text_encoder.alignment import Word
 from src.utils.audio import write_audio
 from src.utils.audio_files import full_duration
 from src.utils.entry import end, is_bad_input, run_command, sentence
+from src.utils.levels import limit_peak
 from src.utils.self_test import test_signal
 
 REQUIREMENTS = "requirements-demo.txt"

@@ -11,24 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from src.config import build, inference_config, target_class
 from src.datasets.collate import collate
+from src.interop.initialization import RECOGNISER, SYSTEMS, is_joint
 from src.run import OpenedRun, open_source, restore
 from src.system import System
 from src.tasks.conversation import ConversationTask, Voices, by_speaker, segments_of
+from src.tasks.recognition import RecognitionTask
 from src.text_encoder.alignment import Word
+from src.utils.annotations import TARGET
 from src.utils.audio import read_audio, write_audio
 from src.utils.batch import Batch, report_skipped, select
+from src.utils.modules import dotted_name
 from src.utils.options import refuse
 from src.utils.segments import Segment
 from src.utils.streams import block_powers
 
 logger = logging.getLogger(__name__)
 
-TASKS = {"separator": "separation", "recogniser": "recognition"}
 BLOCK = 0.01  # seconds over which levels are measured
 INFERENCE, OWN = "inference", "conversation"  # in the name of a run's output folder
 
@@ -209,8 +212,39 @@ def listed(voices: Voices) -> list[Segment]:
     return [segment for segment, _ in segments_of(voices)]
 
 
+class RecogniserRun:
+    """The recogniser of a run that has a separator, too, opened like a run of its own.
+
+    Args:
+        run: of `separation_recognition`.
+    """
+
+    def __init__(self, run: OpenedRun):
+        self.run, self.path, self.inference_path = run, run.path, run.inference_path
+        self.checkpoint, self.read_text_encoder = run.checkpoint, run.read_text_encoder
+
+    def read_config(self) -> DictConfig:
+        """The config of a recogniser with its front end; without loss, metrics and datasets."""
+        config = self.run.read_config()
+        model, decoder = config.model, config.task.decoder
+        features = OmegaConf.masked_copy(model, ["features"])
+        config.update(features, sample_rate=model.recogniser_rate, model=model.recogniser)
+        config.transforms.batch.inference = features
+        config.task = {TARGET: dotted_name(RecognitionTask), "decoders": {"main": decoder}}
+        config.loss, config.metrics, config.datasets = None, {}, {}
+        return config
+
+    def read_weights(self, checkpoint: str) -> dict[str, Tensor]:
+        """The weights of the recogniser."""
+        prefix, weights = f"{RECOGNISER}.", self.run.read_weights(checkpoint)
+        return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+    def read_self_test(self, checkpoint: str) -> None:
+        """None: the outputs of the run's self-test are those of both."""
+
+
 class ConversationRuns:
-    """A run of separation and one of recognition, opened like one run.
+    """A run of separation and one of recognition, or one that has both, opened like one run.
 
     Args:
         config: of the inference: `separator` and `recogniser`.
@@ -228,10 +262,12 @@ class ConversationRuns:
         if config.run is not None:
             refuse("config, run", config.run, "null; give separator=RUN and recogniser=RUN")
         self.runs: dict[str, tuple[OpenedRun, DictConfig]] = {}
-        for key, task in TASKS.items():
+        for key, task in SYSTEMS.items():
             if config[key] is None:
                 refuse(f"config, {key}", None, f"{key}=RUN, the folder of a run of {task}")
-            run = open_source(Path(config[key]), list(config.trust))
+            run: Any = open_source(Path(config[key]), list(config.trust))
+            if key == RECOGNISER and is_joint(run.read_config().model):
+                run = RecogniserRun(run)
             merged = inference_config(run.read_config(), config.changes[key])
             name = target_class(merged, "task").name
             if name != task:

@@ -17,7 +17,7 @@ import soundfile
 from omegaconf import OmegaConf
 
 from src.run import load_run
-from src.tasks.levels import limit_peak
+from src.utils.levels import limit_peak
 from tests.browser import Browser, find_browser
 from tests.demo import ENVIRONMENT, ROOT, SMALL, experiment
 from tests.test_browser import COMMAND, MICROPHONE, OFFLINE, RATE, SEPARATOR, write_mixture

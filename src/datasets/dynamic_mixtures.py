@@ -14,8 +14,10 @@ from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.manifest import Manifest, Row
 from src.datasets.rooms import RecordedRooms, SimulatedRooms, reverberated
 from src.datasets.timeline import Timeline, total
+from src.text_encoder.base import TextEncoder
 from src.transforms.chain import Chain, apply_to_item
 from src.utils.audio import read_audio
+from src.utils.batch import BETWEEN_VOICES
 from src.utils.options import check_choice, check_number, check_whole
 from src.utils.random import generator, salted_seed, uniform
 
@@ -26,6 +28,9 @@ TARGETS = ("dry", "reverberant")
 
 class DynamicMixtures(BaseDataset):
     """Items {id, path, seed, audio [T], sources [S, T], num_speakers} of manifests with speakers.
+
+    With `texts` they also have `source_tokens` [S, L], of which padding is 0, CTC's blank, and
+    `text`, the normalised texts of all sources, joined by ` | `. A silent source has no text.
 
     The i-th mixture has the i-th utterance as its first source, so that an epoch has each one
     once; the others are drawn from other speakers. All that is drawn follows from
@@ -53,6 +58,9 @@ class DynamicMixtures(BaseDataset):
         noises: name -> transform of the sum, e.g. noise at a signal-to-noise ratio.
         microphone: name -> transform of the mixture and the targets alike, such as a band.
         distortions: name -> transform of the mixture alone, such as clipping or a codec.
+        texts: whether the items have the texts of their sources. Then utterances are whole, so
+            that there must be a timeline, and no segment.
+        text_encoder: normalises texts and makes tokens of them.
         limit: maximum number of mixtures; their first utterances are spread over the manifest.
             None: all.
         options: of `BaseDataset`.
@@ -79,6 +87,8 @@ class DynamicMixtures(BaseDataset):
         noises: Mapping[str, nn.Module] | None = None,
         microphone: Mapping[str, nn.Module] | None = None,
         distortions: Mapping[str, nn.Module] | None = None,
+        texts: bool = False,
+        text_encoder: TextEncoder | None = None,
         limit: int | None = None,
         **options: Any,
     ):
@@ -89,7 +99,10 @@ class DynamicMixtures(BaseDataset):
         check_number("high", high, low=low, inclusive=True)
         check_number("single_speaker_prob", single_speaker_prob, high=1, inclusive=True)
         check_choice("targets", targets, TARGETS)
+        check_choice("texts", texts, (True, False))
         check_whole("limit", limit, optional=True)
+        if texts and (segment is not None or timeline is None):
+            raise ValueError("texts: true needs whole utterances: segment=null, and a timeline.")
         if not isinstance(manifest, Manifest):
             manifest = Manifest(Path(manifest))
         super().__init__(manifest, **options)
@@ -103,6 +116,7 @@ class DynamicMixtures(BaseDataset):
         self.timeline, self.room, self.targets = timeline, room, targets
         self.noises, self.microphone = Chain(noises or {}), Chain(microphone or {})
         self.distortions = Chain(distortions or {})
+        self.text_encoder = self.checked_encoder(text_encoder) if texts else None
         if room is not None:
             self.check_room(room)
         self.rows_of = group_by_speaker(self.pool)
@@ -112,6 +126,20 @@ class DynamicMixtures(BaseDataset):
                 f"{num_speakers}."
             )
         self.names = sorted(self.rows_of)
+
+    def checked_encoder(self, text_encoder: TextEncoder | None) -> TextEncoder:
+        """The text encoder, after a check that there are texts for it.
+
+        Raises:
+            ValueError: there is no text encoder, or a row has no text.
+        """
+        if text_encoder is None:
+            raise ValueError("texts: true needs a text encoder, e.g. that of init.recogniser.")
+        without = np.flatnonzero(~self.pool.has_text)
+        if len(without):
+            place = self.pool.place(int(without[0]))
+            raise ValueError(f"{place}: no text, which texts: true needs.")
+        return text_encoder
 
     def check_room(self, room: RecordedRooms | SimulatedRooms) -> None:
         """Check that responses have the sample rate and fit into a segment.
@@ -145,10 +173,14 @@ class DynamicMixtures(BaseDataset):
         responses = None
         if self.room is not None:
             responses = self.room.draw(generator(seed, "room"), len(rows))
+        texts = [""] * self.num_speakers
         if self.timeline is None:
             placed = self.place_anywhere(rows, responses, seed, draw)
         else:
-            placed = self.place_in_time(self.timeline, rows, responses, seed, draw)
+            turns = self.draw_turns(self.timeline, rows, draw)
+            placed = self.place_in_time(self.timeline, turns, responses, seed, draw)
+            for speaker, spoken in turns:
+                texts[speaker] = f"{texts[speaker]} {spoken.text or ''}".strip()
         levels = [uniform(draw, *self.level) for _ in rows]
         single = uniform(draw, 0, 1) < self.single_speaker_prob
         scaled = torch.stack(
@@ -160,13 +192,29 @@ class DynamicMixtures(BaseDataset):
             scaled = nn.functional.pad(scaled, (0, 0, 0, 0, 0, self.num_speakers - len(rows)))
         heard, sources = scaled[:, 0], scaled[:, 0 if self.targets == "reverberant" else -1]
         audio, sources = self.record(heard.sum(0), sources, seed)
-        return {
+        item: Item = {
             "id": "_".join([id, *(one.audio_filepath.stem for one in rows[1:])]),
             "path": str(row.audio_filepath),
             "seed": seed,
             "audio": audio,
             "sources": sources,
             "num_speakers": int(sources.abs().amax(1).count_nonzero()),
+        }
+        return item | self.targets_of(texts[:1] if single else texts)
+
+    def targets_of(self, texts: list[str]) -> Item:
+        """`text` and `source_tokens` of a mixture, if they are asked for.
+
+        Args:
+            texts: of the first sources; the others are silent.
+        """
+        if self.text_encoder is None:
+            return {}
+        texts = texts + [""] * (self.num_speakers - len(texts))
+        tokens = [torch.tensor(self.text_encoder.encode(text)).long() for text in texts]
+        return {
+            "text": BETWEEN_VOICES.join(map(self.text_encoder.normalize, texts)),
+            "source_tokens": nn.utils.rnn.pad_sequence(tokens, batch_first=True),
         }
 
     def record(self, audio: Tensor, sources: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -223,10 +271,20 @@ class DynamicMixtures(BaseDataset):
             [place(self.in_room(part, responses, k), size, draw) for k, part in enumerate(parts)]
         )
 
+    def draw_turns(
+        self, timeline: Timeline, rows: list[Row], draw: torch.Generator
+    ) -> list[tuple[int, Row]]:
+        """The speaker and the utterance of each turn, by their starts."""
+        order = timeline.draw_order(draw, len(rows))
+        return [
+            (k, rows[k] if order.index(k) == i else self.another(rows[k], draw))
+            for i, k in enumerate(order)
+        ]
+
     def place_in_time(
         self,
         timeline: Timeline,
-        rows: list[Row],
+        turns: list[tuple[int, Row]],
         responses: list[Tensor] | None,
         seed: int,
         draw: torch.Generator,
@@ -236,12 +294,8 @@ class DynamicMixtures(BaseDataset):
         Where a segment is too short for them, all utterances and pauses are shortened alike, so
         that overlaps stay as they were drawn.
         """
-        order = timeline.draw_order(draw, len(rows))
-        spoken = [
-            rows[k] if order.index(k) == i else self.another(rows[k], draw)
-            for i, k in enumerate(order)
-        ]
-        parts = [self.source(one, seed + i, draw) for i, one in enumerate(spoken)]
+        order = [speaker for speaker, _ in turns]
+        parts = [self.source(row, seed + i, draw) for i, (_, row) in enumerate(turns)]
         lengths = [len(part) / self.sample_rate for part in parts]
         starts = timeline.draw_starts(draw, order, lengths)
         whole = total(starts, lengths)
@@ -249,7 +303,7 @@ class DynamicMixtures(BaseDataset):
         shorter = min(1.0, seconds / whole)
         size = round(seconds * self.sample_rate)
         offset = uniform(draw, 0, max(0.0, seconds - whole))
-        placed = torch.zeros(len(rows), 1 if responses is None else 2, size)
+        placed = torch.zeros(len(set(order)), 1 if responses is None else 2, size)
         for part, k, start in zip(parts, order, starts, strict=True):
             kept = max(1, int(len(part) * shorter))
             cut = int(uniform(draw, 0, len(part) - kept + 1))

@@ -12,7 +12,6 @@ encoder:
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from src.interop import clearervoice, nemo
-from src.interop.clusters import read_clusters_config
-from src.interop.hub import locate_source, pinned
-from src.interop.recogniser import is_recogniser, read_recogniser, read_spec_augment
-from src.loaded_config import read_config
+from src.interop.hub import locate_source
+from src.interop.recogniser import is_recogniser, read_recogniser
+from src.interop.sources import WHOLE, Saved, Source, read_saved, sources_of
 from src.models.conformer import as_conv_context
 from src.models.ops.depthwise_conv import DepthwiseConv
-from src.text_encoder.base import TextEncoder, load_text_encoder
-from src.transforms.features.log_mel import LogMel
-from src.transforms.spectrogram.spec_augment import SpecAugment
-from src.utils.annotations import TARGET, check_types
+from src.text_encoder.base import TextEncoder
+from src.utils.annotations import TARGET
 from src.utils.checkpoint import (
     best_checkpoint,
     is_checkpoint,
@@ -39,109 +35,20 @@ from src.utils.checkpoint import (
     read_tensors,
     read_weights,
 )
-from src.utils.modules import dotted_name, submodule
-from src.utils.options import check_choice
+from src.utils.modules import submodule
+from src.utils.nodes import plain
+from src.utils.options import refuse
 
 logger = logging.getLogger(__name__)
 
 ADAPTERS = "encoder.adapters."  # begins the names of weights that a source need not have
 HEAD = "head"  # begins the names of the weights of output layers over tokens
-WHOLE = "model"  # key of `init` for the whole model
 QUANTIZER = "quantizer"  # key of `init` for the targets of pretraining, whose sizes are the model's
 QUANTIZER_SIZES = ("codebook_size", "num_codebooks")
-ENTRY_TYPES = {"source": str, "part": str | None, "strict": bool, "adopt_config": bool}
 REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
-
-
-@dataclass(frozen=True)
-class Source:
-    """One entry of `config.init`: where the weights of a part of the model come from.
-
-    Attributes:
-        key: submodule of the model, or `model` for all of it.
-        source: a run, or its name on the hub; a checkpoint, a .safetensors or .nemo file, or a .pt
-            of ClearerVoice.
-        part: submodule of the source; None: all of its weights.
-        strict: all weights must match; False: load the matching ones.
-        adopt_config: use the size and the front end of the source.
-
-    Raises:
-        ValueError: `strict` or `adopt_config` is not a bool.
-    """
-
-    key: str
-    source: Path
-    part: str | None
-    strict: bool = True
-    adopt_config: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("strict", "adopt_config"):
-            check_choice(f"init.{self.key}.{name}", getattr(self, name), (True, False))
-
-
-def sources_of(config: DictConfig) -> list[Source]:
-    """The entries of `config.init`.
-
-    Raises:
-        ValueError: an entry has no source or an unknown key.
-    """
-    sources = []
-    for key in config.get("init") or {}:
-        missing = OmegaConf.is_missing(config.init, key)
-        entry = None if missing else config.init[key]
-        if entry is None and not missing:
-            continue
-        if isinstance(entry, str):
-            entry = OmegaConf.create({"source": entry})
-        if not isinstance(entry, DictConfig) or not OmegaConf.select(entry, "source"):
-            raise ValueError(
-                f"config, init.{key}.source: must be given: a run's folder or its name on the "
-                "hub, a file of weights, a .nemo or a .pt file."
-            )
-        options: Any = {"part": None if key == WHOLE else key}
-        options |= OmegaConf.to_container(entry, resolve=True)
-        check_types(f"config, init.{key}", ENTRY_TYPES, options)
-        sources.append(Source(str(key), Path(options.pop("source")), **options))
-    return sources
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a source knows about the model that its weights are of.
-
-    Attributes:
-        model: config of the model, or of the part that is wanted.
-        features: config of the front end.
-        sample_rate: in Hz.
-        text_encoder: None for a model without text.
-        spec_augment: config of SpecAugment in training; None: the source has none.
-    """
-
-    model: Any
-    features: Any
-    sample_rate: int
-    text_encoder: TextEncoder | None = None
-    spec_augment: Any = None
-
-
-def pin_sources(config: DictConfig) -> None:
-    """Add the present commit to the sources of `config.init` that are on the hub.
-
-    So all that is read from a source is of one version, which the config of the new run names.
-
-    Args:
-        config: of an experiment; changed in place.
-
-    Raises:
-        FileNotFoundError: the hub has no run of this name, or can't be reached.
-    """
-    for source in sources_of(config):
-        exact = pinned(source.source)
-        if exact != source.source:
-            entry = config.init[source.key]
-            target = f"init.{source.key}" + ("" if isinstance(entry, str) else ".source")
-            OmegaConf.update(config, target, str(exact))
+RECOGNISER = "recogniser"
+# Keys of `init` for the models of whole systems in a joint one -> the tasks of these systems.
+SYSTEMS = {"separator": "separation", RECOGNISER: "recognition"}
 
 
 def adopt_configs(config: DictConfig) -> None:
@@ -166,6 +73,10 @@ def adopt_configs(config: DictConfig) -> None:
         if source.key == WHOLE and TARGET not in config.model:
             adopt_model(config, saved)
             logger.info("Network and front end are taken from %s.", source.source)
+            continue
+        if source.key in SYSTEMS and source.part is None:
+            adopt_system(config, source, saved)
+            logger.info("model.%s is taken from %s.", source.key, source.source)
             continue
         with open_dict(config):
             if source.key != WHOLE and config.model.get(source.key) is None:
@@ -196,14 +107,58 @@ def adopt_model(config: DictConfig, saved: Saved) -> None:
         config.model = OmegaConf.merge(saved.model, config.model)
         whole = config.features is not None and TARGET in config.features
         own = {} if config.features is None or whole else config.features
-        config.features = OmegaConf.merge(saved.features, own)
+        if saved.features is not None:
+            config.features = OmegaConf.merge(saved.features, own)
         if saved.spec_augment is not None:
             config.transforms.batch.train.spec_augment = saved.spec_augment
     config.sample_rate = saved.sample_rate
 
 
+def adopt_system(config: DictConfig, source: Source, saved: Saved) -> None:
+    """Put the separator or the recogniser of a joint model into the config of an experiment.
+
+    The sample rate of the audio is that of the separator; the recogniser has its own, its front
+    end and as many tokens as its source. Values that the config sets itself are kept.
+
+    Args:
+        config: of an experiment; changed in place.
+        source: of a separator or a recogniser.
+        saved: what it knows about its model.
+
+    Raises:
+        ValueError: it is of another task, or the config has other tokens.
+    """
+    key = source.key
+    if is_joint(saved.model):
+        raise ValueError(
+            f"config, init.{key}.source: {source.source} has both a separator and a recogniser; "
+            f"go on with both by init=model init.model.source={source.source}."
+        )
+    if saved.task != SYSTEMS[key]:
+        raise ValueError(
+            f"config, init.{key}.source: {source.source} is a run of {saved.task}, not of "
+            f"{SYSTEMS[key]}."
+        )
+    with open_dict(config):
+        config.model[key] = OmegaConf.merge(saved.model, config.model.get(key) or {})
+        if key != RECOGNISER:
+            config.sample_rate = saved.sample_rate
+            return
+        if config.get("text_encoder") is not None:
+            refuse("config, text_encoder", plain(config.text_encoder), "null: those of the source")
+        config.model.features, config.model.recogniser_rate = saved.features, saved.sample_rate
+        config.model[key].vocab_size = len(saved.text_encoder or ())
+
+
+def is_joint(model: Any) -> bool:
+    """Whether the config of a model is that of a separator and a recogniser."""
+    return all(isinstance(model.get(key), DictConfig) for key in SYSTEMS)
+
+
 def adopted_text_encoder(config: DictConfig) -> TextEncoder | None:
-    """The tokens of a whole model's source with `adopt_config`, if the config has none itself.
+    """The tokens of a source with `adopt_config`, if the config has none itself.
+
+    They are those of the whole model's source, or of a joint model's recogniser.
 
     Args:
         config: of an experiment.
@@ -214,59 +169,8 @@ def adopted_text_encoder(config: DictConfig) -> TextEncoder | None:
     """
     if config.get("text_encoder") is not None:
         return None
-    own = [s for s in sources_of(config) if s.key == WHOLE and s.adopt_config]
+    own = [s for s in sources_of(config) if s.key in (WHOLE, RECOGNISER) and s.adopt_config]
     return read_saved(own[0]).text_encoder if own else None
-
-
-def read_saved(source: Source) -> Saved:
-    """What a source knows about its model.
-
-    Raises:
-        FileNotFoundError: it is neither a run nor a .nemo file, nor one of clusters.
-        ValueError: it is damaged, or has no such part.
-    """
-    path = locate_source(source.source)
-    if path.suffix == ".nemo":
-        return read_saved_nemo(path, source.part)
-    if path.suffix == ".safetensors":
-        saved, run = read_clusters_config(path), path
-    else:
-        run = path if (path / "config.yaml").exists() else path.parent
-        if not (run / "config.yaml").exists():
-            raise FileNotFoundError(
-                f"{path}: neither a run nor a .nemo file, which adopt_config needs."
-            )
-        saved = read_config(run / "config.yaml")
-    part = saved.model if source.part is None else OmegaConf.select(saved.model, source.part)
-    if not isinstance(part, DictConfig) or not isinstance(saved.get("features"), DictConfig):
-        raise ValueError(
-            f"{path}: holds {saved.model.get('_target_', 'clusters')}, which has no "
-            f"'{source.part}', or whose config has no features."
-        )
-    tokens = run / "text_encoder"
-    text_encoder = load_text_encoder(tokens) if tokens.exists() else None
-    return Saved(part, saved.features, saved.sample_rate, text_encoder)
-
-
-def read_saved_nemo(path: Path, part: str | None) -> Saved:
-    """What a .nemo file knows about its model, or a part of it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or has no such part.
-    """
-    if not is_recogniser(path):
-        if part != "encoder":
-            raise ValueError(f"{path}: a pretrained model, of which only the encoder is adopted.")
-        encoder, features = nemo.load_options(path)
-        return Saved(encoder, {TARGET: dotted_name(LogMel), **features}, features["sample_rate"])
-    own = read_recogniser(path)
-    model = own.model if part is None else own.model.get(part)
-    if not isinstance(model, dict):
-        raise ValueError(f"{path}: a recogniser, which has no '{part}'.")
-    options = nemo.apply_config(lambda _: read_spec_augment(own.spec_augment), {}, path)
-    spec_augment = None if options is None else {TARGET: dotted_name(SpecAugment), **options}
-    return Saved(model, own.features, own.sample_rate, own.text_encoder, spec_augment)
 
 
 def initialize(model: nn.Module, config: DictConfig) -> None:

@@ -7,8 +7,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from src.config import compose_experiment
-from src.interop.initialization import Saved, adopt_model
+from src.interop.initialization import adopt_model
 from src.interop.recogniser import Recogniser, read_recogniser
+from src.interop.sources import Saved
 from src.loaded_config import check_config
 from src.text_encoder.base import TextEncoder
 

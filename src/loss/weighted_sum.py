@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from src.utils.batch import check_keys
+
 
 class WeightedSum(nn.Module):
     """The weighted sum of named losses.
@@ -30,7 +32,13 @@ class WeightedSum(nn.Module):
         self.weights = {name: float(weights.get(name, 1.0)) for name in losses}
 
     def forward(self, **batch) -> dict[str, Tensor]:
-        """Each loss under its name, unweighted, and their weighted sum `loss`."""
+        """Each loss under its name, unweighted, and their weighted sum `loss`.
+
+        Raises:
+            ValueError: the batch lacks a key that one of them needs.
+        """
+        for name, loss in self.losses.items():
+            check_keys(f"loss.losses.{name}", loss, loss.forward, batch)
         parts = {name: loss(**batch)["loss"] for name, loss in self.losses.items()}
         total = sum(self.weights[name] * value for name, value in parts.items())
         return {**parts, "loss": total}  # type: ignore[dict-item]

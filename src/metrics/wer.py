@@ -3,6 +3,7 @@
 import jiwer
 
 from src.metrics.error_rate import ErrorRate
+from src.utils.batch import BETWEEN_VOICES
 
 
 class WER(ErrorRate):
@@ -11,6 +12,30 @@ class WER(ErrorRate):
     def align(self, reference: str, hypothesis: str) -> jiwer.WordOutput:
         """Word alignment of an utterance, by jiwer."""
         return jiwer.process_words([reference], [hypothesis])
+
+
+class VoicesWER(WER):
+    """Word errors over reference words of all voices of mixtures.
+
+    Each voice is compared with the text of its own source; silent sources are left out. The texts
+    of a mixture are joined by ` | `, in the order of the sources.
+
+    Args:
+        prediction: batch key of the hypotheses.
+    """
+
+    def __init__(self, prediction: str = "prediction"):
+        super().__init__(prediction)
+
+    def align(self, reference: str, hypothesis: str) -> jiwer.WordOutput:
+        """Word alignment of all voices of a mixture, by jiwer."""
+        references, hypotheses = (
+            [voice.strip() for voice in text.split(BETWEEN_VOICES.strip())]
+            for text in (reference, hypothesis)
+        )
+        spoken = [pair for pair in zip(references, hypotheses, strict=False) if pair[0]]
+        spoken = spoken or [("", "")]
+        return jiwer.process_words([own for own, _ in spoken], [heard for _, heard in spoken])
 
 
 def word_error_rate(references: list[str], hypotheses: list[str]) -> float:

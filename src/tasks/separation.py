@@ -18,13 +18,13 @@ from src.loss.pit import (
     pairwise_si_sdr,
 )
 from src.tasks.base import Task
-from src.tasks.levels import LEVELS, apply_level, limit_peak
 from src.tasks.separated_recording import SeparatedRecording, activity, products_of
 from src.tasks.separation_analysis import mixture_scores, reference_details, separation_sections
 from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import Recording, write_audio
 from src.utils.audio_files import audio_info
 from src.utils.lengths import without_padding
+from src.utils.levels import LEVELS, apply_level, limit_peak
 from src.utils.options import check_number
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled

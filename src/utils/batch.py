@@ -11,6 +11,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
+BETWEEN_VOICES = " | "  # in the texts of all voices of a mixture
 
 
 def required_keys(method: Callable) -> list[str]:

@@ -7,14 +7,9 @@ import torch
 
 from src.building import build_system
 from src.config import build
-from src.interop.initialization import (
-    Source,
-    adopt_configs,
-    initialize,
-    load_part,
-    realigned_kernels,
-)
+from src.interop.initialization import adopt_configs, initialize, load_part, realigned_kernels
 from src.interop.nemo import load_nemo
+from src.interop.sources import Source
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
 from src.models.jasper import ConvEncoder

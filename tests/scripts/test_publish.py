@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from scripts.publish import main
 from src.building import build_system
 from src.interop.hub import hub_name
-from src.interop.initialization import adopted_text_encoder, initialize, pin_sources
+from src.interop.initialization import adopted_text_encoder, initialize
+from src.interop.sources import pin_sources
 from src.run import Run, load_run, open_source, own_config
 from src.utils.audio import write_audio
 from src.utils.files import append_jsonl

@@ -97,7 +97,6 @@ class LogMel(nn.Module):
         check_streaming(self.normalization)
         return self.power.streaming_stage(self.log_mel)
 
-    @torch.no_grad()
     def forward(
         self, audio: Tensor, audio_length: Tensor, noisy_audio: Tensor | None = None, **_
     ) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Mel-frequency cepstral coefficients (Davis and Mermelstein, 1980)."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchaudio.functional import create_dct
@@ -49,7 +48,6 @@ class MFCC(nn.Module):
         check_streaming(self.normalization)
         return self.log_mel.power.streaming_stage(self.mfcc)
 
-    @torch.no_grad()
     def forward(
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:

@@ -50,7 +50,6 @@ class LogSpectrogram(nn.Module):
         check_streaming(self.normalization)
         return self.power.streaming_stage(self.log_spectrogram)
 
-    @torch.no_grad()
     def forward(
         self, audio: Float[Tensor, "B T"], audio_length: Int[Tensor, " B"], **_
     ) -> dict[str, Tensor]:

@@ -31,9 +31,6 @@ def apply_level(estimates: Tensor, audio: Tensor, level: str) -> Tensor:
 def match_mixture(estimates: Tensor, audio: Tensor) -> Tensor:
     """Estimates with the least-squares gains for their sum to equal the mixture.
 
-    With estimates E and mixture x, the gains minimise |x - g E|^2 plus a small ridge penalty on
-    their distance to one common gain, without which similar estimates could get any gains.
-
     Args:
         estimates: [B, S, T], float32.
         audio: mixtures [B, T].
@@ -41,9 +38,26 @@ def match_mixture(estimates: Tensor, audio: Tensor) -> Tensor:
     Returns:
         [B, S, T].
     """
+    return estimates * mixture_gains(estimates, audio)
+
+
+def mixture_gains(estimates: Tensor, audio: Tensor) -> Tensor:
+    """The least-squares gains for the sum of the estimates to equal the mixture.
+
+    With estimates E and mixture x, the gains minimise |x - g E|^2 plus a small ridge penalty on
+    their distance to one common gain, without which similar estimates could get any gains.
+    Estimates with inverted sign are negated first, or they might cancel each other.
+
+    Args:
+        estimates: [B, S, T], float32.
+        audio: mixtures [B, T].
+
+    Returns:
+        [B, S, 1].
+    """
     correlation = estimates @ audio.unsqueeze(2)  # [B, S, 1]
-    # Estimates with inverted sign are negated first, or they might cancel each other.
-    estimates = torch.where(correlation < 0, -estimates, estimates)
+    signs = torch.where(correlation < 0, -1.0, 1.0)
+    estimates = estimates * signs
     correlation = correlation.abs().double()
     gram = (estimates @ estimates.transpose(1, 2)).double()  # [B, S, S]
     energy = gram.sum((1, 2), keepdim=True)
@@ -51,7 +65,7 @@ def match_mixture(estimates: Tensor, audio: Tensor) -> Tensor:
     common = torch.where(energy > 0, common, 0.0)
     ridge = torch.diag_embed(RIDGE * gram.diagonal(dim1=1, dim2=2) + 1e-30)
     residual = correlation - gram @ common.expand_as(correlation)
-    return estimates * (common + torch.linalg.solve(gram + ridge, residual)).float()
+    return signs * (common + torch.linalg.solve(gram + ridge, residual)).float()
 
 
 def limit_peak(audio: Tensor) -> Tensor:

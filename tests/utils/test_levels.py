@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.tasks.levels import LEVELS, apply_level, limit_peak
+from src.utils.levels import LEVELS, apply_level, limit_peak
 
 
 def noise(*shape, seed=0):
