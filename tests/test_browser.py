@@ -13,9 +13,9 @@ import torch
 from scripts.get_browser_runtime import RUNTIME
 from scripts.serve_page import collect, make_server
 from src.run import load_run
-from src.utils.levels import limit_peak
 from src.utils.audio import read_audio
 from src.utils.files import read_jsonl
+from src.utils.levels import limit_peak
 from src.utils.resampling import resample
 from tests.browser import Browser, find_browser
 from tests.demo import ROOT, SMALL, experiment, run_script

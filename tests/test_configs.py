@@ -42,6 +42,12 @@ NARROW = {
     "ssl_nest_librispeech": [*ENCODER, "model.codebook_size=32", "precision='no'"],
     "separation_mossformer2": SEPARATOR,
     "separation_mossformer2_any": [*SEPARATOR, "model.num_speakers=2"],
+    "separation_recognition": [
+        "init.separator=null",
+        "++model.separator={_target_: src.models.mossformer2.MossFormer2, num_speakers: 2}",
+        *(option.replace("model.", "++model.separator.") for option in SEPARATOR),
+        f"init.recogniser.source={RECOGNISER}",
+    ],
     "enhancement_mossformer2": SEPARATOR,
 }
 METRIC = {

@@ -105,7 +105,7 @@ TINY = {
         for m in ("before_subsampling", "after_subsampling")
     ],
 }
-ON_AUDIO = {"MossFormer2"}  # which has such a test in its own file
+ON_AUDIO = {"MossFormer2", "SeparationRecognition"}  # which have such tests in files of their own
 BASES = {"FrozenEncoder"}  # without a forward pass of their own
 
 
