@@ -201,7 +201,7 @@ def test_recogniser_teaches_the_separator(runs, corpus):
     # The weighted sum, and the permutation of each item, written out.
     values, batch = [], collate(items)
     outputs = system.model.separator(**batch)
-    for i, item in enumerate(items):
+    for i in range(2):
         size = batch["audio_length"][i : i + 1]
         pairs = [
             [si_sdr(voice[None], source[None], size) for source in batch["sources"][i]]

@@ -132,7 +132,8 @@ def adopt_system(config: DictConfig, source: Source, saved: Saved) -> None:
     if is_joint(saved.model):
         raise ValueError(
             f"config, init.{key}.source: {source.source} has both a separator and a recogniser; "
-            f"go on with both by init=model init.model.source={source.source}."
+            f"go on with both by init=model init.model.source={source.source} "
+            "init.model.adopt_config=true."
         )
     if saved.task != SYSTEMS[key]:
         raise ValueError(

@@ -17,8 +17,9 @@ class SeparationRecognition(nn.Module):
     Everything from the mixture to the log-probabilities is differentiable: the separator, the
     sample rate conversion, the recogniser's front end and the recogniser. The recogniser hears the
     estimates at the level at which they add up to the mixture, as when conversations are
-    transcribed; the gains are constants in backward. Its augmentation is left out. In evaluation
-    mode the model is a separator, and `recognise` is called by the task with the final estimates.
+    transcribed; the gains are constants in backward. Its augmentation and cleaning are left out. In
+    evaluation mode the model is a separator, and the task calls `recognise` with the final
+    estimates.
 
     Args:
         separator: returns `estimates` [B, S, T] for `audio` [B, T], `audio_length` and `id`.
