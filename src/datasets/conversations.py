@@ -137,7 +137,8 @@ class Conversations(BaseDataset):
         size = max(start + len(audio) for _, start, audio in placed)
         sources = torch.zeros(self.num_speakers, size)
         for speaker, start, audio in placed:
-            sources[speaker, start : start + len(audio)] += at_level(audio, levels[speaker])
+            scaled = at_level(audio[None], levels[speaker])[0]
+            sources[speaker, start : start + len(audio)] += scaled
         mixture = sources.sum(0)
         peak = max(mixture.abs().max().item(), sources.abs().max().item())
         if peak > PEAK:

@@ -33,6 +33,16 @@ def test_turns_are_where_the_segments_say(corpus):
         assert not sources[silent].any()
 
 
+def test_turns_have_the_level_of_their_speaker(corpus):
+    item = conversations(corpus, utterances=6, low=-30.0, high=-30.0)[0]
+    names = list(dict.fromkeys(one.speaker for one in item["segments"]))
+    for one in item["segments"]:
+        own = slice(round(one.start * RATE), round(one.end * RATE))
+        spoken = item["sources"][names.index(one.speaker), own]
+        active = spoken[spoken.square() > 1e-4 * spoken.square().mean()]
+        assert 10 * active.square().mean().log10() == pytest.approx(-30, abs=0.1)
+
+
 def test_nobody_overlaps_with_himself_and_pauses_are_kept(corpus):
     without = conversations(corpus, utterances=6, overlap_prob=0.0, min_pause=0.3, max_pause=0.4)
     overlapping = conversations(corpus, utterances=12, overlap_prob=1.0, max_overlap=1.0)
