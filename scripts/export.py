@@ -28,7 +28,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.interop.export.clients import CLIENTS, Transcribe
 from src.interop.export.compare import DURATIONS, largest_difference, streaming_difference
 from src.interop.export.forms import (

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.datasets.download import download, unpack
+from src.datasets.corpora.download import download, unpack
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 

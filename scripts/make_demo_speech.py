@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.datasets.demo_speech import NOTE, Recipe, make_demo_speech
+from src.datasets.demo.speech import NOTE, Recipe, make_demo_speech
 from src.utils.entry import run_command
 
 

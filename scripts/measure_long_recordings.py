@@ -26,9 +26,9 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from src.datasets.demo_speech import JITTER, Recipe
-from src.datasets.demo_voices import speakers
-from src.datasets.espeak import Espeak
+from src.datasets.demo.espeak import Espeak
+from src.datasets.demo.speech import JITTER, Recipe
+from src.datasets.demo.voices import speakers
 from src.metrics.wer import word_error_rate
 from src.run import load_run
 from src.utils.entry import run_command

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.transforms.chain import Chain
 from src.utils.audio import read_audio
 from src.utils.entry import run_command

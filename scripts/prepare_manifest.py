@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.datasets.corpora import (
+from src.datasets.corpora.forms import (
     placed,
     rows_of_folder,
     rows_of_kaldi,

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import target_class
-from src.datasets.demo import DemoMixtures, DemoSpeech
+from src.datasets.demo.corpus import DemoMixtures, DemoSpeech
 from src.interop.nemo_run import NemoRun
 from src.interop.published_run import COMMIT, DATA, write_published
 from src.report.facts import Facts, facts_of_run

@@ -20,7 +20,12 @@ from tqdm.auto import tqdm
 
 from src.datasets.custom_dir import is_recording
 from src.datasets.manifest import safe_name
-from src.datasets.mixtures import MIXTURES, check_same_length, mixture_folder, source_folders
+from src.datasets.mixtures.folders import (
+    MIXTURES,
+    check_same_length,
+    mixture_folder,
+    source_folders,
+)
 from src.loss.pit import apply_permutation, best_permutation, pairwise_loss
 from src.metrics.base import Metric
 from src.metrics.separation import (

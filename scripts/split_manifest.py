@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.datasets.corpora import placed
+from src.datasets.corpora.forms import placed
 from src.datasets.manifest import Manifest, write_manifest
 from src.datasets.splitting import (
     sentence_of,

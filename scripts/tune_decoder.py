@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from src.config import inference_config
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.metrics.base import ratio
 from src.metrics.bootstrap import paired_bootstrap
 from src.metrics.cer import CER

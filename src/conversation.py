@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from src.config import build, inference_config, target_class
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.interop.initialization import RECOGNISER, SYSTEMS, is_joint
 from src.run import OpenedRun, open_source, restore
 from src.system import System

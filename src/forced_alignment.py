@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
 from src.system import System

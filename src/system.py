@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.stream import Stream, StreamingRecogniser, build_recogniser, choices
 from src.tasks.base import Task
 from src.transforms.chain import STAGES, Chain

@@ -10,7 +10,7 @@ import soundfile
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src.datasets.demo_speech import Recipe, make_demo_speech
+from src.datasets.demo.speech import Recipe, make_demo_speech
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "src" / "configs"

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
 from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
 from src.utils.audio import Recording, read_audio

@@ -215,7 +215,7 @@ def test_nothing_is_resolved_twice(monkeypatch):
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        ("transforms.instance.inference.x", "src.datasets.demo.DemoSpeech"),
+        ("transforms.instance.inference.x", "src.datasets.demo.corpus.DemoSpeech"),
         ("model.x", "src.logger.tensorboard.TensorBoardWriter"),
         ("text_encoder", "src.run.Run"),
         ("loss", "src.system.System"),

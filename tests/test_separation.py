@@ -154,7 +154,7 @@ def test_any_number_of_voices(corpus, tmp_path):
 
 def test_enhancement_of_own_recordings(corpus, tmp_path):
     run = tmp_path / "run"
-    room = "{_target_: src.datasets.rooms.RecordedRooms, sample_rate: 8000, source: ROOMS}"
+    room = "{_target_: src.datasets.mixtures.rooms.RecordedRooms, sample_rate: 8000, source: ROOMS}"
     responses = write(tmp_path / "rooms" / "a" / "x.wav", 0.1, 8000).parents[1]
     options = [*SMALL, "trainer.epochs=1", "trainer.log_every_steps=1", "loss.weights.spectral=2"]
     options.append(f"+datasets.train.room={room.replace('ROOMS', str(responses))}")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from inference import infer
 from src.building import build_system
 from src.conversation import ConversationRuns
-from src.datasets.collate import collate
-from src.datasets.dynamic_mixtures import DynamicMixtures
-from src.datasets.timeline import Timeline
+from src.datasets.loading.collate import collate
+from src.datasets.mixtures.dynamic import DynamicMixtures
+from src.datasets.mixtures.timeline import Timeline
 from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.loss.source_ctc import SourceCTC
 from src.metrics.wer import VoicesWER

@@ -12,10 +12,10 @@ import torch
 
 from scripts.benchmarks.measuring import OURS, Case, Options, Step, installed, missing
 from src.datasets.base_dataset import BaseDataset
-from src.datasets.collate import collate
+from src.datasets.loading.collate import collate
+from src.datasets.loading.workers import iterate
 from src.datasets.manifest import Manifest, write_manifest
 from src.datasets.shards import MANIFEST, ShardOptions, write_shards
-from src.datasets.workers import iterate
 
 RATE = 16000
 BATCH = 16  # utterances

@@ -6,10 +6,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.config import build, target_class
-from src.datasets.conversations import Conversations
-from src.datasets.dynamic_mixtures import DynamicMixtures
 from src.datasets.manifest_dataset import ManifestDataset
 from src.datasets.mixed import MixedDataset, check_weights
+from src.datasets.mixtures.conversations import Conversations
+from src.datasets.mixtures.dynamic import DynamicMixtures
 from src.datasets.recognition import RecognitionDataset
 from src.utils.nodes import plain
 from src.utils.options import refuse

@@ -242,7 +242,7 @@ def read_blocks(blocks: Any, workers: int, title: str, quiet: bool) -> Iterator[
     """
     items: Iterable[dict[str, Any]] = (blocks[i] for i in range(len(blocks)))
     if workers:
-        from src.datasets.workers import read_in_order  # needs torch, unlike the rest
+        from src.datasets.loading.workers import read_in_order  # needs torch, unlike the rest
 
         items = read_in_order(blocks, workers)
     yield from tqdm(items, desc=title, total=len(blocks), disable=quiet)

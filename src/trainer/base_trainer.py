@@ -44,7 +44,7 @@ class BaseTrainer(ABC):
 
     Args:
         system: `src.system.System`, as prepared by the accelerator.
-        train_loader: endless batches with a position, see `src.datasets.train_loading`.
+        train_loader: endless batches with a position, see `src.datasets.loading.train`.
         evaluations: by name; which of them are made when is said by the settings.
         optimizations: optimizers and schedules by name.
         run: `src.run.Run`, the folder.

@@ -13,10 +13,10 @@ import numpy as np
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
-from src.datasets.collate import collate
-from src.datasets.loading import LoaderOptions, make_sampler
-from src.datasets.train_loading import TrainLoader
-from src.datasets.workers import iterate
+from src.datasets.loading.collate import collate
+from src.datasets.loading.loaders import LoaderOptions, make_sampler
+from src.datasets.loading.train import TrainLoader
+from src.datasets.loading.workers import iterate
 from src.trainer.evaluation import evaluate
 from src.utils.files import write_beside
 from src.utils.memory import peak_memory, reset_peak

@@ -19,8 +19,8 @@ from torch import nn
 from src.building import build_chain
 from src.config import build, check_top_level, require
 from src.datasets.building import build_dataset
-from src.datasets.loading import EvaluationLoader, LoaderOptions
-from src.datasets.train_loading import train_loader
+from src.datasets.loading.loaders import EvaluationLoader, LoaderOptions
+from src.datasets.loading.train import train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker

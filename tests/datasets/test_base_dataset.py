@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from src.datasets.base_dataset import BaseDataset
-from src.datasets.collate import collate
-from src.datasets.loading import EvaluationLoader, LoaderOptions
+from src.datasets.loading.collate import collate
+from src.datasets.loading.loaders import EvaluationLoader, LoaderOptions
+from src.datasets.loading.train import TrainLoader
 from src.datasets.manifest import Manifest
-from src.datasets.train_loading import TrainLoader
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddWhiteNoise
 from src.utils.entry import run_command

@@ -19,13 +19,17 @@ def test_manifests_are_read_as_the_test_set_is():
     config = named({"a": {"dataset": "a.jsonl"}}, test=MANIFEST | {"limit": 2})
     assert config["datasets"]["a"] == MANIFEST | {"limit": 2, "manifest": "a.jsonl"}
     assert config["evaluations"]["a"]["dataset"] == "a"
-    demo = {"_target_": "src.datasets.demo.DemoSpeech", "split": "test"}
+    demo = {"_target_": "src.datasets.demo.corpus.DemoSpeech", "split": "test"}
     assert named({"a": {"dataset": "a.jsonl"}}, test=demo)["datasets"]["a"] == MANIFEST | {
         "manifest": "a.jsonl"
     }
-    mixtures = {"_target_": "src.datasets.demo.DemoMixtures", "split": "test", "num_speakers": 3}
+    mixtures = {
+        "_target_": "src.datasets.demo.corpus.DemoMixtures",
+        "split": "test",
+        "num_speakers": 3,
+    }
     assert named({"a": {"dataset": "a.jsonl"}}, test=mixtures)["datasets"]["a"] == {
-        "_target_": "src.datasets.dynamic_mixtures.DynamicMixtures",
+        "_target_": "src.datasets.mixtures.dynamic.DynamicMixtures",
         "num_speakers": 3,
         "manifest": "a.jsonl",
     }
@@ -41,7 +45,7 @@ def test_names_and_mappings():
 def test_names_that_are_taken_and_datasets_without_manifests():
     with pytest.raises(ValueError, match="evaluations.test.dataset: there is a dataset 'test'"):
         named({"test": {"dataset": "a.jsonl"}}, test=MANIFEST)
-    folder = {"_target_": "src.datasets.mixtures.MixtureFolder", "dir": "a"}
+    folder = {"_target_": "src.datasets.mixtures.folders.MixtureFolder", "dir": "a"}
     with pytest.raises(ValueError, match="MixtureFolder reads no manifest; give a mapping"):
         named({"a": {"dataset": "a.jsonl"}}, test=folder)
 

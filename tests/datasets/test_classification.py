@@ -8,7 +8,7 @@ from src.datasets.classification import (
     choose_keywords,
     speakers_in,
 )
-from src.datasets.demo_voices import speakers
+from src.datasets.demo.voices import speakers
 from src.datasets.manifest import Manifest, write_manifest
 from tests.demo import composed, sine
 

@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from src.datasets.demo import DemoSpeech
+from src.datasets.demo.corpus import DemoSpeech
 from tests.demo import CONFIGS
 
 

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 
 from src.datasets.base_dataset import BaseDataset
 from src.datasets.building import build_dataset
-from src.datasets.loading import EvaluationLoader, LoaderOptions
+from src.datasets.loading.loaders import EvaluationLoader, LoaderOptions
+from src.datasets.loading.train import TrainLoader
 from src.datasets.manifest import Manifest
 from src.datasets.mixed import MixedDataset
 from src.datasets.recognition import RecognitionDataset
-from src.datasets.train_loading import TrainLoader
 from src.text_encoder.characters import CharacterEncoder
 from src.transforms.chain import Chain
 from src.transforms.wave.noise import AddWhiteNoise

@@ -9,11 +9,11 @@ import torch
 import torchaudio
 from scipy.signal import resample_poly
 
-from src.datasets.libricss import LibriCss
-from src.datasets.librimix import LibriMix
-from src.datasets.sparse_librimix import SparseLibriMix
-from src.datasets.wham import Wham, WhamFolder
-from src.datasets.wsj0_mix import Wsj0Mix, as_matlab
+from src.datasets.corpora.libricss import LibriCss
+from src.datasets.corpora.librimix import LibriMix
+from src.datasets.corpora.sparse_librimix import SparseLibriMix
+from src.datasets.corpora.wham import Wham, WhamFolder
+from src.datasets.corpora.wsj0_mix import Wsj0Mix, as_matlab
 from src.utils.loudness import integrated_loudness
 
 RATE = 16000

@@ -10,10 +10,10 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 
-from src.datasets.dynamic_mixtures import DynamicMixtures
-from src.datasets.librimix import LibriMix
+from src.datasets.corpora.librimix import LibriMix
 from src.datasets.manifest import Manifest
-from src.datasets.mixtures import MixtureFolder, Mixtures
+from src.datasets.mixtures.dynamic import DynamicMixtures
+from src.datasets.mixtures.folders import MixtureFolder, Mixtures
 from src.transforms.wave.speed import Speed
 
 RATE = 16000

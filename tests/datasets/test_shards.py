@@ -11,13 +11,13 @@ import soundfile
 import torch
 
 from src.datasets import shards
-from src.datasets.corpora import placed
-from src.datasets.loading import LoaderOptions
+from src.datasets.corpora.forms import placed
+from src.datasets.loading.loaders import LoaderOptions
+from src.datasets.loading.train import TrainLoader
 from src.datasets.manifest import Manifest, write_manifest
 from src.datasets.manifest_dataset import ManifestDataset
 from src.datasets.shard_index import expand, index_shards
 from src.datasets.shards import ShardOptions, write_shards
-from src.datasets.train_loading import TrainLoader
 from src.utils.audio import read_audio, recording_paths
 from src.utils.byte_ranges import Remote
 from tests.demo import sine

@@ -11,7 +11,11 @@ CONFIG = {
     "writer": {"_target_": "src.logger.wandb.WandBWriter", "entity": "anna"},
     "trainer": {"monitor": "val/WER", "epochs": 3},
     "datasets": {
-        "train": {"_target_": "src.datasets.demo.DemoSpeech", "split": "train", "folder": "/d/s"},
+        "train": {
+            "_target_": "src.datasets.demo.corpus.DemoSpeech",
+            "split": "train",
+            "folder": "/d/s",
+        },
         "test": {"_target_": "src.datasets.manifest_dataset.ManifestDataset", "manifest": "t"},
         "val": {"_target_": "src.datasets.custom_dir.CustomDir", "dir": "C:\\audio"},
         "none": None,
@@ -41,7 +45,7 @@ def test_without_places():
         "writer": None,
         "trainer": {"monitor": "val/WER", "epochs": 3},
         "datasets": {
-            "train": {"_target_": "src.datasets.demo.DemoSpeech", "split": "train"},
+            "train": {"_target_": "src.datasets.demo.corpus.DemoSpeech", "split": "train"},
             "test": {
                 "_target_": "src.datasets.manifest_dataset.ManifestDataset",
                 "manifest": "???",
