@@ -13,7 +13,7 @@ function scale(signal, gain) {
 }
 
 /**
- * Scale voices in place so that their sum equals the mixture best, as in src/tasks/levels.py.
+ * Scale voices in place so that their sum equals the mixture best, as in src/utils/levels.py.
  *
  * The gains g minimise |x - g E|^2 plus a small penalty on their distance to one common gain.
  * @param {Float32Array[]} voices E
