@@ -26,7 +26,10 @@ def check_names(trainer: Any) -> None:
     ):
         raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
     if len(trainer.optimizations) > 1 and trainer.accelerator.scaler is not None:
-        raise ValueError("config, precision: fp16 with several optimizers; take bf16 or no.")
+        names = ", ".join(trainer.optimizations)
+        raise ValueError(
+            f"config, precision: fp16 with several optimizers ({names}); take bf16 or no."
+        )
     loss = trainer.system.loss
     if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):
         raise ValueError("config, loss: has parameters of its own, which no optimizer trains.")

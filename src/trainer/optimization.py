@@ -114,6 +114,14 @@ def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optim
             if seen.setdefault(id(parameter), name) != name:
                 first = seen[id(parameter)]
                 raise ValueError(f"config, optimizers.{name}: trains parameters of '{first}' too.")
+    left = [name for name, parameter in model.named_parameters() if id(parameter) not in seen]
+    if left and any(config.optimizers[name].get("linear_weights") is not None for name in names):
+        logger.warning(
+            "%d parameters are trained by no optimizer, e.g. %s; where optimizers.<name>."
+            "linear_weights is set, another one trains the rest.",
+            len(left),
+            left[0],
+        )
     return optimizations
 
 
@@ -135,7 +143,10 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
         check_number(f"config, {reason}.{part}", scale, inclusive=True)
     for layers, decay in (own.get("layer_decay") or {}).items():
         reason = f"{key}.layer_decay"
-        scales = decayed_scales(model, scales, layers, decay, reason)
+        decayed = decayed_scales(model, scales, layers, decay, reason)
+        trained = [part for part in decayed if any(inside(name, part) for name, _ in parameters)]
+        kept = {*scales, *(trained or decayed)}  # others have parameters of other optimizers alone
+        scales = {part: scale for part, scale in decayed.items() if part in kept}
     groups = parameter_groups(parameters, scales, source.optimizer.get("lr"), reason)
     optimizer = build(source, "optimizer", params=groups)
     learning_rates = [group["lr"] for group in optimizer.param_groups]
@@ -243,7 +254,7 @@ def parameter_groups(
         key: of the config, for error messages.
 
     Raises:
-        ValueError: a submodule has no parameters, or there is no learning rate to scale.
+        ValueError: a submodule has none of them, or there is no learning rate to scale.
     """
     if not scales:
         return [parameter for _, parameter in parameters]
@@ -254,7 +265,7 @@ def parameter_groups(
         groups[max((p for p in groups if not p or inside(name, p)), key=len)].append(parameter)
     for prefix in scales:
         if not any(inside(name, prefix) for name, _ in parameters):
-            raise ValueError(f"config, {key}: no parameter of the model is in '{prefix}'.")
+            raise ValueError(f"config, {key}: no parameter that is trained is in '{prefix}'.")
     return [
         {"params": members, "lr": learning_rate * scales.get(prefix, 1.0)}
         for prefix, members in groups.items()

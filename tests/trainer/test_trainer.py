@@ -92,7 +92,7 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
         scale = 0.25 if name.startswith("encoder.layers.0.") else 0.5
         assert rates[id(parameter)] == base * (1.0 if name.startswith("head") else scale)
     config.optimizers.main.lr_scales = {"nothing": 0.1}
-    with pytest.raises(ValueError, match="no parameter of the model is in 'nothing'"):
+    with pytest.raises(ValueError, match="no parameter that is trained is in 'nothing'"):
         build_optimizations(config, model)
     config = experiment("asr_conformer", corpus, tmp_path / "r", scales, "scheduler=one_cycle")
     config.total_steps = 100
@@ -148,7 +148,7 @@ def test_several_optimizers(corpus, tmp_path):
         build_optimizations(config, model)
 
 
-def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path):
+def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path, caplog):
     model = EncoderCTC(ConformerEncoder(num_layers=1, d_model=16, num_heads=2), 5)
     muon = {"_target_": "torch.optim.Muon", "lr": 0.01}
     config = experiment("asr_conformer", corpus, tmp_path / "r", "~scheduler")
@@ -161,9 +161,26 @@ def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path):
     assert chosen == {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
     numbers = [len(one.parameters) for one in optimizations.values()]
     assert min(numbers) and sum(numbers) == len(list(model.parameters()))
+    assert not caplog.records
+    decay = {"encoder.layers": 0.5}
+    config.optimizers = {"linear": {**config.optimizers.linear, "layer_decay": decay}}
+    groups = build_optimizations(config, model)["linear"].optimizer.param_groups
+    assert sorted(group["lr"] for group in groups) == pytest.approx([0.0025, 0.005, 0.01])
+    assert "are trained by no optimizer, e.g. encoder." in caplog.text
     config.optimizers = {"a": {"parts": "encoder.layers.0.norm_out", "linear_weights": True}}
     with pytest.raises(ValueError, match="optimizers.a.linear_weights: True leaves no parameter"):
         build_optimizations(config, model)
+
+
+@pytest.mark.parametrize("name", ["adamw", "novograd", "sgd"])
+def test_other_optimizers_beside_that_of_linear_layers(name, corpus, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 1), torch.nn.Linear(2, 2))
+    own = [f"optimizer={name}", "optimizer.lr=0.5", "~scheduler"]
+    optimizations = build_optimizations(
+        experiment("separation_mossformer2", corpus, tmp_path / "r", *own), model
+    )
+    assert list(optimizations) == ["main", "linear"]
+    assert all(one.learning_rate == 0.5 for one in optimizations.values())
 
 
 @pytest.mark.parametrize(
