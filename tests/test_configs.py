@@ -180,4 +180,5 @@ def test_an_experiment_that_is_not_there(name):
     with pytest.raises(ValueError, match="config, -cn: 'nope'; one of asr_adapter, .*ssl_nest"):
         check_overrides(name)
     check_overrides(["-cn=asr_deepspeech2", "--cfg=job"])
+    check_overrides(["-cn=asr_deepspeech2", "-c", "job"])
     check_overrides([*name, "--config-dir=mine"])  # hydra looks there, too
