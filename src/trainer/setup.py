@@ -1,6 +1,7 @@
 """Builds what training and inference need besides the system: device, loaders, writer, ..."""
 
 import gc
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ from src.utils.byte_ranges import Remote
 from src.utils.entry import sentence
 from src.utils.nodes import plain
 from src.utils.options import check_choice, check_number, check_whole, refuse
+
+logger = logging.getLogger(__name__)
 
 MOST_THREADS = 1024
 
@@ -251,6 +254,8 @@ def prepare(
         for part in blocks(model) if sharded else [model]:
             part.compile()
     system.autocast = accelerator.autocast
+    if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
+        logger.warning("precision=fp16 needs a GPU; without one, training is in float32.")
     if sharded:
         system.to(accelerator.device)
         shard(model, list(optimizations.values()), accelerator)

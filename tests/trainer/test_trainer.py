@@ -3,6 +3,8 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from omegaconf import OmegaConf
 from torch import nn
 
 from src.models.conformer import ConformerEncoder
@@ -10,6 +12,7 @@ from src.models.encoder_ctc import EncoderCTC
 from src.system import System
 from src.tasks.base import Task
 from src.trainer.optimization import Optimization, build_optimizations
+from src.trainer.setup import prepare
 from src.trainer.trainer import Trainer
 from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
@@ -202,6 +205,18 @@ def test_options_run(corpus, tmp_path, options):
     assert all(
         v.isfinite().all() for v in read_tensors(tmp_path / "r/last/model.safetensors").values()
     )
+
+
+def test_fp16_without_a_gpu_is_said(caplog):
+    system = nn.Module()
+    system.model = nn.Linear(1, 1)
+    parameters = list(system.parameters())
+    sgd = Optimization(torch.optim.SGD(parameters, lr=1.0), None, parameters)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="fp16")
+    prepare(OmegaConf.create({"compile": False}), system, {"main": sgd}, accelerator)
+    AcceleratorState._reset_state()
+    assert "precision=fp16 needs a GPU" in caplog.text
 
 
 def test_early_stopping(corpus, tmp_path):
