@@ -188,8 +188,12 @@ def check_top_level(config: DictConfig, inference: bool = False) -> None:
         inference: whether it is one of inference, which has some keys of its own.
 
     Raises:
-        ValueError: a key is unknown, so that it would be ignored, or its value has another type.
+        ValueError: it is for the other program, a key is unknown, so that it would be ignored, or
+            its value has another type.
     """
+    if ("for_task" in config) != inference:  # which each of inference has
+        program = "train.py" if inference else "inference.py"
+        raise ValueError(f"config, -cn: this experiment is one for {program}.")
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     own = TYPES | (INFERENCE_TYPES if inference else {})
     for key in config:

@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from src.config import check_overrides
+from src.config import check_overrides, check_top_level
 from tests.demo import CONFIGS, SMALL, composed, experiment
 from tests.golden import FIXTURES
 from train import train
@@ -182,3 +182,10 @@ def test_an_experiment_that_is_not_there(name):
     check_overrides(["-cn=asr_deepspeech2", "--cfg=job"])
     check_overrides(["-cn=asr_deepspeech2", "-c", "job"])
     check_overrides([*name, "--config-dir=mine"])  # hydra looks there, too
+
+
+@pytest.mark.parametrize(("other", "inference"), [("train", True), ("inference", False)])
+def test_experiments_of_the_other_program(other, inference):
+    config = OmegaConf.create({} if inference else {"for_task": None})
+    with pytest.raises(ValueError, match=rf"config, -cn: this experiment is one for {other}\.py"):
+        check_top_level(config, inference=inference)
