@@ -36,6 +36,21 @@ ALLOWED: dict[Any, tuple[str, ...]] = {
     "trainer": ("src.trainer",),
     "writer": ("src.logger",),
 }
+# Modules of src.datasets that were moved into folders, so that older runs can be loaded.
+CORPORA = (
+    *("an4", "common_voice", "gigaspeech", "golos", "libricss", "librimix"),
+    *("librispeech", "mls", "open_stt", "sparse_librimix", "speech_commands", "speechocean"),
+    *("tedlium", "voxforge", "wham", "wsj0_mix"),
+)
+MOVED = {name: f"corpora.{name}" for name in CORPORA} | {
+    "demo": "demo.corpus",
+    "mixtures": "mixtures.folders",
+    "dynamic_mixtures": "mixtures.dynamic",
+    "conversations": "mixtures.conversations",
+    "rooms": "mixtures.rooms",
+    "timeline": "mixtures.timeline",
+}
+OLD_TARGET = re.compile(rf"(?<=_target_: src\.datasets\.)({'|'.join(MOVED)})(?=\.[A-Z])")
 NAMED = ("evaluations", "optimizers")  # hold mappings with some of the keys above, by name
 
 Place = tuple[Any, ...]  # the keys on the way to a value
@@ -76,6 +91,7 @@ def parse_config(data: bytes, path: Path, trusted: Sequence[str] = ()) -> DictCo
     try:
         text = data.decode("utf-8")
         check_yaml(text)
+        text = OLD_TARGET.sub(lambda match: MOVED[match[1]], text)
         config = OmegaConf.load(io.StringIO(text))
     except Exception as error:  # of any kind: those of YAML's own tags, e.g. KeyError of !!bool
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
