@@ -1,6 +1,7 @@
 """The mean of a scalar of the batch, such as a loss."""
 
 from src.metrics.base import Metric
+from src.utils.options import refuse
 
 
 class BatchMean(Metric):
@@ -11,10 +12,15 @@ class BatchMean(Metric):
     Args:
         key: batch key of the scalar; batches without it are ignored.
         higher_is_better: whether a larger mean is better.
+
+    Raises:
+        ValueError: the key is no name.
     """
 
     def __init__(self, key: str, higher_is_better: bool = False):
         super().__init__()
+        if not isinstance(key, str) or not key:
+            refuse("BatchMean.key", key, "the name of a key of the batch, e.g. loss")
         self.key, self.higher_is_better = key, higher_is_better
 
     def update(self, id: list[str], loss_id: list[str] | None = None, **batch) -> None:

@@ -102,12 +102,15 @@ def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optim
 
     Raises:
         ValueError: no optimizer, a part that the model doesn't have, or a parameter that two
-            optimizers would train.
+            optimizers would train; or none has any.
     """
     names = [name for name, node in (config.get("optimizers") or {}).items() if node is not None]
     if not names:
         raise ValueError("config, optimizers: none; wanted at least one, e.g. {main: {}}.")
-    optimizations = {name: build_optimization(config, name, model) for name in names}
+    built = {name: build_optimization(config, name, model) for name in names}
+    optimizations = {name: one for name, one in built.items() if one is not None}
+    if not optimizations:
+        raise ValueError(f"config, optimizers: none of {', '.join(names)} has a weight to train.")
     seen: dict[int, str] = {}
     for name, optimization in optimizations.items():
         for parameter in optimization.parameters:
@@ -125,8 +128,10 @@ def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optim
     return optimizations
 
 
-def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optimization:
+def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optimization | None:
     """The optimizer and scheduler of `config.optimizers.<name>`.
+
+    None where `linear_weights` leaves nothing to train, as in a model without linear layers.
 
     Raises:
         ValueError: there is no optimizer, or the model lacks a part that the config names.
@@ -137,7 +142,10 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     if source.get("optimizer") is None:
         raise ValueError(f"config, {key}: no optimizer; choose one, e.g. optimizer=adamw.")
     parameters = named_parameters(model, own.get("parts"), f"{key}.parts")
-    parameters = select_linear(model, parameters, own.get("linear_weights"), key)
+    parameters = select_linear(model, parameters, own.get("linear_weights"))
+    if not parameters:
+        logger.info("optimizers.%s is left out: the model has no weights for it.", name)
+        return None
     scales, reason = own.get("lr_scales") or {}, f"{key}.lr_scales"
     for part, scale in scales.items():
         check_number(f"config, {reason}.{part}", scale, inclusive=True)
@@ -177,7 +185,7 @@ def named_parameters(
 
 
 def select_linear(
-    model: nn.Module, parameters: list[tuple[str, nn.Parameter]], linear: bool | None, key: str
+    model: nn.Module, parameters: list[tuple[str, nn.Parameter]], linear: bool | None
 ) -> list[tuple[str, nn.Parameter]]:
     """Only the weights of the linear layers among some parameters, or only the others.
 
@@ -185,18 +193,11 @@ def select_linear(
         model: with the parameters.
         parameters: names and parameters.
         linear: True for the weights of torch.nn.Linear, False for the others, None for all.
-        key: of the config, for error messages.
-
-    Raises:
-        ValueError: none is left.
     """
     if linear is None:
         return parameters
     weights = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    chosen = [(name, one) for name, one in parameters if (id(one) in weights) == linear]
-    if not chosen:
-        raise ValueError(f"config, {key}.linear_weights: {linear} leaves no parameter to train.")
-    return chosen
+    return [(name, one) for name, one in parameters if (id(one) in weights) == linear]
 
 
 def decayed_scales(

@@ -55,6 +55,9 @@ def test_batch_mean_is_weighted_by_utterances():
 def test_batch_mean_has_a_direction():
     assert BatchMean("loss").higher_is_better is False
     assert BatchMean("accuracy", higher_is_better=True).higher_is_better is True
+    for key in ("", None, 3):
+        with pytest.raises(ValueError, match="BatchMean.key"):
+            BatchMean(key)
 
 
 def test_batch_sum():

@@ -170,8 +170,14 @@ def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path, caplog)
     groups = build_optimizations(config, model)["linear"].optimizer.param_groups
     assert sorted(group["lr"] for group in groups) == pytest.approx([0.0025, 0.005, 0.01])
     assert "are trained by no optimizer, e.g. encoder." in caplog.text
-    config.optimizers = {"a": {"parts": "encoder.layers.0.norm_out", "linear_weights": True}}
-    with pytest.raises(ValueError, match="optimizers.a.linear_weights: True leaves no parameter"):
+    norm = {"parts": "encoder.layers.0.norm_out"}  # has no linear layer
+    config.optimizers = {
+        "a": norm | {"linear_weights": True},
+        "b": norm | {"linear_weights": False},
+    }
+    assert list(build_optimizations(config, model)) == ["b"]
+    config.optimizers.b = None
+    with pytest.raises(ValueError, match="optimizers: none of a has a weight to train"):
         build_optimizations(config, model)
 
 
