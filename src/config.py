@@ -291,9 +291,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
     parser.add_argument("-c", "--cfg")  # or argparse would take -c for the beginning of -cn
     name = parser.parse_known_args(arguments)[0].config_name
     elsewhere = any(one.startswith(ELSEWHERE) for one in arguments)
-    stem = (name or "").removesuffix(".yaml")
-    in_subfolder = "/" in stem and (CONFIGS / f"{stem}.yaml").is_file()
-    if name and not elsewhere and not in_subfolder and stem not in experiments():
+    if name and not elsewhere and not (CONFIGS / f"{name.removesuffix('.yaml')}.yaml").is_file():
         refuse("config, -cn", name, f"one of {', '.join(experiments())}")
     given = [one for one in arguments if "=" in one and not one.startswith("-")]
     for override in parse_overrides(given):
