@@ -13,14 +13,10 @@ from src.models.layers.mossformer.masked_norm import MaskedNorm
 from src.models.ops.checkpointing import checkpointed
 from src.models.ops.grouped_conv import grouped_conv1d
 from src.models.ops.masking import mask_padding
+from src.models.ops.prelu import prelu
 
 FSMN_DIM = 256  # channels of the bottleneck, whatever d_model is
 FSMN_ORDER = 20  # frames of memory to either side, the present one included
-
-
-def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """PReLU of [B, T, D], with one slope [1] or one for each channel [D]."""
-    return F.prelu(x.transpose(1, 2), slope).transpose(1, 2)
 
 
 class FSMNLayer(nn.Module):

@@ -9,6 +9,7 @@ from src.models.layers.mossformer.gated_fsmn import GatedFSMN
 from src.models.layers.mossformer.masked_norm import MaskedNorm
 from src.models.layers.mossformer.rotary import Rotary, rotary_embedding, rotary_frequencies
 from src.models.ops.checkpointing import checkpointed
+from src.models.ops.prelu import prelu
 
 
 class MossFormer2Block(nn.Module):
@@ -87,7 +88,7 @@ class MaskNet(nn.Module):
         x = self.input_proj(self.norm(x, padding_mask))
         x = x + self.position_scale * sinusoidal_positions(x.shape[1], x.shape[2], x.device)
         x = self.item_norm(self.frame_norm(self.run_blocks(x, padding_mask)), padding_mask) + x
-        x = self.speaker_proj(F.prelu(x, self.slope)).unflatten(-1, (self.num_speakers, -1))
+        x = self.speaker_proj(prelu(x, self.slope)).unflatten(-1, (self.num_speakers, -1))
         return F.relu(self.output_proj(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))))
 
     def run_blocks(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
