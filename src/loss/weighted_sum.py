@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from src.utils.batch import check_keys
+from src.utils.options import check_number
 
 
 class WeightedSum(nn.Module):
@@ -15,7 +16,8 @@ class WeightedSum(nn.Module):
         weights: name -> its weight; those that aren't named have a weight of 1.
 
     Raises:
-        ValueError: there is no loss, one is called `loss`, or a weight belongs to none.
+        ValueError: there is no loss, one is called `loss`, or a weight belongs to none or is
+            negative.
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None):
@@ -28,6 +30,7 @@ class WeightedSum(nn.Module):
                 raise ValueError(
                     f"WeightedSum: weight of '{name}', no loss of {', '.join(losses)}."
                 )
+            check_number(f"WeightedSum: weight of '{name}'", weights[name], inclusive=True)
         self.losses = nn.ModuleDict(losses)
         self.weights = {name: float(weights.get(name, 1.0)) for name in losses}
 

@@ -25,3 +25,5 @@ def test_bad_names():
         WeightedSum({"a": Mean("x")}, {"c": 1.0})
     with pytest.raises(ValueError, match="wanted names other than 'loss'"):
         WeightedSum({})
+    with pytest.raises(ValueError, match="weight of 'a': -1.0"):
+        WeightedSum({"a": Mean("x")}, {"a": -1.0})
