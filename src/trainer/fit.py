@@ -19,6 +19,7 @@ from src.utils.options import check_number, refuse
 RESERVE = 0.9  # fraction of the limit that is planned with
 GROWTH = 4  # of the size of batches from one trial to the next at most
 CLOSE = 1.1  # a size so much larger isn't tried
+WORTHWHILE = 1.05  # times as much audio a second, for which larger batches are suggested
 FEWEST_STEPS = 10  # of an epoch, for the largest batch that is suggested
 # Fractions of the time for: steps as configured, the search, steps at the largest size, evaluations
 # and the time of each phase.
@@ -268,7 +269,20 @@ def report(found: dict[str, Any], profile: Path | None) -> str:
             lines.append(f"Fraction of the machine's rate of matrix products: {rate:.0%}")
     if profile is not None:
         lines += [f"Profile: {profile} (open it in ui.perfetto.dev or chrome://tracing)"]
-    if largest != now:
-        lines += ["", f"Suggested: dataloader.max_seconds={largest['max_seconds']:g}"]
+    lines += ["", advice(now, largest)]
     lines.append("Nothing was trained.")
     return "\n".join(lines)
+
+
+def advice(now: dict[str, Any] | None, largest: dict[str, Any]) -> str:
+    """Which size of batches to take: the largest one if it hears more audio in the same time."""
+    size = f"dataloader.max_seconds={largest['max_seconds']:g}"
+    if now is None:
+        return f"Suggested: {size}"
+    if largest == now:
+        return "Suggested: batches as configured"
+    ratio = largest["audio_hours_per_second"] / now["audio_hours_per_second"]
+    gain = f"{ratio:.2f} times as much audio a second"
+    if ratio >= WORTHWHILE:
+        return f"Suggested: {size}, for {gain}"
+    return f"Suggested: batches as configured; {size} fits, too, with {gain}"

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from src.trainer.fit import advice
 from src.trainer.rehearsal import evenly_spread
 from src.utils.phases import PHASES
 from tests.demo import SMALL, experiment
@@ -31,8 +32,18 @@ def test_fit_predicts_and_trains_nothing(corpus, tmp_path, capsys):
         names = {event.get("name") for event in json.load(file)["traceEvents"]}
     assert set(PHASES) <= names
     printed = capsys.readouterr().out
-    assert f"Suggested: dataloader.max_seconds={largest['max_seconds']:g}\n" in printed
+    assert advice(now, largest) in printed
     assert "Nothing was trained." in printed
+
+
+def test_larger_batches_are_suggested_if_they_are_faster():
+    now = {"max_seconds": 4.0, "audio_hours_per_second": 1.0}
+    faster = {"max_seconds": 50.0, "audio_hours_per_second": 2.0}
+    assert advice(now, faster).startswith("Suggested: dataloader.max_seconds=50, for 2.00 times")
+    assert advice(None, faster) == "Suggested: dataloader.max_seconds=50"
+    same = {"max_seconds": 50.0, "audio_hours_per_second": 1.01}
+    assert "as configured; dataloader.max_seconds=50 fits, too" in advice(now, same)
+    assert advice(now, now) == "Suggested: batches as configured"
 
 
 def test_too_little_memory(corpus, tmp_path):
