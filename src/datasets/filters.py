@@ -157,12 +157,12 @@ class TextBlocks:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """`frames` of each row; and `error`: what is wrong with the first bad text, or None."""
-        rows = self.rows[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS].tolist()
-        texts = [self.manifest.values(row).get("text") or "" for row in rows]
+        rows = self.rows[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS]
+        texts = self.manifest.texts(rows)
         try:
             return {"frames": self.encoder.frames_needed(texts), "error": None}
         except ValueError:
-            for row, text in zip(rows, texts, strict=True):
+            for row, text in zip(rows.tolist(), texts, strict=True):
                 try:
                     self.encoder.encode(text)
                 except ValueError as error:

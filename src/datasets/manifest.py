@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 UNSAFE = re.compile(r"[^\w.-]")  # in the name of a file
 DECODE = json.JSONDecoder().decode
 
+MOST_BYTES = 1 << 24  # that are read at once
+
 ARRAYS = ("starts", "lines", "durations", "text_lengths", "repeated")
 
 
@@ -142,6 +144,22 @@ class Manifest:
             return check_row(parse(self.source.line(int(self.starts[index]))))
         except ValueError as error:
             raise ValueError(f"{self.place(index)}: {error}") from None
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """Transcripts of some rows, empty where there is none; neighbours are read together.
+
+        Args:
+            rows: indices in ascending order, at least one.
+        """
+        starts = self.starts[rows].tolist()
+        first, last = starts[0], starts[-1]
+        if last - first > MOST_BYTES:
+            half = len(rows) // 2
+            return self.texts(rows[:half]) + self.texts(rows[half:])
+        data = self.source.read(first, last) + self.source.line(last)
+        ends = [data.find(b"\n", start - first) for start in starts]
+        lines = (data[a - first : b if b >= 0 else None] for a, b in zip(starts, ends, strict=True))
+        return [parse(line).get("text") or "" for line in lines]
 
     def place(self, index: int) -> str:
         """File and line of a row, for messages; for a manifest made of a folder, the folder."""

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from src.utils.files import append_jsonl
@@ -65,3 +67,18 @@ def test_make_demo_speech(corpus, tmp_path):
     assert [line.split()[0] for line in printed.splitlines()] == ["train", "val", "test"]
     done = run_script("make_demo_speech", "--folder", tmp_path / "x", "--hours", -1, 1, 1, code=1)
     assert done.stderr == "error: demo speech: hours: -1.0; a number above 0, up to 100.\n"
+
+
+def test_measure_manifest(tmp_path):
+    out = tmp_path / "found.json"
+    options = ("--rows", 3000, "--workers", 1, "--folder", tmp_path, "--out", out)
+    printed = run_script("measure_manifest", *options).stdout
+    assert printed.startswith("3,000 rows, 0 MB, 1 worker processes\n")
+    found = json.loads(out.read_text())
+    assert list(found) == ["first time", "second time", "middle of epoch 3"]
+    for values in found.values():
+        assert 2000 < values["rows left"] < 3000 and 0 < values["padding (%)"] < 15
+        assert values["memory of all processes (MB)"] > values["without pages of files (MB)"] > 50
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+    done = run_script("measure_manifest", "--rows", 1, code=1)
+    assert done.stderr == "error: --rows: 1; a whole number from 1000 on.\n"
