@@ -65,7 +65,8 @@ class Memory(threading.Thread):
 
     def update(self) -> None:
         """Take a reading."""
-        self.peaks = tuple(map(max, self.peaks, memory_of_all()))
+        total, own = memory_of_all()
+        self.peaks = max(self.peaks[0], total), max(self.peaks[1], own)
 
     def __enter__(self) -> "Memory":
         self.start()

@@ -47,9 +47,11 @@ def test_stopped_after_every_step_equals_uninterrupted(corpus, tmp_path):
 def test_two_processes_one_run(corpus, tmp_path):
     command = ["train.py", "-cn=separation_mossformer2", f"datasets.train.folder={corpus}"]
     command += [f"runs={tmp_path}", "writer=nothing", "device=cpu", *SMALL]
+    command += ["trainer.log_every_steps=1"]
     run_in_processes(2, *command)
     (folder,) = (tmp_path / "separation_mossformer2").iterdir()
     rows = read_jsonl(folder / "metrics.jsonl")
+    assert any("train/lr_linear" in row for row in rows)  # of the second optimizer
     two = {k: v for k, v in rows[-1].items() if k.startswith("test/")}
     one = inference("separation", folder)
     assert {key: one[key] for key in two} == pytest.approx(two, rel=1e-5)

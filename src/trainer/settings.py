@@ -6,9 +6,10 @@ from typing import Any
 
 from src.trainer.averaging import check_average
 from src.utils.annotations import check_arguments
-from src.utils.options import check_choice, check_number, check_whole, shown
+from src.utils.options import check_choice, check_number, check_whole, refuse, shown
 
 STAGES = ("ends", "all")
+ALWAYS = "always"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Settings:
         max_discarded: consecutive steps with a non-finite loss before training fails.
         average: arguments of `WeightAverage`, `ema_decay` or `last_epochs`, for evaluations and
             checkpoints with averaged weights; None: those of the last step.
-        freeze: submodule of the model -> number of first steps in which it is frozen.
+        freeze: submodule of the model -> number of first steps in which it is frozen, or `always`.
         log_ids: write the ids of the utterances of each step to ids.jsonl.
         resume_from: folder of the run to resume; None: a new run.
 
@@ -60,7 +61,7 @@ class Settings:
     upload_checkpoints: bool = False
     max_discarded: int = 10
     average: Mapping[str, Any] | None = None
-    freeze: Mapping[str, int] = field(default_factory=dict)
+    freeze: Mapping[str, int | str] = field(default_factory=dict)
     log_ids: bool = False
     resume_from: str | None = None
 
@@ -85,7 +86,9 @@ class Settings:
             average = self.average
             check_average(average.get("ema_decay"), average.get("last_epochs"), self.epochs)
         for part, steps in (self.freeze or {}).items():
-            check_whole(f"trainer.freeze.{part}", steps, low=0)
+            whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 0
+            if not whole and steps != ALWAYS:
+                refuse(f"trainer.freeze.{part}", steps, f"{ALWAYS}, or a whole number from 0 on")
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:

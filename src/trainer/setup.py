@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from src.building import build_chain
-from src.config import build, check_top_level, require
+from src.config import build, check_top_level, require, target_class
 from src.datasets.building import build_dataset
 from src.datasets.loading.loaders import EvaluationLoader, LoaderOptions
 from src.datasets.loading.train import train_loader
@@ -32,6 +32,7 @@ from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
 from src.trainer.sharding import STRATEGIES, shard, synchronise_batch_norm
 from src.trainer.slurm import adopt_processes
+from src.trainer.trainer import Trainer
 from src.utils.byte_ranges import Remote
 from src.utils.entry import sentence
 from src.utils.nodes import plain
@@ -59,8 +60,9 @@ def build_accelerator(config: DictConfig) -> Accelerator:
         torch.set_num_threads(config.threads)
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     AcceleratorState._reset_state()  # left by an earlier run in this process
-    # With several optimizers a step may leave parameters without gradients.
-    unused = len([one for one in config.optimizers.values() if one is not None]) > 1
+    # With several optimizers, a trainer of one's own may leave parameters without gradients.
+    several = len([one for one in config.optimizers.values() if one is not None]) > 1
+    unused = several and target_class(config, "trainer").optimise is not Trainer.optimise
     seconds = OmegaConf.select(config, "trainer.process_timeout", default=1800)
     check_number("trainer.process_timeout", seconds)
     handlers = [

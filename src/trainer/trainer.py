@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.trainer.base_trainer import BaseTrainer
 from src.trainer.evaluation import Batch
 from src.trainer.optimization import Optimization
+from src.trainer.settings import ALWAYS
 from src.trainer.sharding import uncounted
 from src.utils.means import means
 from src.utils.phases import phase
@@ -44,7 +45,7 @@ class Trainer(BaseTrainer):
             loss: which part of the loss is minimised.
 
         Returns:
-            The parts of the loss, the learning rate and the norm of the gradients before clipping.
+            The parts of the loss, the learning rates and the norm of the gradients before clipping.
         """
         chosen = [self.optimizations[name] for name in names]
         buffers = [buffer.clone() for buffer in self.system.model.buffers()]
@@ -57,7 +58,8 @@ class Trainer(BaseTrainer):
             module.zero_grad()
         with phase("optimizer"):
             norms = [self.clip(optimization) for optimization in chosen]
-        learning_rate = chosen[0].learning_rate
+        keys = ["lr", *(f"lr_{name}" for name in names[1:])]
+        rates = {key: one.learning_rate for key, one in zip(keys, chosen, strict=True)}
         values = [*norms, *(float(output["parts"][loss]) for output in outputs)]
         with phase("optimizer"):
             finite = self.step_if_finite(chosen, values)
@@ -68,7 +70,7 @@ class Trainer(BaseTrainer):
         scored = [one for one in outputs if one["id"]]  # whose batches have items
         return {
             **means([{k: float(v) for k, v in one["parts"].items()} for one in scored]),
-            "lr": learning_rate,
+            **rates,
             "grad_norm": norms[0] if len(norms) == 1 else math.hypot(*norms),
             "discarded_steps": float(self.discarded),
         }
@@ -80,7 +82,7 @@ class Trainer(BaseTrainer):
             return []
         if self.step in freeze.values():
             model.train()
-        frozen = [name for name, steps in freeze.items() if self.step < steps]
+        frozen = [k for k, steps in freeze.items() if steps == ALWAYS or self.step < int(steps)]
         return [model.get_submodule(name).eval() for name in frozen]
 
     def backward(self, batch: Batch, i: int, count: int, loss: str) -> dict[str, Any]:

@@ -64,6 +64,13 @@ def test_bad_settings(key, value):
         Settings(**{key: value})
 
 
+@pytest.mark.parametrize("steps", [-1, "never", 1.5, True])
+def test_bad_steps_of_frozen_parts(steps):
+    with pytest.raises(ValueError, match="trainer.freeze.encoder: .*; always, or a whole number"):
+        Settings(freeze={"encoder": steps})
+    Settings(freeze={"encoder": "always", "head": 0})
+
+
 def test_random_state_is_restored():
     state = random_state()
     first = random.random(), np.random.rand(), torch.rand(1).item()
