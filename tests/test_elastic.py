@@ -133,14 +133,14 @@ def rows(run: Path) -> int:
 
 def test_killed_runs_go_on_with_any_number_of_processes(corpus, tmp_path):
     bench = Bench(tmp_path, corpus, "dataloader.num_workers=0")
-    whole, run = bench.finish(tmp_path / "whole", 2), tmp_path / "run"
+    whole, run = bench.finish(tmp_path / "whole", 4), tmp_path / "run"
     steps = rows(whole)
-    bench.kill(run, 2, lambda: rows(run) >= 3)
+    bench.kill(run, 4, lambda: rows(run) >= steps // 2)
     other = Path(shutil.copytree(run, tmp_path / "other"))
-    bench.finish(run, 2)
+    bench.finish(run, 4)  # with more than two, the order of sums could differ
     check_once(run, whole)
     check_equal(run, whole)
-    bench.kill(other, 4, lambda: rows(other) >= steps // 2)
+    bench.kill(other, 2, lambda: rows(other) >= steps - 2)
     bench.finish(other, 1)
     check_once(other, whole)
 

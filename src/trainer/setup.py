@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -63,6 +64,11 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     # With several optimizers, a trainer of one's own may leave parameters without gradients.
     several = len([one for one in config.optimizers.values() if one is not None]) > 1
     unused = several and target_class(config, "trainer").optimise is not Trainer.optimise
+    # Otherwise DDP rearranges its buckets after the first step. On CPUs the order in which more
+    # than two processes are summed depends on the place in a bucket, so that a resumed run, whose
+    # first step is another one, would get other weights.
+    unused = unused or cpu
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     seconds = OmegaConf.select(config, "trainer.process_timeout", default=1800)
     check_number("trainer.process_timeout", seconds)
     handlers = [
