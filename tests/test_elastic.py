@@ -1,7 +1,8 @@
 """A run goes on with any number of processes, and sees each utterance of an epoch once.
 
 The test kills and resumes once with as many processes and once with others; `python -m
-tests.test_elastic` does so at twenty random instants, in half of them with another number.
+tests.test_elastic` does so at twenty random instants, in half of them with another number, and
+reads the audio from shards.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from src.datasets.manifest import Manifest
+from src.datasets.shards import MANIFEST, ShardOptions, write_shards
 from src.utils.checkpoint import WEIGHTS, read_tensors
 from src.utils.files import read_jsonl
 from tests.demo import SMALL, tiny_corpus
@@ -45,13 +48,11 @@ class Bench:
 
     Args:
         folder: for everything.
-        corpus: to train on.
-        options: overrides.
+        options: overrides, among them the datasets.
     """
 
-    def __init__(self, folder: Path, corpus: Path, *options: str):
-        own = [f"datasets.train.folder={corpus}", *OPTIONS, *options]
-        self.folder, self.new = folder, ["train.py", *own]
+    def __init__(self, folder: Path, *options: str):
+        self.folder, self.new = folder, ["train.py", *options, *OPTIONS]
         self.count = 0
 
     def arguments(self, run: Path) -> list[str]:
@@ -132,7 +133,7 @@ def rows(run: Path) -> int:
 
 
 def test_killed_runs_go_on_with_any_number_of_processes(corpus, tmp_path):
-    bench = Bench(tmp_path, corpus, "dataloader.num_workers=0")
+    bench = Bench(tmp_path, f"datasets.train.folder={corpus}", "dataloader.num_workers=0")
     whole, run = bench.finish(tmp_path / "whole", 4), tmp_path / "run"
     steps = rows(whole)
     bench.kill(run, 4, lambda: rows(run) >= steps // 2)
@@ -146,6 +147,32 @@ def test_killed_runs_go_on_with_any_number_of_processes(corpus, tmp_path):
 
 
 # Twenty random kills -----------------------------------------------------------------------
+
+
+def sharded(corpus: Path) -> list[str]:
+    """Overrides for a corpus whose training part lies in shards."""
+    shards = corpus / "shards"
+    write_shards(Manifest(corpus / "train.jsonl"), shards, ShardOptions(megabytes=0.2))
+    assert len(list(shards.glob("*.tar"))) > 3
+    manifests = {name: corpus / f"{name}.jsonl" for name in ("val", "test")}
+    manifests["train"] = shards / MANIFEST
+    return ["datasets=manifest", *(f"datasets.{k}.manifest={v}" for k, v in manifests.items())]
+
+
+def random_instant(draw: random.Random, run: Path, whole: tuple[Path, float]):
+    """A function that says when to kill: after some seconds, or after some more steps.
+
+    Args:
+        draw: random numbers.
+        run: that is killed.
+        whole: a run of as many processes that was never stopped, and its seconds.
+    """
+    total = rows(whole[0])
+    if draw.random() < 0.5:
+        steps = min(total, rows(run) + draw.randint(1, total))
+        return lambda: rows(run) >= steps
+    instant = time.monotonic() + draw.uniform(0, whole[1])
+    return lambda: time.monotonic() > instant
 
 
 def kill_at_random(bench: Bench, draw: random.Random, changed: bool, whole: dict) -> str:
@@ -163,9 +190,8 @@ def kill_at_random(bench: Bench, draw: random.Random, changed: bool, whole: dict
     run, processes, done = bench.folder / "run", draw.choice([1, 2, 4]), []
     first = processes
     for _ in range(draw.randint(1, 2)):
-        instant = time.monotonic() + draw.uniform(0, whole[processes][1])
         victim = draw.choice(["all", "one", "worker"])
-        bench.kill(run, processes, lambda instant=instant: time.monotonic() > instant, victim)
+        bench.kill(run, processes, random_instant(draw, run, whole[processes]), victim)
         done.append(f"{processes} processes, {victim} killed after {rows(run)} steps")
         if changed:
             processes = draw.choice([n for n in (1, 2, 4) if n != processes])
@@ -185,7 +211,7 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         corpus = tiny_corpus(Path(name) / "corpus")
-        bench = Bench(Path(name), corpus, "dataloader.num_workers=1")
+        bench = Bench(Path(name), *sharded(corpus), "dataloader.num_workers=1")
         whole = {}
         for processes in (1, 2, 4):
             started = time.monotonic()
