@@ -95,7 +95,7 @@ def memory_of_all() -> tuple[int, int]:
 
 
 def rows(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of a manifest: most durations are short, and texts as long as they take to be read."""
+    """Rows of a manifest: most are short, with two words for each second."""
     draw = random.Random(seed)
     low, high = SECONDS
     for i in range(count):
@@ -149,10 +149,17 @@ def measure(arguments: argparse.Namespace) -> None:
     """Write, open, print a table.
 
     Raises:
-        ValueError: an option has a bad value.
+        FileNotFoundError: a folder is missing.
+        ValueError: an option has a bad value, or the system isn't Linux.
     """
     check_whole("--rows", arguments.rows, low=1000)
     check_whole("--workers", arguments.workers, low=0)
+    if not Path("/proc/self/smaps_rollup").exists():
+        raise ValueError("the memory of all processes can be measured on Linux only.")
+    for key, folder in (("--folder", arguments.folder), ("--out", arguments.out)):
+        place = folder if key == "--folder" or folder is None else folder.absolute().parent
+        if place is not None and not place.is_dir():
+            raise FileNotFoundError(f"{key}: {place}: no such folder.")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "train.jsonl"
         write_manifest(path, rows(arguments.rows, seed=0))
@@ -177,8 +184,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=10_000_000, help="default: ten million")
-    parser.add_argument("--workers", type=int, default=8, help="that read batches (default: 8)")
-    parser.add_argument("--folder", type=Path, help="for the manifest (default: the system's)")
+    parser.add_argument("--workers", type=int, default=8, help="worker processes (default: 8)")
+    parser.add_argument("--folder", type=Path, help="for the manifest (default: a temporary one)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     run_command(lambda: measure(parser.parse_args()))
 

@@ -41,6 +41,7 @@ NARROW = {
     "ssl_nest": ENCODER,
     "ssl_nest_librispeech": [*ENCODER, "model.codebook_size=32", "precision='no'"],
     "separation_mossformer2": SEPARATOR,
+    "separation_conversation": SEPARATOR,
     "separation_mossformer2_any": [*SEPARATOR, "model.num_speakers=2"],
     "separation_recognition": [
         "init.separator=null",

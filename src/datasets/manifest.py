@@ -24,6 +24,7 @@ UNSAFE = re.compile(r"[^\w.-]")  # in the name of a file
 DECODE = json.JSONDecoder().decode
 
 MOST_BYTES = 1 << 24  # that are read at once
+SPARSE = 1 << 12  # bytes from one row to the next, from which rows are read by themselves
 
 ARRAYS = ("starts", "lines", "durations", "text_lengths", "repeated")
 
@@ -150,16 +151,22 @@ class Manifest:
 
         Args:
             rows: indices in ascending order, at least one.
+
+        Raises:
+            ValueError: a row is bad by now; names the file and the line.
         """
         starts = self.starts[rows].tolist()
         first, last = starts[0], starts[-1]
-        if last - first > MOST_BYTES:
+        if last - first > min(MOST_BYTES, SPARSE * len(rows)):
             half = len(rows) // 2
             return self.texts(rows[:half]) + self.texts(rows[half:])
         data = self.source.read(first, last) + self.source.line(last)
         ends = [data.find(b"\n", start - first) for start in starts]
         lines = (data[a - first : b if b >= 0 else None] for a, b in zip(starts, ends, strict=True))
-        return [parse(line).get("text") or "" for line in lines]
+        try:
+            return [parse(line).get("text") or "" for line in lines]
+        except (AttributeError, ValueError):  # the file has changed: names the line
+            return [self.values(row).get("text") or "" for row in rows.tolist()]
 
     def place(self, index: int) -> str:
         """File and line of a row, for messages; for a manifest made of a folder, the folder."""

@@ -281,6 +281,9 @@ def advice(now: dict[str, Any] | None, largest: dict[str, Any]) -> str:
         return f"Suggested: {size}"
     if largest == now:
         return "Suggested: batches as configured"
+    if largest["max_seconds"] < now["max_seconds"]:
+        why = f"{1 - RESERVE:.0%} of the memory in reserve and {FEWEST_STEPS} steps in an epoch"
+        return f"Suggested: {size}, which leaves {why}"
     ratio = largest["audio_hours_per_second"] / now["audio_hours_per_second"]
     gain = f"{ratio:.2f} times as much audio a second"
     if ratio >= WORTHWHILE:

@@ -2,7 +2,7 @@
 
 import gc
 import logging
-import warnings
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -63,12 +63,12 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     AcceleratorState._reset_state()  # left by an earlier run in this process
     # With several optimizers, a trainer of one's own may leave parameters without gradients.
     several = len([one for one in config.optimizers.values() if one is not None]) > 1
-    unused = several and target_class(config, "trainer").optimise is not Trainer.optimise
+    plain = several and getattr(target_class(config, "trainer"), "optimise", None)
+    unused = several and plain is not Trainer.optimise
     # Otherwise DDP rearranges its buckets after the first step. On CPUs the order in which more
     # than two processes are summed depends on the place in a bucket, so that a resumed run, whose
     # first step is another one, would get other weights.
-    unused = unused or cpu
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    unused = unused or (cpu and int(os.environ.get("WORLD_SIZE", "1")) > 2)
     seconds = OmegaConf.select(config, "trainer.process_timeout", default=1800)
     check_number("trainer.process_timeout", seconds)
     handlers = [

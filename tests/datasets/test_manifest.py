@@ -231,3 +231,24 @@ def test_index_of_a_folder_that_cannot_be_written(large, monkeypatch, caplog):
     monkeypatch.setattr("src.datasets.row_index.create_beside", refuse)
     assert len(Manifest(path)) == 102
     assert "could not be written (Read-only file system); made each time" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_texts_of_some_rows(tmp_path, ending, monkeypatch):
+    texts = ["täxt", None, "", "three", "four"]
+    rows = [{"audio_filepath": f"{i}", "duration": 1, "text": t} for i, t in enumerate(texts)]
+    lines = ending.join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + lines.encode())  # the last line has no end
+    manifest = Manifest(path)
+    for sparse in (1 << 12, 1):
+        monkeypatch.setattr("src.datasets.manifest.SPARSE", sparse)
+        for chosen in ([0], [1, 4], range(5)):
+            found = manifest.texts(np.array(chosen))
+            assert found == [texts[i] or "" for i in chosen]
+    assert Manifest.from_rows(rows, path).texts(np.arange(5))[3:] == ["three", "four"]
+    path.write_bytes(
+        path.read_bytes().replace(b'{"audio_filepath": "3"', b'["audio_filepath", 3,  ')
+    )
+    with pytest.raises(ValueError, match=r"m.jsonl, line 4: "):
+        manifest.texts(np.arange(5))

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -69,6 +70,7 @@ def test_make_demo_speech(corpus, tmp_path):
     assert done.stderr == "error: demo speech: hours: -1.0; a number above 0, up to 100.\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_measure_manifest(tmp_path):
     out = tmp_path / "found.json"
     options = ("--rows", 3000, "--workers", 1, "--folder", tmp_path, "--out", out)
@@ -80,5 +82,7 @@ def test_measure_manifest(tmp_path):
         assert 2000 < values["rows left"] < 3000 and 0 < values["padding (%)"] < 15
         assert values["memory of all processes (MB)"] > values["without pages of files (MB)"] > 50
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+    done = run_script("measure_manifest", "--out", tmp_path / "none" / "x.json", code=1)
+    assert done.stderr == f"error: --out: {tmp_path / 'none'}: no such folder.\n"
     done = run_script("measure_manifest", "--rows", 1, code=1)
     assert done.stderr == "error: --rows: 1; a whole number from 1000 on.\n"

@@ -43,6 +43,8 @@ def test_larger_batches_are_suggested_if_they_are_faster():
     assert advice(None, faster) == "Suggested: dataloader.max_seconds=50"
     same = {"max_seconds": 50.0, "audio_hours_per_second": 1.01}
     assert "as configured; dataloader.max_seconds=50 fits, too" in advice(now, same)
+    smaller = {"max_seconds": 2.0, "audio_hours_per_second": 0.9}
+    assert "max_seconds=2, which leaves 10% of the memory" in advice(now, smaller)
     assert advice(now, now) == "Suggested: batches as configured"
 
 

@@ -1,4 +1,4 @@
-"""PReLU of channels-last frames [..., D] (arXiv 1502.01852).
+"""PReLU of channels-last frames [B, T, D] (arXiv 1502.01852).
 
 The fast implementation is used in training on CPUs outside of torch.compile, where torch's backward
 pass takes three times as long: it is not vectorised.
