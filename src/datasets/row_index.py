@@ -201,11 +201,8 @@ def index_of(
         return index, None
     index, error = make_index(source, facts, name, workers=os.cpu_count() or 1 if kept else 0)
     if kept and error is None:
-        from src.utils.memory import return_freed_memory  # needs torch, unlike the rest
-
         write_index(source, index)  # type: ignore[arg-type]
         index = read_index(source) or index  # type: ignore[arg-type]
-        return_freed_memory()
     return index, error
 
 
@@ -245,7 +242,7 @@ def read_blocks(blocks: Any, workers: int, title: str, quiet: bool) -> Iterator[
     """
     items: Iterable[dict[str, Any]] = (blocks[i] for i in range(len(blocks)))
     if workers:
-        from src.datasets.loading.workers import read_in_order  # needs torch, too
+        from src.datasets.loading.workers import read_in_order  # needs torch, unlike the rest
 
         items = read_in_order(blocks, workers)
     yield from tqdm(items, desc=title, total=len(blocks), disable=quiet)

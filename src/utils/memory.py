@@ -37,13 +37,6 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
-def return_freed_memory() -> None:
-    """Give the memory that malloc keeps after `free` back to the system, where this is possible."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
-
-
 def reset_peak(device: torch.device) -> None:
     """Let the peak begin with what is in use; on a CPU this needs Linux."""
     gc.collect()
@@ -51,7 +44,8 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        return_freed_memory()  # it would be part of the peak
+        with suppress(OSError, AttributeError):  # another C library has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)  # what malloc caches would be part of the peak
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
