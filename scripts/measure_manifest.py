@@ -105,8 +105,8 @@ def rows(count: int, seed: int) -> Iterator[dict[str, Any]]:
         yield {"audio_filepath": name, "duration": seconds, "text": text, "speaker": str(i % 5000)}
 
 
-def open_and_read(path: Path, workers: int, position: tuple[int, int]) -> dict[str, float]:
-    """Open a manifest, read batches from a position on, and say what it took."""
+def open_and_read(path: Path, workers: int, epoch: int = 0, part: float = 0.0) -> dict[str, float]:
+    """Open a manifest, read batches after a part of an epoch, and say what it took."""
     started, used = time.perf_counter(), cpu_seconds()
     with Memory() as memory:
         dataset = WithoutAudio(
@@ -119,8 +119,7 @@ def open_and_read(path: Path, workers: int, position: tuple[int, int]) -> dict[s
         )
         opened, opening = time.perf_counter(), cpu_seconds()
         loader = TrainLoader(dataset, LoaderOptions(max_seconds=240, num_workers=workers))
-        epoch, part = position
-        taken = round(loader.steps(epoch) * part / 100)
+        taken = round(loader.steps(epoch) * part)
         loader.load_state_dict({"epoch": epoch, "batches": taken, "batches_in_step": 1})
         next(loader)
         first = time.perf_counter()
@@ -156,8 +155,8 @@ def measure(arguments: argparse.Namespace) -> None:
     check_whole("--workers", arguments.workers, low=0)
     if not Path("/proc/self/smaps_rollup").exists():
         raise ValueError("the memory of all processes can be measured on Linux only.")
-    for key, folder in (("--folder", arguments.folder), ("--out", arguments.out)):
-        place = folder if key == "--folder" or folder is None else folder.absolute().parent
+    places = {"--folder": arguments.folder, "--out": arguments.out and arguments.out.parent}
+    for key, place in places.items():
         if place is not None and not place.is_dir():
             raise FileNotFoundError(f"{key}: {place}: no such folder.")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -166,9 +165,9 @@ def measure(arguments: argparse.Namespace) -> None:
         about = f"{arguments.rows:,} rows, {path.stat().st_size / 1e6:.0f} MB"
         print(f"{about}, {arguments.workers} worker processes")
         found = {
-            "first time": open_and_read(path, arguments.workers, (0, 0)),
-            "second time": open_and_read(path, arguments.workers, (0, 0)),
-            "middle of epoch 3": open_and_read(path, arguments.workers, (2, 50)),
+            "first time": open_and_read(path, arguments.workers),
+            "second time": open_and_read(path, arguments.workers),
+            "middle of epoch 3": open_and_read(path, arguments.workers, epoch=2, part=0.5),
         }
     table = [["", *found]]
     for key in found["first time"]:

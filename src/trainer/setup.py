@@ -63,8 +63,8 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     AcceleratorState._reset_state()  # left by an earlier run in this process
     # With several optimizers, a trainer of one's own may leave parameters without gradients.
     several = len([one for one in config.optimizers.values() if one is not None]) > 1
-    plain = several and getattr(target_class(config, "trainer"), "optimise", None)
-    unused = several and plain is not Trainer.optimise
+    optimise = several and getattr(target_class(config, "trainer"), "optimise", None)
+    unused = several and optimise is not Trainer.optimise
     # Otherwise DDP rearranges its buckets after the first step. On CPUs the order in which more
     # than two processes are summed depends on the place in a bucket, so that a resumed run, whose
     # first step is another one, would get other weights.
