@@ -47,8 +47,10 @@ def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     """
     digest = hashlib.blake2b(salt.encode(), digest_size=8).digest()
     start = seed ^ int.from_bytes(digest, "big", signed=True)
-    counter = torch.arange(1, size + 1, device=seed.device)
-    state = mix(start)[:, None] + counter * signed(0x9E3779B97F4A7C15)
+    # Compiled for a GPU, these multiples would be taken for indices of 32 bits.
+    device = torch.device("cpu") if torch.compiler.is_compiling() else seed.device
+    steps = torch.arange(1, size + 1, device=device) * signed(0x9E3779B97F4A7C15)
+    state = mix(start)[:, None] + steps.to(seed.device)
     return shifted(mix(state), 11).double() * 2.0**-53
 
 

@@ -1,14 +1,15 @@
 """Depthwise convolution over time of channels-last frames [B, T, D].
 
-`plain_depthwise_conv1d` transposes to [B, D, T] and calls `conv1d`. `depthwise_conv1d` takes the
-frames as a channels-last image, which is how they lie in memory, and calls `conv2d`: on a CPU this
-is an order of magnitude faster, and on other devices it saves the transposed copies. It is used
-everywhere.
+`plain_depthwise_conv1d` transposes to [B, D, T] and calls `conv1d`. On CPUs, also where they are
+traced, `depthwise_conv1d` takes the frames as a channels-last image, which is how they lie in
+memory, and calls `conv2d`: this is an order of magnitude faster.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from src.models.ops.dispatch import prefers_channels_last
 
 
 def plain_depthwise_conv1d(
@@ -40,6 +41,8 @@ def depthwise_conv1d(
     Returns:
         [B, T', D] with T' = (T - 1) // stride + 1.
     """
+    if not prefers_channels_last(x):
+        return plain_depthwise_conv1d(x, weight, bias, dilation, stride)
     frames = (x.shape[1] - 1) // stride + 1
     rows = (x.shape[1] + dilation - 1) // dilation
     if dilation > 1:

@@ -18,6 +18,15 @@ def use_cpu_path(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_traced()
 
 
+def prefers_channels_last(x: Tensor) -> bool:
+    """True if depthwise convolutions of `x` are fast with channels last in memory, on CPUs.
+
+    On GPUs cuDNN launches a kernel for each channel of some such images in bfloat16: 11 ms for
+    2,176 channels, instead of 0.02 ms with time last, on an H200.
+    """
+    return x.device.type == "cpu"
+
+
 def known_values(x: Tensor) -> list[int] | None:
     """The elements of `x` [N], or None while it is traced, when only its shape is known."""
     return None if is_traced() else x.tolist()

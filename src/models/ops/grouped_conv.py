@@ -1,8 +1,8 @@
 """Convolution over time of [B, T, n * D] with D groups of n channels and one output for each.
 
-`plain_grouped_conv1d` calls `conv1d` with `groups=D`. `grouped_conv1d` convolves every channel by
-itself, see `src/models/ops/depthwise_conv.py`, and adds up those of a group: on a CPU an order of
-magnitude faster. It is used everywhere.
+`plain_grouped_conv1d` calls `conv1d` with `groups=D`. On CPUs, also where they are traced,
+`grouped_conv1d` convolves every channel by itself, see `src/models/ops/depthwise_conv.py`, and adds
+up those of a group: an order of magnitude faster.
 """
 
 from functools import reduce
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.models.ops.depthwise_conv import depthwise_conv1d
+from src.models.ops.dispatch import prefers_channels_last
 
 
 def plain_grouped_conv1d(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
@@ -32,6 +33,8 @@ def grouped_conv1d(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
     Returns:
         [B, T, D].
     """
+    if not prefers_channels_last(x):
+        return plain_grouped_conv1d(x, weight, dilation)
     size = weight.shape[1]
     y = depthwise_conv1d(x, weight.flatten(0, 1).unsqueeze(1), dilation=dilation)
     # Strided views are added, since a sum over an axis of n elements is slow.

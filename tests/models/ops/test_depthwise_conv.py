@@ -34,6 +34,12 @@ def test_fast_equals_plain_with_stride(frames, stride):
     assert_equal(depthwise_conv1d, plain_depthwise_conv1d, inputs, rtol=1e-4, atol=1e-4)
 
 
+def test_other_devices_convolve_with_time_last():
+    x, weight = torch.empty(2, 40, 6, device="meta"), torch.empty(6, 1, 7, device="meta")
+    y = depthwise_conv1d(x, weight, stride=2)
+    assert y.shape == (2, 20, 6) and y.transpose(1, 2).is_contiguous()
+
+
 @pytest.mark.parametrize("frames", [1, 40])
 def test_backward_equals_autograd(frames):
     torch.manual_seed(0)

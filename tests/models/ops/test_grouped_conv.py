@@ -14,3 +14,9 @@ def test_fast_equals_plain(frames, dilation, group_size):
     weight = torch.randn(5, group_size, 7, requires_grad=True)
     inputs = [x, weight, dilation]
     assert_equal(grouped_conv1d, plain_grouped_conv1d, inputs, rtol=1e-4, atol=1e-4)
+
+
+def test_other_devices_convolve_with_time_last():
+    x, weight = torch.empty(2, 40, 10, device="meta"), torch.empty(5, 2, 7, device="meta")
+    y = grouped_conv1d(x, weight, 2)
+    assert y.shape == (2, 40, 5) and y.transpose(1, 2).is_contiguous()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from src.models.ops.dispatch import prefers_channels_last
 from src.utils.lengths import padding_mask
 from src.utils.stages import Sliding, convolutions
 
@@ -103,8 +104,8 @@ class Subsampling(nn.Module):
         """
         x = spectrogram.transpose(1, 2).unsqueeze(1)  # [B, 1, T, F]
         x = x * frame_mask(x, length)
-        # With channels last in memory the depthwise convolutions are several times faster.
-        x = x.to(memory_format=torch.channels_last)
+        if prefers_channels_last(x):
+            x = x.to(memory_format=torch.channels_last)
         if torch.is_grad_enabled():
             x, length = self.checkpointed_stages(x, length)
         else:
@@ -155,11 +156,16 @@ class Subsampling(nn.Module):
             x, before = F.pad(x, (before, after, before, after)), 0
         x = F.conv2d(x, strided.weight, strided.bias, STRIDE, before, groups=strided.groups)
         length = self.next_length(length)
-        if pointwise is None:
-            return masked_relu(x, frame_mask(x, length)), length
-        mask = frame_mask(x, length).permute(0, 2, 3, 1)
-        x = F.linear(x.permute(0, 2, 3, 1), pointwise.weight.flatten(1), pointwise.bias)
-        return masked_relu(x, mask).permute(0, 3, 1, 2), length
+        if pointwise is not None:
+            x = pointwise_conv(x, pointwise)
+        return masked_relu(x, frame_mask(x, length)), length
+
+
+def pointwise_conv(x: Tensor, conv: Any) -> Tensor:
+    """Convolve [B, C, T, F] with a kernel of size 1."""
+    if not prefers_channels_last(x):
+        return F.conv2d(x, conv.weight, conv.bias)
+    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 def masked_relu(x: Tensor, mask: Tensor) -> Tensor:

@@ -70,17 +70,15 @@ class GatedAttention(nn.Module):
         hidden, qk = apply_parallel([self.to_hidden, self.to_qk], x, padding_mask)
         return mask_padding(hidden, padding_mask), qk
 
-    def project_qk(self, qk: Tensor, rotary: Rotary) -> list[Tensor]:
+    def project_qk(self, qk: Tensor, rotary: Rotary) -> tuple[Tensor, ...]:
         """Quadratic queries, linear queries, quadratic keys, linear keys: each [B, T, QK_DIM].
 
         Args:
             qk: what they share, [B, T, QK_DIM].
             rotary: cosines and sines from `rotary_embedding`.
         """
-        return [
-            apply_rotary(torch.addcmul(beta, qk, gamma), rotary)
-            for gamma, beta in zip(self.gamma, self.beta, strict=True)
-        ]
+        gamma, beta = self.gamma[:, None, None], self.beta[:, None, None]
+        return apply_rotary(torch.addcmul(beta, qk, gamma), rotary).unbind()
 
 
 def token_shift(x: Tensor) -> Tensor:

@@ -26,10 +26,10 @@ def rotary_embedding(frequencies: Tensor, frames: int) -> Rotary:
 
 
 def apply_rotary(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotate neighbouring channels of the first ROTARY_DIM as pairs: [B, T, K] to [B, T, K].
+    """Rotate neighbouring channels of the first ROTARY_DIM as pairs: [..., T, K] to [..., T, K].
 
     Args:
-        x: queries or keys, [B, T, K].
+        x: queries or keys, [..., T, K].
         rotary: cosines and sines from `rotary_embedding`.
     """
     cos, sin = (t.to(x.dtype) for t in rotary)
