@@ -31,6 +31,9 @@ def uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
 
+# An operator of its own, so that torch.compile leaves it alone: that of torch 2.11 takes the
+# multiples below for indices of 32 bits and fails on GPUs, and corrupts memory on CPUs.
+@torch.library.custom_op("triphone::uniform_table", mutates_args=())
 def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     """A row of uniform numbers for each seed, all rows at once, on the seeds' device.
 
@@ -47,11 +50,14 @@ def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     """
     digest = hashlib.blake2b(salt.encode(), digest_size=8).digest()
     start = seed ^ int.from_bytes(digest, "big", signed=True)
-    # Compiled for a GPU, these multiples would be taken for indices of 32 bits.
-    device = torch.device("cpu") if torch.compiler.is_compiling() else seed.device
-    steps = torch.arange(1, size + 1, device=device) * signed(0x9E3779B97F4A7C15)
-    state = mix(start)[:, None] + steps.to(seed.device)
+    counter = torch.arange(1, size + 1, device=seed.device)
+    state = mix(start)[:, None] + counter * signed(0x9E3779B97F4A7C15)
     return shifted(mix(state), 11).double() * 2.0**-53
+
+
+@uniform_table.register_fake
+def _(seed: Tensor, size: int, salt: str) -> Tensor:
+    return seed.new_empty((len(seed), size), dtype=torch.float64)
 
 
 def mix(state: Tensor) -> Tensor:
