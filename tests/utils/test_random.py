@@ -13,5 +13,5 @@ def test_rows_and_numbers_are_functions_of_seed_and_index():
     table = uniform_table(torch.arange(4), 1000, "a")
     assert torch.equal(table[2:, :10], uniform_table(torch.arange(2, 4), 10, "a"))
     assert not torch.equal(table, uniform_table(torch.arange(4), 1000, "b"))
-    assert 0 <= table.min() and table.max() < 1
+    assert table.min() >= 0 and table.max() < 1
     torch.testing.assert_close(table.mean(), torch.tensor(0.5).double(), atol=0.02, rtol=0)
