@@ -178,7 +178,8 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
     """
     normalizer = encoder.normalizer.describe() if encoder.normalizer else None
     name = encoder.checksum(encoder.describe() | {"normalizer": normalizer})[:16]
-    needed = kept_column(manifest.source, f"frames_{name}", manifest.lines)
+    lines = np.asarray(manifest.lines)
+    needed = kept_column(manifest.source, f"frames_{name}", lines)
     missing = np.flatnonzero(needed < 0)
     workers = os.cpu_count() or 1 if len(missing) >= SHOW_PROGRESS_FROM else 0
     blocks = TextBlocks(manifest, encoder, missing)
@@ -190,7 +191,7 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
         needed[missing[first : first + len(frames)]] = frames
         first += len(frames)
     if len(missing):
-        keep_column(manifest.source, f"frames_{name}", manifest.lines, needed)
+        keep_column(manifest.source, f"frames_{name}", lines, needed)
     return needed
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ DECODE = json.JSONDecoder().decode
 MOST_BYTES = 1 << 24  # that are read at once
 SPARSE = 1 << 12  # bytes from one row to the next, from which rows are read by themselves
 
-ARRAYS = ("starts", "lines", "durations", "text_lengths", "repeated")
+COLUMNS = ("starts", "lines", "text_lengths", "repeated")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,30 @@ TEXT_KEYS = ("text", "speaker", "lang")
 LIMIT = f"at most {MAX_SECONDS:g}"
 
 
+class Column:
+    """Values of some rows of a file, taken out of those of all rows when they are asked for.
+
+    All rows of a large manifest are on a disk; a copy of some would be in memory.
+
+    Args:
+        values: of all rows, [M].
+        rows: indices of the chosen ones, [N].
+    """
+
+    def __init__(self, values: np.ndarray, rows: np.ndarray):
+        self.values, self.rows = values, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.values[self.rows[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A copy of the values, [N]."""
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+
+
 class Manifest:
     """Rows of a manifest, which stays on disk.
 
@@ -75,6 +100,7 @@ class Manifest:
         text_lengths: characters of each row's transcript, -1 if it has none, [N].
         repeated: whether another row has audio of the same name, [N].
         lines: number of each row's line in the file, from 1, [N].
+        starts: of each row in the file, in bytes, [N].
         cut: seconds that were cut off the start of each row by `trim`, [N]; None: none were.
         remote: how shards are read over the network; None: with the defaults.
 
@@ -83,11 +109,10 @@ class Manifest:
         ValueError: it is no regular file, or a row is bad; names the file and the line.
     """
 
-    starts: np.ndarray
-    lines: np.ndarray
-    durations: np.ndarray
-    text_lengths: np.ndarray
-    repeated: np.ndarray
+    starts: np.ndarray | Column
+    lines: np.ndarray | Column
+    text_lengths: np.ndarray | Column
+    repeated: np.ndarray | Column
 
     def __init__(self, path: Path | str):
         path = Path(path)
@@ -112,15 +137,16 @@ class Manifest:
         if error is not None:
             line, message = error
             raise ValueError(f"{path}, line {line}: {message}")
-        for name in ARRAYS:
+        for name in COLUMNS:
             setattr(self, name, index[name])
+        self.durations = index["durations"]
         self.cut: np.ndarray | None = None
         self.remote: Remote | None = None
 
     @property
     def has_text(self) -> np.ndarray:
         """Whether each row has a transcript, [N]."""
-        return self.text_lengths != NO_TEXT
+        return np.asarray(self.text_lengths) != NO_TEXT
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -176,11 +202,16 @@ class Manifest:
 
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
-        chosen = object.__new__(Manifest)
-        chosen.path, chosen.source, chosen.remote = self.path, self.source, self.remote
-        for name in ARRAYS:
-            setattr(chosen, name, getattr(self, name)[keep])
-        chosen.cut = None if self.cut is None else self.cut[keep]
+        keep = np.asarray(keep)
+        rows = (np.flatnonzero(keep) if keep.dtype == bool else keep).astype(np.int32)
+        chosen = copy(self)
+        chosen.durations = self.durations[rows]
+        chosen.cut = None if self.cut is None else self.cut[rows]
+        of_file = self.starts.rows[rows] if isinstance(self.starts, Column) else rows
+        for name in COLUMNS:
+            own = getattr(self, name)
+            values = own.values if isinstance(own, Column) else own
+            setattr(chosen, name, Column(values, of_file))
         return chosen
 
     def trim(self, start: np.ndarray, durations: np.ndarray) -> "Manifest":
@@ -190,7 +221,7 @@ class Manifest:
             start: seconds to be cut off the start of each row, [N].
             durations: of what is left, in seconds, [N].
         """
-        trimmed = self.select(np.arange(len(self)))
+        trimmed = copy(self)
         trimmed.cut, trimmed.durations = start if self.cut is None else self.cut + start, durations
         return trimmed
 

@@ -98,7 +98,7 @@ def measured(manifest: Manifest, name: str, size: int, measure: Measure, skip: b
     beside = manifest.path.with_name(f"{manifest.path.name}.{name}.npz")
     cache = beside if manifest.path.is_file() else None  # not of a manifest in memory
     digest = np.frombuffer(manifest.source.digest(), np.uint8)
-    lines = manifest.lines.astype(np.int64)
+    lines = np.asarray(manifest.lines, np.int64)
     known = read_cache(cache, digest, (int(lines.max(initial=0)) + 1, size))
     missing = np.flatnonzero(np.isnan(known[lines]).any(1))
 

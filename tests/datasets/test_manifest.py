@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from src.datasets.manifest import ARRAYS, Manifest, cached_manifest, write_manifest
+from src.datasets.manifest import COLUMNS, Manifest, cached_manifest, write_manifest
 
 
 def rows(count):
@@ -129,6 +129,17 @@ def test_selection_shares_the_file(tmp_path):
     assert chosen.place(0) == f"{path}, line 8"
 
 
+def test_selection_of_a_selection(tmp_path):
+    whole = Manifest.from_rows(rows(10), tmp_path / "m")
+    rows_of_both = np.array([9, 4, 6])
+    chosen = whole.select(np.arange(9, 2, -1)).select(np.isin(np.arange(9, 2, -1), rows_of_both))
+    assert chosen.lines[:].tolist() == [10, 7, 5] and len(chosen) == 3
+    assert np.array_equal(chosen.durations, whole.durations[[9, 6, 4]])
+    assert np.array_equal(np.asarray(chosen.text_lengths), whole.text_lengths[[9, 6, 4]])
+    assert [row.text for row in chosen] == ["word 9 ё", "word 6 ё", "word 4 ё"]
+    assert whole.select(np.arange(4, 9)).texts(np.array([0, 3])) == ["word 4 ё", "word 7 ё"]
+
+
 def test_in_memory(tmp_path):
     manifest = Manifest.from_rows(rows(3), tmp_path / "m")
     assert pickle.loads(pickle.dumps(manifest))[2] == manifest[2]
@@ -177,7 +188,8 @@ def large(tmp_path, monkeypatch):
 
 
 def arrays(manifest):
-    return {name: getattr(manifest, name).tolist() for name in (*ARRAYS, "has_text")}
+    names = (*COLUMNS, "durations", "has_text")
+    return {name: np.asarray(getattr(manifest, name)).tolist() for name in names}
 
 
 def test_kept_index_equals_the_file(large, monkeypatch):
