@@ -40,6 +40,7 @@ from src.utils.checkpoint import (
 )
 from src.utils.entry import sentence
 from src.utils.files import append_jsonl, cut_jsonl, write_beside
+from src.utils.locks import FileLock
 from src.utils.options import refuse
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ CHECKPOINTS = ("best", "last")
 class Run:
     """The folder of a run: config, code version, log, metrics and checkpoints.
 
-    The empty file `.run` marks a folder that was empty before a run was started in it.
+    The file `.run` marks a folder that was made for a run; who trains in it holds its lock.
 
     Args:
         path: of the folder.
@@ -64,6 +65,7 @@ class Run:
         self.path, self.trusted = path, trusted
         self.inference_path, self.report_path = path / "inference", path / "report"
         self.marker = path / ".run"
+        self.lock = FileLock(self.marker)
         self.config_path = path / "config.yaml"
         self.metrics_path, self.ids_path = path / "metrics.jsonl", path / "ids.jsonl"
         self.text_encoder_path = path / "text_encoder"
@@ -73,13 +75,12 @@ class Run:
         """A new folder `root/name/<time>`, numbered if there is one of the same second."""
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         for suffix in ["", *(f"_{i}" for i in range(2, 1000))]:
-            path = root / name / (stamp + suffix)
+            run = cls(root / name / (stamp + suffix))
             try:
-                path.mkdir(parents=True)
+                run.path.mkdir(parents=True)
             except FileExistsError:
                 continue
-            run = cls(path)
-            run.marker.touch()
+            run.lock.acquire()
             return run
         raise ValueError(f"{root / name}: no free name for a run.")
 
@@ -89,6 +90,7 @@ class Run:
 
         Raises:
             FileExistsError: the folder holds a run with a checkpoint already, or other files.
+            BlockingIOError: another process trains in it.
         """
         run = cls(path)
         if any(run.has(name) for name in CHECKPOINTS):
@@ -96,12 +98,13 @@ class Run:
                 f"{path}: holds a run already; go on with it by trainer.resume_from={path}, "
                 "or name another run_dir."
             )
-        if run.marker.exists():
-            run.clear()
-        elif path.is_dir() and any(path.iterdir()):
+        known = run.marker.exists()
+        if not known and path.is_dir() and any(path.iterdir()):
             raise FileExistsError(f"{path}: has other files in it; name another run_dir.")
         path.mkdir(parents=True, exist_ok=True)
-        run.marker.touch()  # before all others, so that a start that was killed is known
+        run.lock.acquire()  # makes the first file, so that a start that was killed is known
+        if known:
+            run.clear()
         return run
 
     def clear(self) -> None:
@@ -382,13 +385,16 @@ def open_run(config: DictConfig, accelerator: Accelerator) -> Run:
 
     Raises:
         FileExistsError: the folder of a new run holds one already.
+        BlockingIOError: another process trains in it.
     """
     if config.trainer.resume_from:
-        return Run.open(Path(config.trainer.resume_from), config.trust)
-    place: list[Any] = [None]
+        run = Run.open(Path(config.trainer.resume_from), config.trust)
+        if accelerator.is_main_process:
+            run.lock.acquire()
+        return run
+    own, made = config.run_dir, None
     if accelerator.is_main_process:
-        chosen = config.run_dir
-        run = Run.create_at(Path(chosen)) if chosen else Run.create(Path(config.runs), config.name)
-        place = [str(run.path)]
+        made = Run.create_at(Path(own)) if own else Run.create(Path(config.runs), config.name)
+    place = [made and str(made.path)]
     broadcast_object_list(place)
-    return Run(Path(place[0]))
+    return made or Run(Path(str(place[0])))

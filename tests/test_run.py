@@ -88,7 +88,24 @@ def test_restart_keeps_files_of_the_user(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     Run.create_at(folder)
-    assert snapshot(folder) == {name: name.encode() for name in kept} | {".run": b""}
+    left = snapshot(folder)
+    assert left.pop(".run").startswith(b"process ")
+    assert left == {name: name.encode() for name in kept}
+
+
+def test_folder_in_which_another_process_trains_stays_as_it_is(tmp_path, monkeypatch):
+    folder = tmp_path / "r"
+    run = Run.create_at(folder)
+    start_training(run)
+    before = snapshot(folder)
+
+    def held(_):
+        raise BlockingIOError("held")
+
+    monkeypatch.setattr("src.utils.locks.FileLock.acquire", held)
+    with pytest.raises(BlockingIOError):
+        Run.create_at(folder)
+    assert snapshot(folder) == before
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "text_encoder/notes.py", ".x"])
