@@ -72,7 +72,7 @@ def test_a_metric_can_be_left_out(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainer.nonsense=1"], "config, trainer.nonsense: no such key."),
+        (["trainer.nonsense=1"], "config, trainer.nonsense: no such key; one that isn't in"),
         (["optimizer=null"], "config, optimizer: null; one of adamw, adamw_fused, novograd, sgd; "),
         (
             ["loss=foo"],

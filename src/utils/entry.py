@@ -184,7 +184,8 @@ def config_sentence(error: Exception) -> str:
         return f"{mark.name}, line {mark.line + 1}: not valid YAML ({problem})."
     unknown = re.match(r"Could not override '(.*)'", str(error))
     if unknown:
-        return f"config, {unknown[1]}: no such key."
+        key = unknown[1]
+        return f"config, {key}: no such key; one that isn't in the config is set by +{key}=VALUE."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     missing, options = (getattr(error, key, None) for key in ("missing_cfg_file", "options"))
     if missing:  # hydra's, of a group or of the experiment
