@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from src.models.ops.rotary import rotate_pairs
+
 ROTARY_DIM = 32  # channels that are rotated, the first ones
 
 Rotary = tuple[Tensor, Tensor]  # cosines and sines, [T, ROTARY_DIM / 2]
@@ -33,6 +35,4 @@ def apply_rotary(x: Tensor, rotary: Rotary) -> Tensor:
         rotary: cosines and sines from `rotary_embedding`.
     """
     cos, sin = (t.to(x.dtype) for t in rotary)
-    a, b = x[..., :ROTARY_DIM].unflatten(-1, (-1, 2)).unbind(-1)
-    rotated = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
-    return torch.cat([rotated, x[..., ROTARY_DIM:]], dim=-1)
+    return rotate_pairs(x, cos, sin)
