@@ -54,7 +54,7 @@ CHECKPOINTS = ("best", "last")
 class Run:
     """The folder of a run: config, code version, log, metrics and checkpoints.
 
-    The file `.run` marks a folder that was made for a run; who trains in it holds its lock.
+    The empty file `.run` marks a folder that was empty before a run was started in it.
 
     Args:
         path: of the folder.
@@ -65,7 +65,7 @@ class Run:
         self.path, self.trusted = path, trusted
         self.inference_path, self.report_path = path / "inference", path / "report"
         self.marker = path / ".run"
-        self.lock = FileLock(self.marker)
+        self.lock = FileLock(path / ".lock")  # of the process that trains
         self.config_path = path / "config.yaml"
         self.metrics_path, self.ids_path = path / "metrics.jsonl", path / "ids.jsonl"
         self.text_encoder_path = path / "text_encoder"
@@ -80,6 +80,7 @@ class Run:
                 run.path.mkdir(parents=True)
             except FileExistsError:
                 continue
+            run.marker.touch()
             run.lock.acquire()
             return run
         raise ValueError(f"{root / name}: no free name for a run.")
@@ -89,22 +90,22 @@ class Run:
         """A new run in a folder of the user's choice: an empty one, or that of an earlier start.
 
         Raises:
-            FileExistsError: the folder holds a run with a checkpoint already, or other files.
-            BlockingIOError: another process trains in it.
+            OSError: it holds a checkpoint already or other files, or another process trains in it.
         """
         run = cls(path)
-        if any(run.has(name) for name in CHECKPOINTS):
-            raise FileExistsError(
-                f"{path}: holds a run already; go on with it by trainer.resume_from={path}, "
-                "or name another run_dir."
-            )
         known = run.marker.exists()
-        if not known and path.is_dir() and any(path.iterdir()):
-            raise FileExistsError(f"{path}: has other files in it; name another run_dir.")
-        path.mkdir(parents=True, exist_ok=True)
-        run.lock.acquire()  # makes the first file, so that a start that was killed is known
+        if known:
+            run.lock.acquire()
+        if any(run.has(name) for name in CHECKPOINTS):
+            how = f"go on with it by trainer.resume_from={path}, or name another run_dir."
+            raise FileExistsError(f"{path}: holds a run already; {how}")
         if known:
             run.clear()
+        elif path.is_dir() and any(path.iterdir()):
+            raise FileExistsError(f"{path}: has other files in it; name another run_dir.")
+        path.mkdir(parents=True, exist_ok=True)
+        run.marker.touch()  # before all others, so that a start that was killed is known
+        run.lock.acquire()
         return run
 
     def clear(self) -> None:
@@ -384,8 +385,7 @@ def open_run(config: DictConfig, accelerator: Accelerator) -> Run:
     """A new run's folder, made by the main process, or that of the run to be resumed.
 
     Raises:
-        FileExistsError: the folder of a new run holds one already.
-        BlockingIOError: another process trains in it.
+        OSError: the folder of a new run holds one already, or another process trains in it.
     """
     if config.trainer.resume_from:
         run = Run.open(Path(config.trainer.resume_from), config.trust)

@@ -5,6 +5,7 @@ import random
 import shutil
 from functools import reduce
 from operator import getitem
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 
 from src.config import build, resume_config
 from src.loaded_config import read_config
-from src.run import Run, load_run
+from src.run import Run, load_run, open_run
 from src.utils.checkpoint import save_checkpoint
 from src.utils.files import append_jsonl, read_jsonl
 from tests.demo import SMALL, experiment
@@ -88,9 +89,8 @@ def test_restart_keeps_files_of_the_user(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     Run.create_at(folder)
-    left = snapshot(folder)
-    assert left.pop(".run").startswith(b"process ")
-    assert left == {name: name.encode() for name in kept}
+    left = {name: data for name, data in snapshot(folder).items() if name != ".lock"}
+    assert left == {name: name.encode() for name in kept} | {".run": b""}
 
 
 def test_folder_in_which_another_process_trains_stays_as_it_is(tmp_path, monkeypatch):
@@ -106,6 +106,24 @@ def test_folder_in_which_another_process_trains_stays_as_it_is(tmp_path, monkeyp
     with pytest.raises(BlockingIOError):
         Run.create_at(folder)
     assert snapshot(folder) == before
+
+
+def test_who_trains_holds_the_lock(tmp_path):
+    new = Run.create(tmp_path, "x")
+    assert new.lock.file is not None and new.marker.exists()
+    new.config_path.touch()
+    config = OmegaConf.create({"trainer": {"resume_from": str(new.path)}, "trust": []})
+    for main in (True, False):
+        run = open_run(config, SimpleNamespace(is_main_process=main))
+        assert (run.lock.file is not None) == main
+
+
+def test_a_resume_that_fails_does_not_mark_a_folder(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    config = OmegaConf.create({"trainer": {"resume_from": str(tmp_path)}, "trust": []})
+    open_run(config, SimpleNamespace(is_main_process=True))
+    with pytest.raises(FileExistsError, match="has other files"):
+        Run.create_at(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "text_encoder/notes.py", ".x"])

@@ -64,7 +64,8 @@ LIMIT = f"at most {MAX_SECONDS:g}"
 class Column:
     """Values of some rows of a file, taken out of those of all rows when they are asked for.
 
-    All rows of a large manifest are on a disk; a copy of some would be in memory.
+    All rows of a large manifest are on a disk; a copy of some would be in memory. Pickled, it is
+    that copy, an array.
 
     Args:
         values: of all rows, [M].
@@ -80,6 +81,9 @@ class Column:
     def __getitem__(self, index: Any) -> Any:
         return self.values[self.rows[index]]
 
+    def __reduce__(self) -> tuple:
+        return np.asarray, (self[:],)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """A copy of the values, [N]."""
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
@@ -88,8 +92,8 @@ class Column:
 class Manifest:
     """Rows of a manifest, which stays on disk.
 
-    Only a few numbers of each row are in memory, as arrays; a row is parsed when it is asked for.
-    The arrays of a large manifest are kept in the folder `<manifest>.rows` beside it as long as the
+    Only a few numbers of each row are in arrays; a row is parsed when it is asked for. The arrays
+    of a large manifest are kept in the folder `<manifest>.rows` beside it as long as the
     file stays the same, and mapped into the memory that all processes share.
 
     Args:
@@ -202,8 +206,7 @@ class Manifest:
 
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""
-        keep = np.asarray(keep)
-        rows = (np.flatnonzero(keep) if keep.dtype == bool else keep).astype(np.int32)
+        rows = np.arange(len(self), dtype=np.int32)[keep]
         chosen = copy(self)
         chosen.durations = self.durations[rows]
         chosen.cut = None if self.cut is None else self.cut[rows]

@@ -84,6 +84,7 @@ class RecognitionDataset(BaseDataset):
         self.text_length = (min_text_length, max_text_length)
         self.window_seconds = window_seconds
         super().__init__(manifest, **options)
+        self.count_frames = None  # it knows the model, which isn't for data workers
         if text_encoder is not None:
             self.has_targets = check_all_or_none(self.manifest, self.manifest.has_text, "text")
 

@@ -80,6 +80,10 @@ class RowFile:
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes between two places; of several processes and threads at the same time."""
+        if not hasattr(os, "pread"):  # on Windows
+            with self.path.open("rb") as file:
+                file.seek(start)
+                return file.read(max(0, end - start))
         parts = []
         while start < end and (part := os.pread(self.file.fileno(), end - start, start)):
             parts.append(part)

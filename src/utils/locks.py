@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -12,10 +13,11 @@ except ImportError:  # on Windows, where nothing is locked
 
 
 class FileLock:
-    """The lock of a file, for one process at a time.
+    """A POSIX record lock of a file, for one process at a time.
 
-    It ends with the process, however that ends, or with this object. Processes that are forked
-    don't hold it. Where a file system has no locks, there is none.
+    It ends with the process, with this object, or if the process opens and closes the file once
+    more; on NFS, the lock of a node that crashed may last longer. Processes that are forked don't
+    hold it. Where a file system has no locks, there is none.
 
     Args:
         path: of the file, which is made if it is missing; it gets the name of the process.
@@ -31,23 +33,21 @@ class FileLock:
         Raises:
             BlockingIOError: another process holds it; names the folder and that process.
         """
-        if fcntl is None:
-            self.path.touch()
         if fcntl is None or self.file is not None:
             return
-        file = self.path.open("a+", encoding="utf-8")
+        file = self.path.open("a+", encoding="utf-8", errors="replace")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
-            owner = file.read(200).strip() or "unknown"
+            owner = file.read(200).strip() or "another process"
             raise BlockingIOError(
-                f"{self.path.parent}: another process ({owner}) works in this folder; "
-                "end it first, or name another folder."
+                f"{self.path.parent}: {owner} works in this folder; end it first, or name another."
             ) from None
         except OSError:  # no locks here
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk; the name is only for messages
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         self.file = file

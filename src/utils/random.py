@@ -31,9 +31,6 @@ def uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
 
-# An operator of its own, so that torch.compile leaves it alone: that of torch 2.11 takes the
-# multiples below for indices of 32 bits and fails on GPUs, and corrupts memory on CPUs.
-@torch.library.custom_op("triphone::uniform_table", mutates_args=())
 def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     """A row of uniform numbers for each seed, all rows at once, on the seeds' device.
 
@@ -48,6 +45,14 @@ def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     Returns:
         [B, size] in [0, 1), float64.
     """
+    return uniform_table_operator(seed, size, salt)
+
+
+# An operator of its own, so that torch.compile leaves it alone: that of torch 2.11 takes the
+# multiples below for indices of 32 bits and fails on GPUs, and corrupts memory on CPUs.
+@torch.library.custom_op("triphone::uniform_table", mutates_args=())
+def uniform_table_operator(seed: Tensor, size: int, salt: str) -> Tensor:
+    """Computes `uniform_table`."""
     digest = hashlib.blake2b(salt.encode(), digest_size=8).digest()
     start = seed ^ int.from_bytes(digest, "big", signed=True)
     counter = torch.arange(1, size + 1, device=seed.device)
@@ -55,8 +60,9 @@ def uniform_table(seed: Tensor, size: int, salt: str) -> Tensor:
     return shifted(mix(state), 11).double() * 2.0**-53
 
 
-@uniform_table.register_fake
-def _(seed: Tensor, size: int, salt: str) -> Tensor:
+@uniform_table_operator.register_fake
+def shape_of_table(seed: Tensor, size: int, salt: str) -> Tensor:
+    """An empty tensor of the shape and type of the table."""
     return seed.new_empty((len(seed), size), dtype=torch.float64)
 
 

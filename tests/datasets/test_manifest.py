@@ -140,6 +140,29 @@ def test_selection_of_a_selection(tmp_path):
     assert whole.select(np.arange(4, 9)).texts(np.array([0, 3])) == ["word 4 ё", "word 7 ё"]
 
 
+def test_selection_copies_no_column_but_the_durations(tmp_path):
+    whole = Manifest.from_rows(rows(1000), tmp_path / "m")
+    chosen = whole.select(np.arange(1, 4))
+    for name in COLUMNS:
+        assert getattr(chosen, name).values is getattr(whole, name)
+    assert len(pickle.dumps(chosen)) < len(pickle.dumps(whole)) - 900 * 17
+    assert arrays(pickle.loads(pickle.dumps(chosen))) == arrays(chosen)
+
+
+@pytest.mark.parametrize("keep", [np.ones(4, dtype=bool), np.array([1.9]), np.array([10])])
+def test_selection_that_does_not_fit(tmp_path, keep):
+    with pytest.raises(IndexError):
+        Manifest.from_rows(rows(10), tmp_path / "m").select(keep)
+
+
+def test_trimming_adds_up(tmp_path):
+    whole = Manifest.from_rows(rows(2), tmp_path / "m")
+    once = whole.trim(np.array([0.1, 0.2]), whole.durations - 0.3)
+    twice = once.trim(np.array([0.1, 0.1]), whole.durations - 0.5)
+    assert np.allclose(twice.cut, [0.2, 0.3]) and whole.cut is None
+    assert np.allclose(twice.select(np.array([1])).cut, [0.3])
+
+
 def test_in_memory(tmp_path):
     manifest = Manifest.from_rows(rows(3), tmp_path / "m")
     assert pickle.loads(pickle.dumps(manifest))[2] == manifest[2]

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,14 @@ def test_item(manifest):
     assert list(item) == ["id", "path", "seed", "audio", "raw_text", "text", "tokens"]
     assert item["text"] == "hello"
     assert item["tokens"].tolist() == [10, 7, 14, 14, 17]
+
+
+def test_can_be_sent_to_a_spawned_worker(manifest):
+    def frames(samples):  # can't be pickled
+        return samples // 640
+
+    dataset = RecognitionDataset(manifest, text_encoder=CharacterEncoder(), count_frames=frames)
+    assert pickle.loads(pickle.dumps(dataset))[0]["text"] == "hello"
 
 
 def test_without_a_text_encoder(manifest):

@@ -75,7 +75,11 @@ def blocked_signals() -> Iterator[None]:
 
     A signal to the whole process group then reaches the main process alone, which may still need
     batches. Ignored inside of the workers, a signal in their first milliseconds would end them.
+    Windows can't block signals.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

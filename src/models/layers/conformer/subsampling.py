@@ -156,16 +156,13 @@ class Subsampling(nn.Module):
             x, before = F.pad(x, (before, after, before, after)), 0
         x = F.conv2d(x, strided.weight, strided.bias, STRIDE, before, groups=strided.groups)
         length = self.next_length(length)
-        if pointwise is not None:
-            x = pointwise_conv(x, pointwise)
-        return masked_relu(x, frame_mask(x, length)), length
-
-
-def pointwise_conv(x: Tensor, conv: Any) -> Tensor:
-    """Convolve [B, C, T, F] with a kernel of size 1."""
-    if not prefers_channels_last(x):
-        return F.conv2d(x, conv.weight, conv.bias)
-    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+        mask = frame_mask(x, length)
+        if pointwise is None:
+            return masked_relu(x, mask), length
+        if not prefers_channels_last(x):
+            return masked_relu(F.conv2d(x, pointwise.weight, pointwise.bias), mask), length
+        x = F.linear(x.permute(0, 2, 3, 1), pointwise.weight.flatten(1), pointwise.bias)
+        return masked_relu(x, mask.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), length
 
 
 def masked_relu(x: Tensor, mask: Tensor) -> Tensor:
