@@ -12,7 +12,13 @@ import hydra
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from src.config import check_overrides, check_top_level, inference_config, target_class
+from src.config import (
+    check_overrides,
+    check_top_level,
+    experiment_for,
+    inference_config,
+    target_class,
+)
 from src.conversation import ConversationRuns
 from src.datasets.building import name_datasets
 from src.loaded_config import format_config
@@ -121,7 +127,8 @@ def check_task(run: OpenedRun, config: DictConfig, wanted: str | None) -> None:
     """
     name = target_class(config, "task").name
     if wanted not in (None, name):
-        raise ValueError(f"{run.path}: a run of {name}, not of {wanted}; take another -cn.")
+        other = experiment_for(name) or "another one"
+        raise ValueError(f"{run.path}: a run of {name}, not of {wanted}; take -cn={other}.")
 
 
 @hydra.main(version_base="1.3", config_path="src/configs", config_name="inference_asr")

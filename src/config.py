@@ -272,6 +272,13 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "base")
 
 
+def experiment_for(task: str) -> str | None:
+    """Name of the inference config for runs of a task, if there is one."""
+    paths = sorted(CONFIGS.glob("inference_*.yaml"))
+    tasks = {path.stem: OmegaConf.select(OmegaConf.load(path), "for_task") for path in paths}
+    return next((name for name, own in tasks.items() if own == task), None)
+
+
 OmegaConf.register_new_resolver("experiments", lambda: ", ".join(experiments()), replace=True)
 
 

@@ -88,7 +88,7 @@ def test_inference_gives_the_metrics_of_training(pretrained):
 
 
 def test_inference_config_of_other_task_raises(pretrained):
-    with pytest.raises(ValueError, match="a run of pretraining, not of recognition"):
+    with pytest.raises(ValueError, match="not of recognition; take -cn=inference_ssl"):
         inference("asr", pretrained[0])
 
 
