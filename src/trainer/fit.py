@@ -287,5 +287,6 @@ def advice(now: dict[str, Any] | None, largest: dict[str, Any]) -> str:
     ratio = largest["audio_hours_per_second"] / now["audio_hours_per_second"]
     gain = f"{ratio:.2f} times as much audio a second"
     if ratio >= WORTHWHILE:
-        return f"Suggested: {size}, for {gain}"
+        fewer = " and fewer steps than are configured" if largest["steps"] >= now["steps"] else ""
+        return f"Suggested: {size}{fewer}, for {gain}"
     return f"Suggested: batches as configured; {size} fits, too, with {gain}"

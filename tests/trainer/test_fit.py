@@ -26,7 +26,7 @@ def test_fit_predicts_and_trains_nothing(corpus, tmp_path, capsys):
     assert found["phases"].keys() == {*PHASES, "other", "mfu"}
     assert sum(found["phases"][name] for name in (*PHASES, "other")) == pytest.approx(1)
     written = {path.name for path in (tmp_path / "r").iterdir()}
-    assert written == {".run", "log.txt", "fit.json", "profile.json.gz"}
+    assert written == {".lock", ".run", "log.txt", "fit.json", "profile.json.gz"}
     assert json.loads((tmp_path / "r" / "fit.json").read_text()) == found
     with gzip.open(tmp_path / "r" / "profile.json.gz") as file:
         names = {event.get("name") for event in json.load(file)["traceEvents"]}
@@ -37,9 +37,11 @@ def test_fit_predicts_and_trains_nothing(corpus, tmp_path, capsys):
 
 
 def test_larger_batches_are_suggested_if_they_are_faster():
-    now = {"max_seconds": 4.0, "audio_hours_per_second": 1.0}
-    faster = {"max_seconds": 50.0, "audio_hours_per_second": 2.0}
+    now = {"max_seconds": 4.0, "audio_hours_per_second": 1.0, "steps": 100}
+    faster = {"max_seconds": 50.0, "audio_hours_per_second": 2.0, "steps": 8}
     assert advice(now, faster).startswith("Suggested: dataloader.max_seconds=50, for 2.00 times")
+    longer = advice(now, faster | {"steps": 100})
+    assert longer.startswith("Suggested: dataloader.max_seconds=50 and fewer steps than are")
     assert advice(None, faster) == "Suggested: dataloader.max_seconds=50"
     same = {"max_seconds": 50.0, "audio_hours_per_second": 1.01}
     assert "as configured; dataloader.max_seconds=50 fits, too" in advice(now, same)
