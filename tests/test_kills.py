@@ -9,6 +9,7 @@ import copy
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -160,8 +161,8 @@ def check(run: Path, whole: Path, wanted: dict) -> None:
 
 
 def files(run: Path) -> set[str]:
-    """Of a run, relative to its folder."""
-    return {str(path.relative_to(run)) for path in run.rglob("*")}
+    """Of a run, relative to its folder; names of temporary ones without the process's number."""
+    return {re.sub(r"\.\d+\.tmp\b", ".tmp", str(p.relative_to(run))) for p in run.rglob("*")}
 
 
 # Kills -------------------------------------------------------------------------------------
