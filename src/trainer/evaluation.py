@@ -13,6 +13,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from src.metrics.tracker import MetricTracker
+from src.trainer.compiling import uncompiled
 from src.trainer.sharding import unsharded
 from src.utils.files import write_beside
 
@@ -73,7 +74,8 @@ def evaluate(
         Metric name -> value, the same in every process; and the table of the utterances of all
         processes, one row each: `id`, scores, and the descriptive columns of the task.
     """
-    with unsharded(system.model):  # type: ignore[arg-type]
+    model: Any = system.model
+    with unsharded(model), uncompiled(model):
         return run_evaluation(system, evaluation, accelerator, on_batch, check_stop)
 
 

@@ -26,8 +26,9 @@ from src.datasets.loading.train import train_loader
 from src.logger.base import Writer
 from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
-from src.models.ops.checkpointing import blocks, checkpoint_activations
+from src.models.ops.checkpointing import checkpoint_activations
 from src.report.results import metrics_of
+from src.trainer.compiling import compile_training
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
@@ -259,8 +260,7 @@ def prepare(
     if several and config.get("sync_batch_norm", True):
         synchronise_batch_norm(model)
     if config.compile:
-        for part in blocks(model) if sharded else [model]:
-            part.compile()
+        compile_training(model, sharded)
     system.autocast = accelerator.autocast
     if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
         logger.warning("precision=fp16 needs a GPU; without one, training is in float32.")

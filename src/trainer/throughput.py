@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from src.trainer.compiling import is_compiled
 from src.utils.flops import FlopCounter, matrix_rate
 from src.utils.memory import peak_memory
 from src.utils.phases import phase
@@ -40,8 +41,7 @@ class Throughput:
         self.passes = 1 + 2 * trained / max(total, 1)
         # Counting needs the uncompiled model, which rounds differently: on a CPU, the weights of a
         # run must not depend on when that was.
-        compiled = getattr(model, "_compiled_call_impl", None) is not None
-        self.counts = not compiled or accelerator.device.type == "cuda"
+        self.counts = not is_compiled(model) or accelerator.device.type == "cuda"
         if self.counts:
             system.register_forward_pre_hook(self.before_forward)
             system.register_forward_hook(self.after_forward, always_call=True)
