@@ -9,14 +9,13 @@ from torch import nn
 from src.models.ops.checkpointing import blocks
 
 
-def compile_training(model: nn.Module, sharded: bool) -> None:
-    """Let the next steps compile a model.
+def compile_training(model: nn.Module) -> None:
+    """Let the next steps compile a model, in place: its blocks, or all of a model without any.
 
-    Args:
-        model: in place.
-        sharded: whether its blocks are each sharded by themselves; they are then compiled so, too.
+    Blocks are compiled one by one, as torch recommends for repeated layers: that takes half of the
+    time, gives as fast steps, and suits shards.
     """
-    for part in blocks(model) if sharded else [model]:
+    for part in blocks(model) or [model]:
         part.compile()
 
 

@@ -24,13 +24,13 @@ class Model(nn.Module):
         return {"out": x}
 
 
-def test_whole_models_and_blocks_of_sharded_ones_are_compiled():
-    whole, sharded = Model(), Model()
-    assert not is_compiled(whole)
-    compile_training(whole, sharded=False)
-    compile_training(sharded, sharded=True)
-    assert is_compiled(whole) and not any(map(is_compiled, blocks(whole)))
-    assert is_compiled(sharded) and all(map(is_compiled, blocks(sharded)))
+def test_blocks_are_compiled():
+    model, without_blocks = Model(), nn.Linear(1, 1)
+    assert not is_compiled(model) and not is_compiled(without_blocks)
+    compile_training(model)
+    compile_training(without_blocks)
+    assert all(map(is_compiled, blocks(model))) and is_compiled(without_blocks)
+    assert model._compiled_call_impl is None
 
 
 def test_evaluation_is_not_compiled():
