@@ -319,7 +319,9 @@ class BaseTrainer(ABC):
         self.accelerator.wait_for_everyone()  # before files are renamed, all have read them
         if self.accelerator.is_main_process:
             self.run.clean(state["metrics_size"], state.get("ids_size", 0))
-        logger.info("Going on at step %d, epoch %d.", self.step, self.epoch + 1)
+        logger.info(
+            "Going on with %s at step %d, epoch %d.", self.run.path, self.step, self.epoch + 1
+        )
 
     # Signals -------------------------------------------------------------------------------
 
