@@ -1,6 +1,7 @@
 """Training steps that are only measured: their memory, time and phases."""
 
 import gzip
+import os
 import shutil
 import tempfile
 import time
@@ -185,6 +186,8 @@ class Rehearsal:
         kinds = [ProfilerActivity.CPU]
         if self.device.type == "cuda":
             kinds.append(ProfilerActivity.CUDA)
+        else:  # the profiler would print as an error that there is no GPU
+            os.environ.setdefault("KINETO_LOG_LEVEL", "5")
         with profile(activities=kinds, acc_events=True) as trace:
             for _ in range(PROFILED):
                 self.step(loader)
