@@ -31,7 +31,7 @@ ALLOWED: dict[Any, tuple[str, ...]] = {
     "loss": ("src.loss", "src.text_encoder", "torch.nn"),
     "metrics": ("src.metrics",),
     "datasets": ("src.datasets", "src.transforms"),
-    "optimizer": ("src.utils.novograd", "torch.optim"),
+    "optimizer": ("src.utils.muon", "src.utils.novograd", "torch.optim"),
     "scheduler": ("src.utils.schedulers", "torch.optim"),
     "trainer": ("src.trainer",),
     "writer": ("src.logger",),

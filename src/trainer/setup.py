@@ -260,7 +260,7 @@ def prepare(
     if several and config.get("sync_batch_norm", True):
         synchronise_batch_norm(model)
     if config.compile:
-        compile_training(model)
+        compile_training(model, sharded)
     system.autocast = accelerator.autocast
     if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
         logger.warning("precision=fp16 needs a GPU; without one, training is in float32.")

@@ -1,5 +1,6 @@
 """torch.compile is for training steps."""
 
+import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -12,10 +13,19 @@ from src.trainer.compiling import compile_training, is_compiled
 from src.trainer.evaluation import Evaluation, evaluate
 
 
-class Model(nn.Module):
-    def __init__(self):
+class Block(nn.Module):
+    def __init__(self, size):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in range(2))
+        self.linear = nn.Linear(1, size)
+
+    def forward(self, x):
+        return self.linear(x).mean(-1, keepdim=True)
+
+
+class Model(nn.Module):
+    def __init__(self, *blocks):
+        super().__init__()
+        self.layers = nn.ModuleList(blocks or (Block(2), Block(2)))
 
     def forward(self, audio, **_):
         x = audio[..., None]
@@ -24,24 +34,53 @@ class Model(nn.Module):
         return {"out": x}
 
 
-def test_blocks_are_compiled():
-    model, without_blocks = Model(), nn.Linear(1, 1)
-    assert not is_compiled(model) and not is_compiled(without_blocks)
+@pytest.mark.parametrize(
+    ("model", "one_by_one"),
+    [
+        (Model(), True),
+        (Model(Block(2), Block(3)), False),  # not alike
+        (Model(*(nn.Sequential(nn.Linear(1, 1)) for _ in range(2))), False),  # torch's own
+        (nn.Linear(1, 1), False),
+    ],
+)
+def test_blocks_are_compiled_where_they_are_alike(model, one_by_one):
+    assert not is_compiled(model)
     compile_training(model)
-    compile_training(without_blocks)
-    assert all(map(is_compiled, blocks(model))) and is_compiled(without_blocks)
-    assert model._compiled_call_impl is None
+    assert is_compiled(model)
+    assert all(map(is_compiled, blocks(model))) == (one_by_one or not blocks(model))
+    assert (model._compiled_call_impl is None) == one_by_one
 
 
-def test_evaluation_is_not_compiled():
+def test_sharded_blocks_are_compiled_one_by_one():
+    model = Model(Block(2), Block(3))
+    compile_training(model, sharded=True)
+    assert all(map(is_compiled, blocks(model))) and model._compiled_call_impl is None
+
+
+def test_blocks_share_what_is_compiled(monkeypatch):
     graphs = []
+    compiled = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda module: compiled(module, backend=counting(graphs))
+    )
+    model = Model()
+    compile_training(model)
+    model(torch.ones(1, 5))
+    assert 0 < len(graphs) <= 2
 
+
+def counting(graphs):
     def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
+    return backend
+
+
+def test_evaluation_is_not_compiled():
+    graphs = []
     model = Model()
-    model.compile(backend=backend)
+    model.compile(backend=counting(graphs))
     system = System(model, Task(), sample_rate=8000)
     batch = {"id": ["a"], "errors": []}
     batch |= {"audio": torch.ones(1, 5), "audio_length": torch.tensor([5])}

@@ -57,3 +57,11 @@ def test_closure():
         return loss
 
     assert StackedMuon([weight], lr=0.1).step(closure) == 4 and weight.max() < 1
+
+
+def test_sharded_matrices_are_left_to_torch(monkeypatch):
+    weight, steps = nn.Parameter(torch.ones(2, 2)), []
+    weight.full_tensor = lambda: weight  # as DTensor has
+    monkeypatch.setattr(torch.optim.Muon, "step", lambda self, closure: steps.append(closure))
+    StackedMuon([weight], lr=0.1).step()
+    assert steps == [None]
