@@ -29,6 +29,19 @@ def compile_training(model: nn.Module, sharded: bool = False) -> None:
         part.compile()
 
 
+def check_checkpointing(model: nn.Module) -> None:
+    """Check that blocks which are computed again in the backward pass can be compiled.
+
+    Raises:
+        ValueError: they have batch norm, whose statistics are set aside meanwhile.
+    """
+    if any(hasattr(module, "running_mean") for module in model.modules()):
+        raise ValueError(
+            "config, activation_checkpointing: true can't be combined with compile=true for a "
+            "model with batch norm."
+        )
+
+
 def alike(parts: Sequence[nn.Module]) -> bool:
     """Whether there are parts, all of one class with parameters of the same shapes.
 

@@ -28,7 +28,7 @@ from src.logger.safe import SafeWriter
 from src.metrics.tracker import MetricTracker
 from src.models.ops.checkpointing import checkpoint_activations
 from src.report.results import metrics_of
-from src.trainer.compiling import compile_training
+from src.trainer.compiling import check_checkpointing, compile_training
 from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
@@ -256,6 +256,8 @@ def prepare(
     several = accelerator.num_processes > 1
     sharded = several and config.get("strategy", "ddp") == "fsdp"
     if config.get("activation_checkpointing", False):
+        if config.compile:
+            check_checkpointing(model)
         checkpoint_activations(model)
     if several and config.get("sync_batch_norm", True):
         synchronise_batch_norm(model)

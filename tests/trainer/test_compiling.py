@@ -9,7 +9,7 @@ from src.metrics.tracker import MetricTracker
 from src.models.ops.checkpointing import blocks
 from src.system import System
 from src.tasks.base import Task
-from src.trainer.compiling import compile_training, is_compiled
+from src.trainer.compiling import check_checkpointing, compile_training, is_compiled
 from src.trainer.evaluation import Evaluation, evaluate
 
 
@@ -55,6 +55,12 @@ def test_sharded_blocks_are_compiled_one_by_one():
     model = Model(Block(2), Block(3))
     compile_training(model, sharded=True)
     assert all(map(is_compiled, blocks(model))) and model._compiled_call_impl is None
+
+
+def test_batch_norm_that_is_computed_again_is_refused():
+    check_checkpointing(Model())
+    with pytest.raises(ValueError, match="activation_checkpointing: true can't be combined"):
+        check_checkpointing(Model(nn.BatchNorm1d(1)))
 
 
 def test_blocks_share_what_is_compiled(monkeypatch):
