@@ -77,6 +77,7 @@ def test_every_experiment_runs(name, corpus, pretrained, tmp_path):
     config = experiment(name, corpus, tmp_path / "r", "debug=smoke", *options)
     metrics = train(config)
     assert abs(metrics[METRIC[name.split("_")[0]]]) > 0
+    assert (tmp_path / "r" / "best" / "model.safetensors").exists()
     load_run(tmp_path / "r")  # its config may name all that the experiment does
 
 

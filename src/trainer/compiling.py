@@ -68,9 +68,9 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
     """Context in which a model isn't compiled.
 
     The batches of an evaluation have many lengths, for each of which compiling would take longer
-    than it spares.
+    than it saves.
     """
-    if not is_compiled(model):  # sparing the second that importing the compiler takes
+    if not is_compiled(model):  # saves the second that importing the compiler takes
         yield
         return
     with torch.compiler.set_stance("force_eager"):
