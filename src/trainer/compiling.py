@@ -23,7 +23,11 @@ def compile_training(model: nn.Module, sharded: bool = False) -> None:
         model: in place.
         sharded: whether its blocks are sharded one by one, so that they must be compiled so, too.
     """
+    from torch._inductor import config as inductor  # here, since importing it takes a second
+
     logger.info("torch.compile: the first steps take minutes.")
+    # Else what was compiled for two threads, and is in inductor's cache, would run with one, too.
+    inductor.cpp.threads = torch.get_num_threads()
     parts = blocks(model)
     for part in parts if sharded or alike(parts) else [model]:
         part.compile()

@@ -27,10 +27,14 @@ def attention_weights(quad_q: Tensor, quad_k: Tensor, group_size: int) -> Tensor
 
 
 def to_groups(x: Tensor, group_size: int) -> Tensor:
-    """Split frames into groups: [B, T, D] to [B * groups, group_size, D], with zeros at the end."""
+    """Split frames into groups: [B, T, D] to [B * groups, group_size, D], with zeros at the end.
+
+    Axes are split and joined one at a time, since inductor (torch 2.11) doesn't vectorise what
+    reads the result of a `reshape` of all of them.
+    """
     groups = (x.shape[1] + group_size - 1) // group_size
     x = F.pad(x, (0, 0, 0, groups * group_size - x.shape[1]))
-    return x.reshape(x.shape[0] * groups, group_size, x.shape[2])
+    return x.unflatten(1, (groups, group_size)).flatten(0, 1)
 
 
 def attend_within_groups(
@@ -73,7 +77,8 @@ def plain_group_attention(
     """Attend within groups and to all frames, all groups at once."""
     v_u, q, k, linear = (to_groups(t, group_size) for t in (hidden, quad_q, quad_k, lin_q @ lin_kv))
     y = attend_within_groups(v_u, q, k, linear, group_size, probability, training)
-    return y.view(hidden.shape[0], -1, y.shape[2]).narrow(1, 0, hidden.shape[1])
+    y = y.unflatten(0, (hidden.shape[0], -1)).flatten(1, 2)
+    return y.narrow(1, 0, hidden.shape[1])
 
 
 def group_attention(

@@ -5,7 +5,6 @@ convolutions over the frames around, here dilated, densely connected, and gated.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.models.layers.mossformer.conv_module import ConvModule, LayerNorm, apply_parallel
@@ -14,6 +13,7 @@ from src.models.ops.checkpointing import checkpointed
 from src.models.ops.grouped_conv import grouped_conv1d
 from src.models.ops.masking import mask_padding
 from src.models.ops.prelu import prelu
+from src.models.ops.relu import relu
 
 FSMN_DIM = 256  # channels of the bottleneck, whatever d_model is
 FSMN_ORDER = 20  # frames of memory to either side, the present one included
@@ -57,7 +57,7 @@ class DilatedFSMN(nn.Module):
             x: [B, T, FSMN_DIM].
             padding_mask: bool, [B, T, 1], True beyond the end; None: there is no padding.
         """
-        z = mask_padding(self.project(F.relu(self.linear(x))), padding_mask)
+        z = mask_padding(self.project(relu(self.linear(x))), padding_mask)
         # Always checkpointed: it is fast to compute again and large to save.
         return x + checkpointed(self.dense_layers, z, padding_mask, has_dropout=False)
 
