@@ -26,7 +26,8 @@ def compile_training(model: nn.Module, sharded: bool = False) -> None:
     from torch._inductor import config as inductor  # here, since importing it takes a second
 
     logger.info("torch.compile: the first steps take minutes.")
-    # Else what was compiled for two threads, and is in inductor's cache, would run with one, too.
+    # Inductor's cache ignores the number of threads unless it is set here: what was compiled for
+    # two threads would also run with one.
     inductor.cpp.threads = torch.get_num_threads()
     parts = blocks(model)
     for part in parts if sharded or alike(parts) else [model]:

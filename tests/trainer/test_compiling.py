@@ -96,3 +96,11 @@ def test_evaluation_is_not_compiled():
     assert not graphs and [row["id"] for row in rows] == ["a"]
     model.train()(**batch)
     assert len(graphs) == 1
+
+
+def test_code_is_for_the_number_of_threads(monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "threads", -1)
+    compile_training(Model())
+    assert config.cpp.threads == torch.get_num_threads()

@@ -9,11 +9,6 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def is_compiled() -> bool:
-    """True while torch.compile, but not torch.export, records operations."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-
-
 def use_cpu_path(x: Tensor) -> bool:
     """True if `x` is on a CPU and is not being traced.
 

@@ -1,13 +1,12 @@
 """ReLU that torch.compile makes fast on CPUs.
 
-For the gradient of `plain_relu` inductor (torch 2.11) stores a mask of bools one by one, which
-takes ten times as long as the ReLU itself.
+For the gradient of `plain_relu` inductor (torch 2.11) stores a mask of bools element by element, a
+twentieth of the time of a training step of a small MossFormer2.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from src.models.ops.dispatch import is_compiled
 
 
 def plain_relu(x: Tensor) -> Tensor:
@@ -18,8 +17,8 @@ def plain_relu(x: Tensor) -> Tensor:
 def relu(x: Tensor) -> Tensor:
     """ReLU: x where it is positive, else 0.
 
-    Under torch.compile on CPUs it is (x + |x|) / 2, the same for finite x; its gradient at 0 is
-    1/2.
+    Under torch.compile on CPUs it is x / 2 + |x| / 2, the same but for infinite and subnormal x.
+    Its gradient at 0 is 1/2, and x is saved for it instead of a mask.
 
     Args:
         x: of any shape.
@@ -27,6 +26,6 @@ def relu(x: Tensor) -> Tensor:
     Returns:
         The shape of `x`.
     """
-    if x.device.type == "cpu" and is_compiled():
-        return (x + x.abs()) / 2
+    if x.device.type == "cpu" and torch.compiler.is_dynamo_compiling():
+        return x / 2 + x.abs() / 2
     return plain_relu(x)
