@@ -26,6 +26,7 @@ NARROW = {
     "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_on=[test]", "precision='no'"],
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
+    "asr_conformer_cr_ctc": [*ENCODER, "model.intermediate_layers=[1]"],
     "asr_few_hours": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
     "asr_digits": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
     "asr_streaming": ENCODER,
