@@ -5,7 +5,7 @@ from src.models.ops.relu import plain_relu, relu
 from tests.models.ops.compare import assert_equal
 
 
-class Two(torch.nn.Module):
+class TwiceReLU(torch.nn.Module):
     def forward(self, x):
         return relu(2 * x)
 
@@ -23,15 +23,15 @@ def test_compiled_equals_plain(dtype):
     assert torch.equal(inputs[0].grad, inputs[1].grad)
 
 
-def test_compiled_alone_has_no_relu():
+def test_only_compiled_code_has_no_relu():
     graphs = []
 
     def keep_graph(module, _):
         graphs.append(module.code)
         return module
 
-    torch.compile(Two(), backend=keep_graph)(torch.ones(2, 3))
+    torch.compile(TwiceReLU(), backend=keep_graph)(torch.ones(2, 3))
     assert "relu" not in graphs[0] and "abs" in graphs[0]
-    exported = torch.export.export(Two(), (torch.ones(2, 3),))
+    exported = torch.export.export(TwiceReLU(), (torch.ones(2, 3),))
     assert "relu" in exported.graph_module.code
     assert_equal(relu, plain_relu, [torch.randn(3, 4, requires_grad=True)], rtol=0, atol=0)
