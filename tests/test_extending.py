@@ -1,4 +1,4 @@
-"""What the README's recipes can build: each a test of at most forty lines."""
+"""What the recipes of docs/extending.md can build: each a test of at most forty lines."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The README: its commands compose, its scripts exist, and its recipes train."""
+"""README and docs: links lead somewhere, commands compose, scripts exist, and recipes train."""
 
 import re
 import shlex
@@ -17,9 +17,13 @@ from tests.demo import CONFIGS, composed, sine
 from train import train
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-COMMANDS = re.findall(r"(?<=python )((?:train|inference|scripts/\w+)\.py[^\n`#|;)]*)", README)
-RECIPES = README.partition("## How to add")[2]
+PAGES = {
+    path: path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for path in [ROOT / "README.md", ROOT / "INSTALL.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+TEXT = "\n".join(PAGES.values())
+COMMANDS = re.findall(r"(?<=python )((?:train|inference|scripts/\w+)\.py[^\n`#|;)]*)", TEXT)
+RECIPES = PAGES[ROOT / "docs" / "extending.md"]
 IMPORTS = """
 from pathlib import Path
 
@@ -69,8 +73,28 @@ def test_scripts_exist_with_their_options(command):
             assert f'"{word.partition("=")[0]}"' in source
 
 
+def anchors(page):
+    """Those that GitHub gives the headings of a page."""
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", PAGES[path]):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(PAGES[target]), link
+
+
+def test_readme_links_to_every_guide():
+    assert all(f"](docs/{path.name})" in TEXT for path in PAGES if path.parent != ROOT)
+
+
 def test_project_structure_is_that_of_the_tree():
-    listing = README.partition("## Project structure\n\n```\n")[2].partition("```")[0]
+    listing = PAGES[ROOT / "README.md"].partition("## Project structure\n\n```\n")[2].partition("```")[0]
     paths = set(re.findall(r"[\w/.]+(?:/|\.py)(?=[, ])", re.sub(r"   .*", " ", listing)))
     assert all((ROOT / path).exists() for path in paths)
     entries = [path for path in (ROOT / "src").iterdir() if not path.name.startswith("__")]
