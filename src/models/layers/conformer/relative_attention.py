@@ -151,6 +151,7 @@ class RelPositionMultiHeadAttention(nn.Module):
         """
         batch, heads, size, d_k = q.shape
         r = self.linear_pos(pos_emb).unflatten(1, (heads, d_k)).permute(1, 2, 0)
+        r = F.pad(r, (1, 0))  # the column before the scores that rel_shift needs, without a copy
         q = (q + self.pos_bias_v[:, None].to(q.dtype)) * d_k**-0.5
         # One matrix product a head for the whole batch, so that r need not be copied B times.
         scores = q.transpose(0, 1).reshape(heads, batch * size, d_k) @ r
@@ -164,15 +165,15 @@ class RelPositionMultiHeadAttention(nn.Module):
 def rel_shift(scores: Tensor) -> Tensor:
     """Reorder scores from relative positions to pairs (Transformer-XL, appendix B).
 
-    Column j of row i of the result is column T - 1 - i + j of row i of the input. A zero before
-    every row shifts each row by one more when the same memory is read with T columns.
+    Column j of row i of the result is column T - i + j of row i of the input. When the same memory
+    is read with one column less, each row is shifted by one more; column 0 is not read.
 
     Args:
-        scores: [B, H, T, P + 2T - 1]; column c belongs to the relative position P + T - 1 - c.
+        scores: [B, H, T, P + 2T]; column c belongs to the relative position P + T - c.
 
     Returns:
         [B, H, T, P + T]; column j of row i belongs to the relative position P + i - j.
     """
-    *batch, size, columns = scores.shape
-    shifted = F.pad(scores, (1, 0)).reshape(*batch, columns + 1, size)[..., 1:, :]
-    return shifted.reshape(*batch, size, columns)[..., : columns - size + 1]
+    size, columns = scores.shape[2:]
+    shifted = scores.flatten(2)[..., size:].unflatten(2, (size, columns - 1))
+    return shifted[..., : columns - size]
