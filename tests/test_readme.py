@@ -19,21 +19,16 @@ from train import train
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path: path.read_text(encoding="utf-8").replace("\\\n", " ")
-    for path in [ROOT / "README.md", ROOT / "INSTALL.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in [
+        *(ROOT / name for name in ("README.md", "INSTALL.md", "data/README.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
 }
 TEXT = "\n".join(PAGES.values())
 COMMANDS = re.findall(r"(?<=python )((?:train|inference|scripts/\w+)\.py[^\n`#|;)]*)", TEXT)
 RECIPES = PAGES[ROOT / "docs" / "extending.md"]
-IMPORTS = """
-from pathlib import Path
-
+LOSS = """
 from torch import nn
-
-from src.datasets.manifest import Manifest
-from src.datasets.recognition import RecognitionDataset
-from src.metrics.base import Metric
-from src.trainer.trainer import Trainer
-from src.utils.audio_files import audio_info
 
 
 class MyLoss(nn.Module):
@@ -48,7 +43,7 @@ def blocks(language):
 
 
 def commands(program):
-    return sorted({c.strip() for c in COMMANDS if c.startswith(program) and "mine" not in c})
+    return sorted({c.strip() for c in COMMANDS if c.startswith(program) and "=mine" not in c})
 
 
 @pytest.mark.parametrize("command", commands("train.py") + commands("inference.py"))
@@ -86,15 +81,17 @@ def test_links_lead_somewhere(path):
         name, _, anchor = link.partition("#")
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), link
-        assert not anchor or anchor in anchors(PAGES[target]), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 def test_readme_links_to_every_guide():
-    assert all(f"](docs/{path.name})" in TEXT for path in PAGES if path.parent != ROOT)
+    readme = PAGES[ROOT / "README.md"]
+    assert all(f"](docs/{path.name})" in readme for path in PAGES if path.parent.name == "docs")
 
 
 def test_project_structure_is_that_of_the_tree():
-    listing = PAGES[ROOT / "README.md"].partition("## Project structure\n\n```\n")[2].partition("```")[0]
+    readme = PAGES[ROOT / "README.md"]
+    listing = readme.partition("## Project structure\n\n```\n")[2].partition("```")[0]
     paths = set(re.findall(r"[\w/.]+(?:/|\.py)(?=[, ])", re.sub(r"   .*", " ", listing)))
     assert all((ROOT / path).exists() for path in paths)
     entries = [path for path in (ROOT / "src").iterdir() if not path.name.startswith("__")]
@@ -104,9 +101,9 @@ def test_project_structure_is_that_of_the_tree():
 
 @pytest.fixture
 def recipes(monkeypatch):
-    """The recipes' classes, in the modules that the README names."""
+    """The recipes' classes, in the modules that docs/extending.md names."""
     module = ModuleType("mine")
-    exec(IMPORTS + "\n".join(blocks("python")), module.__dict__)
+    exec(LOSS + "\n".join(blocks("python")), module.__dict__)
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, module)
     return module
@@ -124,7 +121,7 @@ def composed_from(folder, files, *overrides):
 
 
 def test_recipes_train(recipes, tmp_path):
-    model, loss, evaluation, _ = blocks("yaml")
+    model, loss, evaluation, *_ = blocks("yaml")
     for text in ("hello", "good day", "a", "the cat"):
         sine(tmp_path / "in" / f"{text}.wav")
     row = '{"audio_filepath": "in/hello.wav", "duration": 1.0, "text": "hello"}\n'
@@ -147,6 +144,13 @@ def test_recipes_train(recipes, tmp_path):
     values = train(composed_from(tmp_path / "configs", files, *options))
     assert {"val/SER", "val/loss", "val_noisy/CER", "test/SER"} <= values.keys()
     assert (tmp_path / "r" / "best" / "model.safetensors").exists()
+
+
+def test_experiment_of_the_recipe(recipes, tmp_path):
+    model, *_, experiment = blocks("yaml")
+    config = composed_from(tmp_path, {"model/mine": model, "mine": experiment})
+    assert (config.name, config.optimizer.lr) == ("mine", 1e-3)
+    assert target_class(config, "model") is recipes.MyModel
 
 
 class Adversaries(nn.Module):
