@@ -27,14 +27,6 @@ PAGES = {
 TEXT = "\n".join(PAGES.values())
 COMMANDS = re.findall(r"(?<=python )((?:train|inference|scripts/\w+)\.py[^\n`#|;)]*)", TEXT)
 RECIPES = PAGES[ROOT / "docs" / "extending.md"]
-LOSS = """
-from torch import nn
-
-
-class MyLoss(nn.Module):
-    def forward(self, log_probs, **_):
-        return {"loss": log_probs.exp().square().mean()}
-"""
 MODULES = [f"src.{name}.mine" for name in ("models", "datasets", "metrics", "loss", "trainer")]
 
 
@@ -103,7 +95,7 @@ def test_project_structure_is_that_of_the_tree():
 def recipes(monkeypatch):
     """The recipes' classes, in the modules that docs/extending.md names."""
     module = ModuleType("mine")
-    exec(LOSS + "\n".join(blocks("python")), module.__dict__)
+    exec("\n".join(blocks("python")), module.__dict__)
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, module)
     return module
