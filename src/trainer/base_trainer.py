@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from src.report.collector import Collector
 from src.trainer.averaging import WeightAverage
 from src.trainer.checks import check_names
+from src.trainer.compiling import uncompiled
 from src.trainer.evaluation import Batch, Evaluation, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
@@ -269,7 +270,7 @@ class BaseTrainer(ABC):
         """Write weights, state and self-test; all processes must call this."""
         state = self.state_dict()
         with self.average.applied():
-            with unsharded(self.system.model):
+            with unsharded(self.system.model), uncompiled(self.system.model):
                 main = self.accelerator.is_main_process
                 self_test = self.system.self_test() if main else {}
             self.saver.save(checkpoint, self.system.model.state_dict(), state, self_test)

@@ -27,6 +27,7 @@ class LoaderOptions:
         max_items: in a batch; None: any number.
         sorted_first_epoch: the first epoch of training goes from short to long (Deep Speech 2's
             SortaGrad).
+        drop_last: leave out the last batch of a training epoch, as it is cut, if it isn't full.
         num_workers: processes that read items; 0: this one does.
 
     Raises:
@@ -36,12 +37,14 @@ class LoaderOptions:
     max_seconds: float
     max_items: int | None = None
     sorted_first_epoch: bool = False
+    drop_last: bool = False
     num_workers: int = 0
 
     def __post_init__(self) -> None:
         check_number("dataloader.max_seconds", self.max_seconds)
         check_whole("dataloader.max_items", self.max_items, optional=True)
-        check_choice("dataloader.sorted_first_epoch", self.sorted_first_epoch, (True, False))
+        for key in ("sorted_first_epoch", "drop_last"):
+            check_choice(f"dataloader.{key}", getattr(self, key), (True, False))
         check_whole("dataloader.num_workers", self.num_workers, low=0, high=MOST_WORKERS)
 
     @classmethod
@@ -158,6 +161,7 @@ def make_sampler(
         seed=seed,
         sorted_first_epoch=train and options.sorted_first_epoch,
         draw=getattr(dataset, "draw", None),
+        drop_last=options.drop_last,
     )
 
 

@@ -51,6 +51,8 @@ class DurationBatchSampler:
         sorted_first_epoch: the first epoch goes from short to long (Deep Speech 2's SortaGrad).
         draw: epoch -> indices of its utterances [n], where i + k * N is the utterance i once more;
             without `shuffle` of no effect. None: every utterance once.
+        drop_last: leave out what is left at the end of an epoch if it is no full batch, unless it
+            is all there is; without `shuffle` of no effect.
 
     Raises:
         ValueError: an utterance is longer than `max_seconds`.
@@ -65,6 +67,7 @@ class DurationBatchSampler:
         seed: int = 0,
         sorted_first_epoch: bool = False,
         draw: Callable[[int], np.ndarray] | None = None,
+        drop_last: bool = False,
     ):
         if shuffle and durations.max() > max_seconds:
             raise ValueError(
@@ -73,7 +76,7 @@ class DurationBatchSampler:
             )
         self.durations, self.max_seconds, self.max_items = durations, max_seconds, max_items
         self.shuffle, self.seed = shuffle, seed
-        self.sorted_first_epoch, self.draw = sorted_first_epoch, draw
+        self.sorted_first_epoch, self.draw, self.drop_last = sorted_first_epoch, draw, drop_last
         self.made: tuple[int, Batches] | None = None
 
     def batches(self, epoch: int) -> Batches:
@@ -90,13 +93,13 @@ class DurationBatchSampler:
         drawn = None if self.draw is None else self.draw(epoch)
         seconds = self.durations if drawn is None else self.seconds(drawn)
         if self.sorted_first_epoch and epoch == 0:
-            return self.cut(in_order(drawn, np.argsort(seconds, kind="stable")))
+            return self.full(self.cut(in_order(drawn, np.argsort(seconds, kind="stable"))))
         source = generator(self.seed, f"batches/{epoch}")
         noise = torch.rand(len(seconds), generator=source, dtype=torch.float64).numpy()
         noise *= JITTER  # in place, as these arrays are the largest ones
         noise += 1
         noise *= seconds
-        batches = self.cut(in_order(drawn, np.argsort(noise, kind="stable")))
+        batches = self.full(self.cut(in_order(drawn, np.argsort(noise, kind="stable"))))
         return batches.select(torch.randperm(len(batches), generator=source).numpy())
 
     def seconds(self, indices: np.ndarray | list[int]) -> np.ndarray:
@@ -121,6 +124,17 @@ class DurationBatchSampler:
         if order.max(initial=0) < 1 << 31:
             order = order.astype(np.int32)
         return Batches(order, np.array(starts), np.array([*starts[1:], len(order)]))
+
+    def full(self, batches: Batches) -> Batches:
+        """Batches in the order in which they were cut, without the last if it isn't full."""
+        if not self.drop_last or len(batches) == 1:
+            return batches
+        last = batches[len(batches) - 1]
+        size = len(last) + 1
+        fits = self.seconds(last).max() * size <= self.max_seconds
+        if not fits or size > (self.max_items or size):
+            return batches
+        return batches.select(np.arange(len(batches) - 1))
 
     def count(self, epochs: int) -> list[int]:
         """Batches of each of the first epochs; of large datasets partly an estimate.

@@ -221,7 +221,7 @@ class IterableTrainLoader(ResumableLoader):
         dataset: has `sample_rate` in Hz, and gives the items of an epoch by `iterate(epoch)` or
             else by `iter(dataset)`, the same ones in the same order whenever it is asked; an item
             without `seed` gets one.
-        options: of the batches; `sorted_first_epoch` isn't allowed.
+        options: of the batches; `sorted_first_epoch` and `drop_last` aren't allowed.
         rank: of this process.
         world_size: number of processes.
         accumulate: batches of each process in a step.
@@ -242,10 +242,11 @@ class IterableTrainLoader(ResumableLoader):
         seed: int = 0,
     ):
         super().__init__(rank, world_size, accumulate)
-        if options.sorted_first_epoch:
-            raise ValueError(
-                "dataloader.sorted_first_epoch: true; false for a dataset that is only an iterator."
-            )
+        for key in ("sorted_first_epoch", "drop_last"):
+            if getattr(options, key):
+                raise ValueError(
+                    f"dataloader.{key}: true; false for a dataset that is only an iterator."
+                )
         self.source = iterable_source(dataset, options, seed, strict=True)
         self.options, self.seed = options, seed
 

@@ -297,8 +297,9 @@ def test_errors_of_iterators():
     once.iterate = lambda epoch: Stream(3).iterate(0) if epoch == 0 else iter(())
     with pytest.raises(ValueError, match=r"Stream: gave no items in epoch 2\."):
         ids(train_loader(once, LoaderOptions(max_seconds=6)), 20)
-    with pytest.raises(ValueError, match=r"sorted_first_epoch: true; false for a dataset"):
-        train_loader(Stream(), LoaderOptions(max_seconds=6, sorted_first_epoch=True))
+    for key in ("sorted_first_epoch", "drop_last"):
+        with pytest.raises(ValueError, match=f"dataloader.{key}: true; false for a dataset"):
+            train_loader(Stream(), LoaderOptions(max_seconds=6, **{key: True}))
     with pytest.raises(ValueError, match="an utterance of 3.0 s does not fit a batch of 2 s"):
         ids(train_loader(Stream(), LoaderOptions(max_seconds=2)), 20)
     with pytest.raises(ValueError, match="object: not a dataset; it needs __getitem__"):
@@ -319,6 +320,7 @@ def test_errors_of_iterators():
         ("max_items", -1, "a whole number above 0, or null"),
         ("max_items", 1.5, "a whole number above 0, or null"),
         ("sorted_first_epoch", "abc", "true or false"),
+        ("drop_last", None, "true or false"),
         ("num_workers", -1, "a whole number from 0 to 256"),
         ("num_workers", None, "a whole number from 0 to 256"),
         ("num_workers", 10**9, "a whole number from 0 to 256"),

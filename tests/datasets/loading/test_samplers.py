@@ -40,6 +40,21 @@ def test_sorted_first_epoch():
     assert (np.diff(DURATIONS[first]) >= 0).all()
 
 
+@pytest.mark.parametrize("sorted_first_epoch", [True, False])
+@pytest.mark.parametrize(
+    ("size", "max_items", "sizes"),
+    [(7, None, [3, 3]), (6, None, [3, 3]), (7, 2, [2, 2, 2]), (2, None, [2])],
+)
+def test_last_batch_is_dropped_unless_it_is_full(sorted_first_epoch, size, max_items, sizes):
+    options = {"max_items": max_items, "sorted_first_epoch": sorted_first_epoch}
+    kept = DurationBatchSampler(np.full(size, 2.0), 6.5, **options)
+    batches = DurationBatchSampler(np.full(size, 2.0), 6.5, drop_last=True, **options)
+    assert [len(batch) for batch in batches.batches(0)] == sizes
+    assert batches.count(2) == [len(sizes)] * 2
+    missing = [b for b in kept.batches(0) if b not in list(batches.batches(0))]
+    assert [len(b) for b in missing] == ([1] if size == 7 else [])
+
+
 def test_utterance_over_the_budget():
     with pytest.raises(ValueError, match=r"9.0 s does not fit a batch of 5 s"):
         DurationBatchSampler(np.array([9.0]), 5)
