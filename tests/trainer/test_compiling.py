@@ -1,5 +1,8 @@
 """torch.compile is for training steps."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -9,6 +12,7 @@ from src.metrics.tracker import MetricTracker
 from src.models.ops.checkpointing import blocks
 from src.system import System
 from src.tasks.base import Task
+from src.trainer.base_trainer import BaseTrainer
 from src.trainer.compiling import check_checkpointing, compile_training, is_compiled
 from src.trainer.evaluation import Evaluation, evaluate
 
@@ -96,6 +100,21 @@ def test_evaluation_is_not_compiled():
     assert not graphs and [row["id"] for row in rows] == ["a"]
     model.train()(**batch)
     assert len(graphs) == 1
+
+
+def test_self_test_of_a_checkpoint_is_not_compiled():
+    graphs, saved = [], []
+    model = Model()
+    model.compile(backend=counting(graphs))
+    trainer = SimpleNamespace(
+        system=System(model, Task(), sample_rate=8000),
+        accelerator=Accelerator(cpu=True),
+        average=SimpleNamespace(applied=nullcontext),
+        state_dict=dict,
+        saver=SimpleNamespace(save=lambda *parts: saved.append(parts[-1])),
+    )
+    BaseTrainer.save(trainer, "last")
+    assert saved[0]["out"].isfinite().all() and not graphs
 
 
 def test_code_is_for_the_number_of_threads(monkeypatch):

@@ -16,6 +16,7 @@ from src.trainer.setup import prepare
 from src.trainer.trainer import Trainer
 from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
+from src.utils.muon import StackedMuon
 from tests.demo import SMALL, experiment, inference
 from train import train
 
@@ -182,14 +183,28 @@ def test_an_optimizer_for_the_weights_of_linear_layers(corpus, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("name", ["adamw", "novograd", "sgd"])
-def test_other_optimizers_beside_that_of_linear_layers(name, corpus, tmp_path):
+def test_another_optimizer_instead_of_muon_trains_all(name, corpus, tmp_path):
     model = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 1), torch.nn.Linear(2, 2))
     own = [f"optimizer={name}", "optimizer.lr=0.5", "~scheduler"]
     optimizations = build_optimizations(
         experiment("separation_mossformer2", corpus, tmp_path / "r", *own), model
     )
+    assert list(optimizations) == ["main"]
+    assert len(optimizations["main"].parameters) == 4
+
+
+def test_muon_for_any_experiment(corpus, tmp_path):
+    model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
+    own = ["optimizer=muon", "optimizer.lr=0.5", "~scheduler"]
+    own += ["+optimizers.main.layer_decay={encoder.layers: 0.5}"]
+    optimizations = build_optimizations(
+        experiment("asr_nest", corpus, tmp_path / "r", *own), model
+    )
     assert list(optimizations) == ["main", "linear"]
-    assert all(one.learning_rate == 0.5 for one in optimizations.values())
+    assert isinstance(optimizations["linear"].optimizer, StackedMuon)
+    for one in optimizations.values():  # the encoder has half of the learning rate
+        rates = [group["lr"] for group in one.optimizer.param_groups]
+        assert {0.5, 0.5 * 0.5 * 0.5, 0.5 * 0.5 * 0.25} <= set(rates)
 
 
 @pytest.mark.parametrize(
