@@ -75,6 +75,7 @@ REPORT_TYPES = {"audio": str}
 FIT_TYPES = {"seconds": float, "memory_gb": float | None}
 TRANSFORM_TYPES = {"train": Mapping | None, "inference": Mapping | None}
 OPTIMIZER_TYPES = {
+    "like": str | None,
     "parts": list[str] | str | None,
     "linear_weights": bool | None,
     "lr_scales": Mapping[str, float] | None,

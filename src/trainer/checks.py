@@ -28,7 +28,8 @@ def check_names(trainer: Any) -> None:
     if len(trainer.optimizations) > 1 and trainer.accelerator.scaler is not None:
         names = ", ".join(trainer.optimizations)
         raise ValueError(
-            f"config, precision: fp16 with several optimizers ({names}); take bf16 or no."
+            f"config, precision: fp16 with several optimizers ({names}); take bf16 or no, or one "
+            "optimizer, e.g. optimizer=adamw."
         )
     loss = trainer.system.loss
     if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):

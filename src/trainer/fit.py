@@ -216,7 +216,8 @@ class Fit:
         accumulate = self.rehearsal.accumulate
         steps = (settings.steps_per_epoch or -(-count // accumulate)) * settings.epochs
         if measured is None:
-            audio = float(sampler.durations.sum()) / count * accumulate
+            audio = float(sampler.seconds(sampler.batches(epoch).indices).sum())
+            audio *= accumulate / count
             filled = audio / (1 - padding) / accumulate  # of a batch that isn't the largest
             memory = int(self.memory_at(max_seconds))
             step = Measured(memory, self.seconds_at(filled), audio)

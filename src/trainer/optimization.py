@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # What schedulers derive from the length of the run, so that a resumed run can be made longer.
 LENGTH_KEYS = ("total_steps", "warmup_steps", "_schedule_phases")
 
+SHARED = ("parts", "lr_scales", "layer_decay")  # with an optimizer that another one is like
+
 
 class Optimization:
     """An optimizer with its parameters and its learning rate schedule.
@@ -90,7 +92,8 @@ class Optimization:
 def build_optimizations(config: DictConfig, model: nn.Module) -> dict[str, Optimization]:
     """The optimizers and schedulers of `config.optimizers`, by name; null entries are left out.
 
-    Each may have `parts` (submodules of the model; null: the whole model), `linear_weights` (true:
+    Each may have `like` (another one, whose `parts`, `lr_scales` and `layer_decay` it has unless it
+    has its own), `parts` (submodules of the model; null: the whole model), `linear_weights` (true:
     of these only the weights of linear layers, as for Muon; false: all but these), `lr_scales`
     (submodule -> factor of the learning rate), `layer_decay` (list of layers -> further factor from
     each layer to the one before it), and an `optimizer` and a `scheduler` that replace those of
@@ -134,25 +137,29 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     None where `linear_weights` leaves nothing to train, as in a model without linear layers.
 
     Raises:
-        ValueError: there is no optimizer, or the model lacks a part that the config names.
+        ValueError: there is no optimizer, or none that it should be like, or the model lacks a part
+            that the config names.
     """
     key = f"optimizers.{name}"
     own = config.optimizers[name]
+    parts, scales, decays = (shared_option(config.optimizers, name, option) for option in SHARED)
     source = own if "optimizer" in own else config
     if source.get("optimizer") is None:
         raise ValueError(f"config, {key}: no optimizer; choose one, e.g. optimizer=adamw.")
-    parameters = named_parameters(model, own.get("parts"), f"{key}.parts")
-    parameters = select_linear(model, parameters, own.get("linear_weights"))
+    whole = named_parameters(model, parts, f"{key}.parts")
+    parameters = select_linear(model, whole, own.get("linear_weights"))
     if not parameters:
         logger.info("optimizers.%s is left out: the model has no weights for it.", name)
         return None
-    scales, reason = own.get("lr_scales") or {}, f"{key}.lr_scales"
+    scales, reason = scales or {}, f"{key}.lr_scales"
     for part, scale in scales.items():
         check_number(f"config, {reason}.{part}", scale, inclusive=True)
-    for layers, decay in (own.get("layer_decay") or {}).items():
+    others = [name for name in scales if has_part(whole, name) and not has_part(parameters, name)]
+    scales = {part: scale for part, scale in scales.items() if part not in others}
+    for layers, decay in (decays or {}).items():
         reason = f"{key}.layer_decay"
         decayed = decayed_scales(model, scales, layers, decay, reason)
-        trained = [part for part in decayed if any(inside(name, part) for name, _ in parameters)]
+        trained = [part for part in decayed if has_part(parameters, part)]
         kept = {*scales, *(trained or decayed)}  # others have parameters of other optimizers alone
         scales = {part: scale for part, scale in decayed.items() if part in kept}
     groups = parameter_groups(parameters, scales, source.optimizer.get("lr"), reason)
@@ -161,6 +168,25 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     scheduler = build(own if "scheduler" in own else config, "scheduler", optimizer=optimizer)
     check_scales(optimizer, learning_rates, reason)
     return Optimization(optimizer, scheduler, [p for _, p in parameters])
+
+
+def shared_option(optimizers: DictConfig, name: str, key: str) -> Any:
+    """An option of an optimizer or else, if it has none, of the optimizer that it is like.
+
+    Args:
+        optimizers: nodes by name.
+        name: of the optimizer.
+        key: of the option.
+
+    Raises:
+        ValueError: there is no optimizer that it should be like.
+    """
+    value, other = optimizers[name].get(key), optimizers[name].get("like")
+    if other is None:
+        return value
+    if other == name or optimizers.get(other) is None:
+        raise ValueError(f"config, optimizers.{name}.like: {other}; there is no such optimizer.")
+    return optimizers[other].get(key) if value is None else value
 
 
 def named_parameters(
@@ -265,7 +291,7 @@ def parameter_groups(
     for name, parameter in parameters:
         groups[max((p for p in groups if not p or inside(name, p)), key=len)].append(parameter)
     for prefix in scales:
-        if not any(inside(name, prefix) for name, _ in parameters):
+        if not has_part(parameters, prefix):
             raise ValueError(f"config, {key}: no parameter that is trained is in '{prefix}'.")
     return [
         {"params": members, "lr": learning_rate * scales.get(prefix, 1.0)}
@@ -292,6 +318,11 @@ def check_scales(optimizer: Optimizer, expected: list[float], key: str) -> None:
                 f"config, {key}: the scheduler gives all parts one learning rate; "
                 "take another, e.g. scheduler=warmup_cosine."
             )
+
+
+def has_part(parameters: list[tuple[str, nn.Parameter]], part: str) -> bool:
+    """Whether some of the named parameters belong to a submodule."""
+    return any(inside(name, part) for name, _ in parameters)
 
 
 def inside(name: str, part: str) -> bool:

@@ -193,18 +193,35 @@ def test_another_optimizer_instead_of_muon_trains_all(name, corpus, tmp_path):
     assert len(optimizations["main"].parameters) == 4
 
 
-def test_muon_for_any_experiment(corpus, tmp_path):
+def muon(corpus, folder, *options):
     model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
-    own = ["optimizer=muon", "optimizer.lr=0.5", "~scheduler"]
-    own += ["+optimizers.main.layer_decay={encoder.layers: 0.5}"]
-    optimizations = build_optimizations(
-        experiment("asr_nest", corpus, tmp_path / "r", *own), model
-    )
-    assert list(optimizations) == ["main", "linear"]
-    assert isinstance(optimizations["linear"].optimizer, StackedMuon)
-    for one in optimizations.values():  # the encoder has half of the learning rate
+    own = ["optimizer=muon", "optimizer.lr=0.5", "~scheduler", *options]
+    return model, build_optimizations(experiment("asr_nest", corpus, folder, *own), model)
+
+
+def test_muon_for_any_experiment(corpus, tmp_path):
+    model, built = muon(corpus, tmp_path, "optimizers.main.layer_decay={encoder.layers: 0.5}")
+    assert list(built) == ["main", "linear"]
+    assert isinstance(built["linear"].optimizer, StackedMuon)
+    assert sum(len(one.parameters) for one in built.values()) == len(list(model.parameters()))
+    for one in built.values():  # the encoder has half of the learning rate
         rates = [group["lr"] for group in one.optimizer.param_groups]
         assert {0.5, 0.5 * 0.5 * 0.5, 0.5 * 0.5 * 0.25} <= set(rates)
+
+
+def test_muon_trains_the_parts_that_are_trained(corpus, tmp_path):
+    scales = ["optimizers.main.parts=[encoder]", "~optimizers.main.lr_scales"]
+    scales += ["+optimizers.main.lr_scales={encoder.layers.0.norm_out: 0.5}"]  # not linear
+    model, built = muon(corpus, tmp_path, *scales)
+    trained = {id(p) for one in built.values() for p in one.parameters}
+    assert trained == {id(p) for p in model.encoder.parameters()}
+    assert [len(one.optimizer.param_groups) for one in built.values()] == [2, 1]
+    bad = "+optimizers.main.lr_scales={encoder.layers.0.norm_out: 0.5, head: 2}"
+    with pytest.raises(ValueError, match=r"main.lr_scales: no parameter .* is in 'head'"):
+        muon(corpus, tmp_path, *scales[:2], bad)
+    for other in ("nope", "linear"):
+        with pytest.raises(ValueError, match=f"optimizers.linear.like: {other}; there is no such"):
+            muon(corpus, tmp_path, f"optimizers.linear.like={other}")
 
 
 @pytest.mark.parametrize(

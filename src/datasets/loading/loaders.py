@@ -27,7 +27,8 @@ class LoaderOptions:
         max_items: in a batch; None: any number.
         sorted_first_epoch: the first epoch of training goes from short to long (Deep Speech 2's
             SortaGrad).
-        drop_last: leave out the last batch of a training epoch, as it is cut, if it isn't full.
+        drop_last: leave out the batch of the longest utterances of a training epoch if it isn't
+            full, so that all batches of utterances of one duration have one shape.
         num_workers: processes that read items; 0: this one does.
 
     Raises:

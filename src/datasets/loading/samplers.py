@@ -51,8 +51,8 @@ class DurationBatchSampler:
         sorted_first_epoch: the first epoch goes from short to long (Deep Speech 2's SortaGrad).
         draw: epoch -> indices of its utterances [n], where i + k * N is the utterance i once more;
             without `shuffle` of no effect. None: every utterance once.
-        drop_last: leave out what is left at the end of an epoch if it is no full batch, unless it
-            is all there is; without `shuffle` of no effect.
+        drop_last: leave out the batch of the longest utterances if it isn't full, unless it is
+            the only one; for utterances of one duration. Without `shuffle` of no effect.
 
     Raises:
         ValueError: an utterance is longer than `max_seconds`.
@@ -134,7 +134,8 @@ class DurationBatchSampler:
         fits = self.seconds(last).max() * size <= self.max_seconds
         if not fits or size > (self.max_items or size):
             return batches
-        return batches.select(np.arange(len(batches) - 1))
+        ends = batches.ends[:-1]
+        return Batches(batches.indices[: ends[-1]], batches.starts[:-1], ends)
 
     def count(self, epochs: int) -> list[int]:
         """Batches of each of the first epochs; of large datasets partly an estimate.
@@ -181,8 +182,9 @@ class TrainOrder:
 
     There is one order of batches for all processes, a function of the seed. Each optimisation step
     takes the next `batches_in_step` of it, in turn for each process; the last step of an epoch
-    takes those that are left, so that some processes may have none. So each utterance of an
-    epoch is seen once, however many processes there are and whenever their number changes.
+    takes those that are left, so that some processes may have none. So each utterance in the
+    batches of an epoch is seen once, however many processes there are and whenever their number
+    changes.
 
     Args:
         sampler: of the batches of each epoch.

@@ -245,7 +245,8 @@ class IterableTrainLoader(ResumableLoader):
         for key in ("sorted_first_epoch", "drop_last"):
             if getattr(options, key):
                 raise ValueError(
-                    f"dataloader.{key}: true; false for a dataset that is only an iterator."
+                    f"dataloader.{key}: true; set dataloader.{key}=false for a dataset that is "
+                    "only an iterator."
                 )
         self.source = iterable_source(dataset, options, seed, strict=True)
         self.options, self.seed = options, seed

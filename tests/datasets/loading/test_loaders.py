@@ -75,6 +75,22 @@ def test_order_and_resume_after_any_step(world, accumulate):
                 assert all(batch["batches_in_step"] == len(step) for batch in batches)
 
 
+class Seven(Numbers):
+    durations = np.full(7, 2.0)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_incomplete_batches_are_dropped_in_training_alone(world):
+    options = LoaderOptions(max_seconds=6, drop_last=True)
+    training = [TrainLoader(Seven(), options, rank=r, world_size=world) for r in range(world)]
+    sizes = [len(batch["id"]) for loader in training for batch in islice(loader, 2)]
+    assert sizes == [3] * 2 * world and training[0].steps(0) == 2 // world
+    evaluation = [
+        EvaluationLoader(Seven(), options, rank=r, world_size=world) for r in range(world)
+    ]
+    assert sorted(len(batch["id"]) for loader in evaluation for batch in loader) == [1, 3, 3]
+
+
 @pytest.mark.parametrize("kind", [Numbers, Stream])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_other_number_of_processes(kind, workers):
@@ -298,7 +314,7 @@ def test_errors_of_iterators():
     with pytest.raises(ValueError, match=r"Stream: gave no items in epoch 2\."):
         ids(train_loader(once, LoaderOptions(max_seconds=6)), 20)
     for key in ("sorted_first_epoch", "drop_last"):
-        with pytest.raises(ValueError, match=f"dataloader.{key}: true; false for a dataset"):
+        with pytest.raises(ValueError, match=f"dataloader.{key}: true; set dataloader"):
             train_loader(Stream(), LoaderOptions(max_seconds=6, **{key: True}))
     with pytest.raises(ValueError, match="an utterance of 3.0 s does not fit a batch of 2 s"):
         ids(train_loader(Stream(), LoaderOptions(max_seconds=2)), 20)

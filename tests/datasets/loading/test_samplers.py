@@ -43,7 +43,13 @@ def test_sorted_first_epoch():
 @pytest.mark.parametrize("sorted_first_epoch", [True, False])
 @pytest.mark.parametrize(
     ("size", "max_items", "sizes"),
-    [(7, None, [3, 3]), (6, None, [3, 3]), (7, 2, [2, 2, 2]), (2, None, [2])],
+    [
+        (7, None, [3, 3]),
+        (6, None, [3, 3]),
+        (7, 2, [2, 2, 2]),
+        (6, 2, [2, 2, 2]),
+        (2, None, [2]),
+    ],
 )
 def test_last_batch_is_dropped_unless_it_is_full(sorted_first_epoch, size, max_items, sizes):
     options = {"max_items": max_items, "sorted_first_epoch": sorted_first_epoch}
@@ -53,6 +59,20 @@ def test_last_batch_is_dropped_unless_it_is_full(sorted_first_epoch, size, max_i
     assert batches.count(2) == [len(sizes)] * 2
     missing = [b for b in kept.batches(0) if b not in list(batches.batches(0))]
     assert [len(b) for b in missing] == ([1] if size == 7 else [])
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_of_a_dropped_batch_nothing_is_counted(repeated):
+    draw = {"draw": lambda epoch: np.arange(len(durations))} if repeated else {}
+    durations = np.array([1.0, 1, 1, 1, 1, 1, 2, 2])
+    options = {"sorted_first_epoch": True, "drop_last": True, **draw}
+    batch_sampler = DurationBatchSampler(durations, 6, **options)
+    assert list(batch_sampler.batches(0)) == [[0, 1, 2, 3, 4, 5]]
+    assert batch_sampler.padding_fraction() == 0
+    durations = np.linspace(1, 2, 50)  # the longest ones are in batches of two
+    batches = DurationBatchSampler(durations, 4, drop_last=True, **draw).batches(1)
+    kept = sorted(i % 50 for batch in batches for i in batch)
+    assert kept == sorted(batches.indices % 50) and all(len(batch) >= 2 for batch in batches)
 
 
 def test_utterance_over_the_budget():
