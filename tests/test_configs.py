@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from src.config import check_overrides, check_top_level
+from src.config import check_overrides, check_top_level, compose_experiment
 from src.run import load_run
 from tests.demo import CONFIGS, SMALL, composed, experiment
 from tests.golden import FIXTURES
@@ -193,3 +193,11 @@ def test_experiments_of_the_other_program(other, inference):
     config = OmegaConf.create({} if inference else {"for_task": None})
     with pytest.raises(ValueError, match=rf"config, -cn: this experiment is one for {other}\.py"):
         check_top_level(config, inference=inference)
+
+
+@pytest.mark.parametrize(
+    ("options", "dropped"), [([], True), (["datasets=mixture_folders"], False)]
+)
+def test_incomplete_batches_are_dropped_where_segments_have_one_duration(options, dropped):
+    config = compose_experiment("separation_mossformer2", *options)
+    assert config.dataloader.drop_last == dropped

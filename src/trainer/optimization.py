@@ -154,8 +154,11 @@ def build_optimization(config: DictConfig, name: str, model: nn.Module) -> Optim
     scales, reason = scales or {}, f"{key}.lr_scales"
     for part, scale in scales.items():
         check_number(f"config, {reason}.{part}", scale, inclusive=True)
-    others = [name for name in scales if has_part(whole, name) and not has_part(parameters, name)]
-    scales = {part: scale for part, scale in scales.items() if part not in others}
+    scales = {  # without those whose parameters all are of another optimizer
+        part: scale
+        for part, scale in scales.items()
+        if has_part(parameters, part) or not has_part(whole, part)
+    }
     for layers, decay in (decays or {}).items():
         reason = f"{key}.layer_decay"
         decayed = decayed_scales(model, scales, layers, decay, reason)
