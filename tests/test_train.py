@@ -258,7 +258,12 @@ def test_load_run(finished, corpus):
         (["writer=wandb", "writer.mode=onlin"], "writer.mode"),
         (["trainer.resume_from=none"], "none: no run here"),
         (["precision=fp8"], "precision"),
-        (["device=tpu"], "device"),
+        (["device=tpu"], "device: 'tpu'; auto, cpu or cuda"),
+        pytest.param(
+            ["device=cuda"],
+            "device: cuda; there is no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["dataloader.max_seconds=1"], "max_seconds"),
         (["trainer.validate_on=[dev]"], "validate_on: 'dev'; names of val"),
     ],

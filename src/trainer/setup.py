@@ -52,9 +52,11 @@ def build_accelerator(config: DictConfig) -> Accelerator:
         config: of an experiment: `device`, `precision` and `threads`.
 
     Raises:
-        ValueError: a value is not allowed; names the key.
+        ValueError: a value is not allowed, or there is no GPU for device=cuda; names the key.
     """
-    check_choice("device", config.device, ("auto", "cpu"))
+    check_choice("device", config.device, ("auto", "cpu", "cuda"))
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda; there is no GPU here (auto takes one if there is).")
     check_choice("precision", str(config.precision), ("no", "bf16", "fp16"))
     check_whole("threads", config.threads, high=MOST_THREADS, optional=True)
     adopt_processes()
