@@ -25,12 +25,6 @@ def check_names(trainer: Any) -> None:
         optimization.needs_metric for optimization in trainer.optimizations.values()
     ):
         raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
-    if len(trainer.optimizations) > 1 and trainer.accelerator.scaler is not None:
-        names = ", ".join(trainer.optimizations)
-        raise ValueError(
-            f"config, precision: fp16 with several optimizers ({names}); take bf16 or no, or one "
-            "optimizer, e.g. optimizer=adamw."
-        )
     loss = trainer.system.loss
     if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):
         raise ValueError("config, loss: has parameters of its own, which no optimizer trains.")

@@ -243,12 +243,12 @@ def prepare(
     optimizations: dict[str, Optimization],
     accelerator: Accelerator,
 ) -> nn.Module:
-    """Move system and optimizers to the device, and wrap them for precision and processes.
+    """Move the system to the device, and wrap it for precision and processes.
 
     Args:
         config: of an experiment; one that was started by an earlier version lacks some keys.
         system: of this process.
-        optimizations: by name; their optimizers are replaced.
+        optimizations: by name, whose parameters are replaced if the weights are sharded.
         accelerator: of this process.
 
     Returns:
@@ -271,15 +271,7 @@ def prepare(
     if sharded:
         system.to(accelerator.device)
         shard(model, list(optimizations.values()), accelerator)
-    optimizers = [optimization.optimizer for optimization in optimizations.values()]
-    if sharded:
-        wrapped = accelerator.prepare_model(system, evaluation_mode=True)  # DDP would wrap it
-        prepared = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
-    else:
-        wrapped, *prepared = accelerator.prepare(system, *optimizers)
-    for optimization, optimizer in zip(optimizations.values(), prepared, strict=True):
-        optimization.optimizer = optimizer
-    return wrapped
+    return accelerator.prepare_model(system, evaluation_mode=sharded)  # true: not wrapped by DDP
 
 
 def build_writer(

@@ -120,9 +120,15 @@ class Trainer(BaseTrainer):
         return None if batch["id"] else shared[0]
 
     def clip(self, optimization: Optimization) -> float:
-        """Scale the gradients down to the largest allowed norm; returns the norm before that."""
+        """Scale the gradients down to the largest allowed norm; returns the norm before that.
+
+        With fp16, the factor of the loss is taken out of them first. Each optimizer's gradients
+        have a norm of their own.
+        """
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(optimization.optimizer)
         most = self.settings.max_grad_norm or math.inf
-        return float(whole(self.accelerator.clip_grad_norm_(optimization.parameters, most)))
+        return float(whole(nn.utils.clip_grad_norm_(optimization.parameters, most)))
 
     def step_if_finite(self, chosen: Sequence[Optimization], values: Sequence[float]) -> bool:
         """Step optimizers and schedules if losses and norms are finite in all processes."""
@@ -133,8 +139,8 @@ class Trainer(BaseTrainer):
         for optimization in chosen if finite else ():
             optimization.optimizer.step()
             optimization.step_schedule()
-        if not finite and self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()  # lowers the loss scale after an overflow of fp16
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()  # the factor of the loss, lower after an overflow
         return finite
 
     def discard(self, outputs: list[dict], buffers: list[Tensor], loss: str) -> None:

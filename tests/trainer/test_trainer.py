@@ -73,6 +73,37 @@ def test_accumulated_gradient_is_the_mean(tmp_path):
     assert values["loss"] == 0.0
 
 
+class TwoWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Weight(), Weight()
+
+    def forward(self, x, **_):
+        return {"out": self.first(x)["out"] + 2 * self.second(x)["out"]}
+
+
+def test_several_optimizers_share_the_loss_scale_of_fp16():
+    system = System(TwoWeights(), Task(), sample_rate=8000, loss=Total())
+    optimizations = {
+        name: Optimization(torch.optim.SGD(part.parameters(), lr=1.0), None, [part.weight])
+        for name, part in system.model.named_children()
+    }
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    parts = dict.fromkeys(["train_loader", "evaluations", "run", "writer", "reporter"])
+    parts["evaluations"] = {}
+    trainer = Trainer(system=system, optimizations=optimizations, accelerator=accelerator, **parts)
+    batch = {"id": ["a"], "errors": [], "x": torch.tensor(1.5)}
+    values = trainer.optimise([batch])  # the second gradient overflows, the first does not
+    assert values["discarded_steps"] == 1
+    assert accelerator.scaler.get_scale() == 2.0**126
+    assert [p.item() for p in system.model.parameters()] == [0.0, 0.0]
+    accelerator.scaler.update(2.0**10)
+    values = trainer.optimise([batch])
+    assert values["discarded_steps"] == 1 and abs(values["grad_norm"] - 11.25**0.5) < 1e-6
+    assert [p.item() for p in system.model.parameters()] == [-1.5, -3.0]
+
+
 def test_empty_batch_has_zero_gradient():
     system = System(Weight(), Task(), sample_rate=8000, loss=Total())
     parts = system.training_step({"id": [], "errors": ["a.wav: broken"]})
