@@ -30,7 +30,7 @@ train: $(VENV)/runs  ## train the default experiment in runs/first, or resume it
 	else $(BIN)/python train.py run_dir=$(RUN); fi
 
 test: $(VENV)/develops $(VENV)/browses  ## run all tests
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --durations=15
 
 lint: $(VENV)/develops  ## check the code style
 	$(BIN)/ruff check .

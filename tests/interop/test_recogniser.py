@@ -520,6 +520,7 @@ def test_config_is_plain_yaml(tmp_path):
 
 def test_only_adapters_and_head_are_trained(corpus, tmp_path):
     own = ["trainer.epochs=1", "trainer.steps_per_epoch=2", "dataloader.max_seconds=12"]
+    own += ["trainer.test_on=[]"]
     train(experiment("asr_conformer", corpus, tmp_path / "r", *own, *CONFORMER))
     small = "model.encoder.adapters.default.dim=4"
     finetune(corpus, tmp_path / "a", tmp_path / "r", small, name="asr_adapter")
