@@ -101,7 +101,10 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def optimise(self, batches: list[Batch]) -> dict[str, float]:
-        """One optimisation step on the batches of one accumulation; returns values to log."""
+        """One optimisation step on the batches of one accumulation; returns values to log.
+
+        With fp16, it unscales gradients and updates the scaler, as `Trainer.update` does.
+        """
 
     # The public call -----------------------------------------------------------------------
 
@@ -308,7 +311,7 @@ class BaseTrainer(ABC):
             optimization.load_state_dict(state["optimizations"][name])
         if "average" in state:  # since runs can have one
             self.average.load_state_dict(state["average"])
-        if self.accelerator.scaler:
+        if self.accelerator.scaler and state["scaler"]:  # None: without a GPU until now
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.monitor.load_state_dict(state["monitor"])
         self.train_loader.load_state_dict(state["train_loader"])

@@ -27,7 +27,7 @@ class Optimization:
     """An optimizer with its parameters and its learning rate schedule.
 
     Args:
-        optimizer: of torch.
+        optimizer: of torch, not wrapped by the accelerator.
         scheduler: stepped after each optimisation step; if its `step` takes `metrics`, like that
             of torch's ReduceLROnPlateau, after each evaluation. None: constant learning rate.
         parameters: of the optimizer, in the order of the model.

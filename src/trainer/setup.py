@@ -248,7 +248,7 @@ def prepare(
     Args:
         config: of an experiment; one that was started by an earlier version lacks some keys.
         system: of this process.
-        optimizations: by name, whose parameters are replaced if the weights are sharded.
+        optimizations: by name; their parameters are replaced if the weights are sharded.
         accelerator: of this process.
 
     Returns:

@@ -57,12 +57,15 @@ class Trainer(BaseTrainer):
         for module in frozen:  # computed all the same, since several processes wait for them
             module.zero_grad()
         with phase("optimizer"):
+            scaler = self.unscale(chosen)
             norms = [self.clip(optimization) for optimization in chosen]
         keys = ["lr", *(f"lr_{name}" for name in names[1:])]
         rates = {key: one.learning_rate for key, one in zip(keys, chosen, strict=True)}
         values = [*norms, *(float(output["parts"][loss]) for output in outputs)]
         with phase("optimizer"):
             finite = self.step_if_finite(chosen, values)
+            if scaler is not None:
+                scaler.update()  # the loss scale, lower after an overflow
         if finite:
             self.discarded_in_a_row = 0
         else:
@@ -119,14 +122,25 @@ class Trainer(BaseTrainer):
         shared = broadcast_object_list([batch], from_process=lender)
         return None if batch["id"] else shared[0]
 
-    def clip(self, optimization: Optimization) -> float:
-        """Scale the gradients down to the largest allowed norm; returns the norm before that.
+    def unscale(self, chosen: Sequence[Optimization]) -> torch.amp.GradScaler | None:
+        """Divide the gradients by the loss scale of fp16.
 
-        With fp16, the factor of the loss is taken out of them first. Each optimizer's gradients
-        have a norm of their own.
+        Returns:
+            The scaler, which must be updated after the step; None if no gradient is scaled.
         """
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.unscale_(optimization.optimizer)
+        scaler = self.accelerator.scaler
+        if scaler is None or all(p.grad is None for one in chosen for p in one.parameters):
+            return None
+        for optimization in chosen:
+            scaler.unscale_(optimization.optimizer)
+        return scaler
+
+    def clip(self, optimization: Optimization) -> float:
+        """Clip the gradients of an optimizer to the largest allowed norm.
+
+        Returns:
+            Their norm before clipping.
+        """
         most = self.settings.max_grad_norm or math.inf
         return float(whole(nn.utils.clip_grad_norm_(optimization.parameters, most)))
 
@@ -139,8 +153,6 @@ class Trainer(BaseTrainer):
         for optimization in chosen if finite else ():
             optimization.optimizer.step()
             optimization.step_schedule()
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.update()  # the factor of the loss, lower after an overflow
         return finite
 
     def discard(self, outputs: list[dict], buffers: list[Tensor], loss: str) -> None:

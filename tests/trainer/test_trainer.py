@@ -82,26 +82,45 @@ class TwoWeights(nn.Module):
         return {"out": self.first(x)["out"] + 2 * self.second(x)["out"]}
 
 
-def test_several_optimizers_share_the_loss_scale_of_fp16():
+def trainer_of_two_optimizers(scaler, **settings):
     system = System(TwoWeights(), Task(), sample_rate=8000, loss=Total())
     optimizations = {
         name: Optimization(torch.optim.SGD(part.parameters(), lr=1.0), None, [part.weight])
         for name, part in system.model.named_children()
     }
     accelerator = Accelerator(cpu=True)
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    parts = dict.fromkeys(["train_loader", "evaluations", "run", "writer", "reporter"])
-    parts["evaluations"] = {}
-    trainer = Trainer(system=system, optimizations=optimizations, accelerator=accelerator, **parts)
+    accelerator.scaler = scaler
+    parts = dict.fromkeys(["train_loader", "run", "writer", "reporter"]) | {"evaluations": {}}
+    parts |= {"system": system, "optimizations": optimizations, "accelerator": accelerator}
+    return Trainer(**parts, **settings)
+
+
+def weights_of(trainer):
+    return [parameter.item() for parameter in trainer.system.model.parameters()]
+
+
+def test_several_optimizers_share_the_loss_scale_of_fp16():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    trainer = trainer_of_two_optimizers(scaler)
     batch = {"id": ["a"], "errors": [], "x": torch.tensor(1.5)}
     values = trainer.optimise([batch])  # the second gradient overflows, the first does not
     assert values["discarded_steps"] == 1
-    assert accelerator.scaler.get_scale() == 2.0**126
-    assert [p.item() for p in system.model.parameters()] == [0.0, 0.0]
-    accelerator.scaler.update(2.0**10)
-    values = trainer.optimise([batch])
-    assert values["discarded_steps"] == 1 and abs(values["grad_norm"] - 11.25**0.5) < 1e-6
-    assert [p.item() for p in system.model.parameters()] == [-1.5, -3.0]
+    assert scaler.get_scale() == 2.0**126
+    assert weights_of(trainer) == [0.0, 0.0]
+    scaler.update(2.0**10)
+    for step in (1, 2):
+        values = trainer.optimise([batch])
+        assert values["discarded_steps"] == 1 and abs(values["grad_norm"] - 11.25**0.5) < 1e-6
+        assert weights_of(trainer) == [-1.5 * step, -3.0 * step]
+
+
+def test_loss_scale_without_gradients_and_with_two_updates_in_a_step():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    trainer = trainer_of_two_optimizers(scaler, freeze={"second": 5})
+    batch = {"id": ["a"], "errors": [], "x": torch.tensor(1.5)}
+    trainer.update([batch], ["second"])  # frozen
+    trainer.update([batch], ["first"])
+    assert weights_of(trainer) == [-1.5, 0.0] and scaler.get_scale() == 2.0**10
 
 
 def test_empty_batch_has_zero_gradient():
