@@ -33,7 +33,6 @@ from src.models.conformer import ConformerEncoder
 from src.models.deepspeech2 import DeepSpeech2
 from src.models.encoder_ctc import EncoderCTC
 from src.models.jasper import ConvEncoder
-from src.models.layers.deepspeech.recurrent import RNN_TYPES
 from src.models.mossformer2 import MossFormer2
 from src.text_encoder.characters import CharacterEncoder
 from src.transforms.chain import Chain
@@ -104,7 +103,7 @@ GRAPHS = {
     "chunks, symmetric subsampling": lambda: StreamingConformerGraph(
         streaming_network(causal_downsampling=False), (4, 1), 20, 100
     ),
-    **{f"chunks, {name}": partial(chunked_deepspeech2, name) for name in RNN_TYPES},
+    **{f"chunks, {name}": partial(chunked_deepspeech2, name) for name in ("lstm", "gru")},
     "samples": lambda: samples(deepspeech2()),
     "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
     "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
