@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from src.datasets.loading.collate import collate
 from src.datasets.manifest_dataset import ManifestDataset

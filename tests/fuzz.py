@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from src.utils.checkpoint import STATE, WEIGHTS, is_checkpoint, verify
 from src.utils.entry import run_command

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {  # audit event -> positions of its paths and of the folder descriptors beside them
@@ -179,6 +179,7 @@ def run_and_exit(
             os.dup2(quiet, descriptor)
         counter = Counter(folder, before)
         # A lock that is shared with the next forks would stay locked if this process were killed.
+        # It is an attribute of the class whose bars were shown first: tqdm.auto's, as in src.
         tqdm.set_lock(threading.RLock())
         sys.addaudithook(counter)
         try:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm.auto import tqdm
+from tqdm.std import TqdmDefaultWriteLock
 
 from src.utils.checkpoint import WEIGHTS, read_tensors
 from src.utils.files import read_jsonl
@@ -262,6 +264,15 @@ def test_copies_are_what_kills_leave(bench):
         assert files(run) == files(copies / str(n)) != set()
         for path in run.rglob(f"*/{WEIGHTS}"):
             assert path.read_bytes() == (copies / str(n) / path.relative_to(run)).read_bytes()
+
+
+def test_forks_share_no_lock_of_bars(tmp_path):
+    def check() -> None:
+        assert not isinstance(tqdm.get_lock(), TqdmDefaultWriteLock)
+
+    assert list(tqdm([1], file=io.StringIO())) == [1]  # makes a lock that forks share
+    status, message = in_fork(check, tmp_path)
+    assert status == 0, message
 
 
 def test_kills_of_a_resumed_run(bench):
