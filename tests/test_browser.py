@@ -41,8 +41,8 @@ def runs(corpus, tmp_path_factory):
         pytest.importorskip(package, reason=f"no {package}, see requirements-export.txt")
     os.chdir(ROOT)
     folder = tmp_path_factory.mktemp("browser")
-    overfit = [*SMALL[1:], "model.hidden_size=64", "scheduler=constant", "debug=overfit"]
-    overfit += ["trainer.epochs=1"]
+    overfit = [*SMALL[1:], "model.hidden_size=64", "scheduler=constant"]
+    overfit += ["debug=overfit", "trainer.epochs=1"]
     train(experiment("asr_deepspeech2", corpus, folder / "recogniser", *overfit))
     train(experiment("separation_mossformer2", corpus, folder / "separator", *SEPARATOR))
     return folder
