@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from src.datasets.manifest import check_row, parse
+from src.datasets.json_lines import parse
+from src.datasets.manifest import check_row
 from src.datasets.row_index import find_lines, map_file
 from src.text_encoder.base import TextEncoder, frames_needed
 from src.utils.audio import read_audio

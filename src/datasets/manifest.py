@@ -1,17 +1,18 @@
 """Manifests: JSON lines, one row for each utterance, as in NeMo."""
 
-import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
+from src.datasets.json_lines import parse, parse_all
 from src.datasets.row_index import NO_TEXT, Facts, RowBytes, RowFile, Source, index_of
 from src.utils.audio_files import MAX_SECONDS
 from src.utils.byte_ranges import Remote
@@ -22,7 +23,6 @@ from src.utils.shard_sample import SHARD_KEYS, AudioPath, audio_place, check_sha
 logger = logging.getLogger(__name__)
 
 UNSAFE = re.compile(r"[^\w.-]")  # in the name of a file
-DECODE = json.JSONDecoder().decode
 
 MOST_BYTES = 1 << 24  # that are read at once
 SPARSE = 1 << 12  # bytes from one row to the next, from which rows are read by themselves
@@ -192,9 +192,9 @@ class Manifest:
             return self.texts(rows[:half]) + self.texts(rows[half:])
         data = self.source.read(first, last) + self.source.line(last)
         ends = [data.find(b"\n", start - first) for start in starts]
-        lines = (data[a - first : b if b >= 0 else None] for a, b in zip(starts, ends, strict=True))
+        lines = [data[a - first : b if b >= 0 else None] for a, b in zip(starts, ends, strict=True)]
         try:
-            return [parse(line).get("text") or "" for line in lines]
+            return [values.get("text") or "" for values in parse_all(lines)]
         except (AttributeError, ValueError):  # the file has changed: names the line
             return [self.values(row).get("text") or "" for row in rows.tolist()]
 
@@ -229,30 +229,17 @@ class Manifest:
         return trimmed
 
 
-def facts_of(line: bytes) -> Facts:
-    """Duration of a row, the length of its text, and a number that follows from its audio's name.
+def facts_of(lines: Sequence[bytes]) -> Iterator[Facts]:
+    """Of each row: duration, length of the text, and a number that follows from its audio's name.
 
     Raises:
-        ValueError: the row is bad.
+        ValueError: when a bad row is reached.
     """
-    values = check_row(parse(line))
-    name, text = safe_name(values["audio_filepath"]), values.get("text")
-    number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-    return values["duration"], NO_TEXT if text is None else len(text), number
-
-
-def parse(line: bytes) -> Any:
-    """The JSON value of a line.
-
-    Raises:
-        ValueError: it isn't JSON, or nested too deeply.
-    """
-    try:
-        return DECODE(line.decode("utf-8"))
-    except ValueError:
-        raise ValueError("not JSON.") from None
-    except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deeply.") from None
+    for values in parse_all(lines):
+        check_row(values)
+        name, text = safe_name(values["audio_filepath"]).encode(), values.get("text")
+        number = crc32(name) << 32 | crc32(name[::-1])
+        yield values["duration"], NO_TEXT if text is None else len(text), number
 
 
 def check_row(values: Any) -> dict[str, Any]:
@@ -276,8 +263,9 @@ def check_row(values: Any) -> dict[str, Any]:
             f"offset is {shown(offset)}, wanted a number of seconds from 0 on, {LIMIT}."
         )
     for key in TEXT_KEYS:
-        if values.get(key) is not None and not is_text(values[key]):
-            raise ValueError(f"{key} is {shown(values[key])}, wanted a text.")
+        value = values.get(key)
+        if value is not None and not is_text(value):
+            raise ValueError(f"{key} is {shown(value)}, wanted a text.")
     if values.get("shard") is not None:
         check_shard(values)
     return values
@@ -290,7 +278,7 @@ def is_seconds(value: Any) -> bool:
 
 def is_text(value: Any) -> bool:
     """Whether a JSON value is a string that can be written as UTF-8."""
-    return isinstance(value, str) and not has_surrogates(value)
+    return isinstance(value, str) and (value.isascii() or not has_surrogates(value))
 
 
 def safe_name(path: str) -> str:

@@ -27,16 +27,20 @@ VERSION = 1  # of the files of an index; another one makes them anew
 UTF8_MARK = b"\xef\xbb\xbf"  # with which some editors begin a file
 NO_TEXT = -1
 
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "starts": np.dtype(np.int64),  # of each row in the file, in bytes
     "lines": np.dtype(np.int32),  # its number, from 1
     "durations": np.dtype(np.float64),  # in seconds
     "text_lengths": np.dtype(np.int32),  # in characters, or NO_TEXT
     "repeated": np.dtype(np.bool_),  # whether another row has audio of the same name
 }
+BLOCK_DTYPES = {key: dtype for key, dtype in DTYPES.items() if key != "repeated"}
+BLOCK_DTYPES["names"] = np.dtype(np.int64)  # numbers that stand for the names of audio
+MARGIN = 1.05  # room for the rows of a manifest beside what its first blocks let expect
 
 Index = dict[str, np.ndarray]
 Facts = tuple[float, int, int]  # duration, length of the text, and a number for the audio's name
+FactsOf = Callable[[list[bytes]], Iterator[Facts]]
 
 
 class RowBytes:
@@ -157,10 +161,10 @@ class Blocks:
 
     Args:
         source: of the lines.
-        facts: of a line; raises ValueError if it is bad.
+        facts: of each of some lines; raises ValueError when a bad one is reached.
     """
 
-    def __init__(self, source: Source, facts: Callable[[bytes], Facts]):
+    def __init__(self, source: Source, facts: FactsOf):
         self.source, self.facts = source, facts
         self.bounds = [0]
         while self.bounds[-1] < source.size:
@@ -177,24 +181,62 @@ class Blocks:
         starts, ends, lines = find_lines(data, first=i == 0)
         columns: dict[str, Any] = {"newlines": data.count(b"\n")}
         durations, lengths, names = np.empty(len(starts)), lines.copy(), starts.astype(np.uint64)
-        for k, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            try:
-                durations[k], lengths[k], names[k] = self.facts(data[start:end])
-            except ValueError as error:
-                return columns | {"error": (int(lines[k]), str(error))}
+        bounds = zip(starts.tolist(), ends.tolist(), strict=True)
+        done = 0
+        try:
+            for row in self.facts([data[start:end] for start, end in bounds]):
+                durations[done], lengths[done], names[done] = row
+                done += 1
+        except ValueError as error:
+            return columns | {"error": (int(lines[done]), str(error))}
         own = {"starts": starts + offset, "lines": lines, "durations": durations}
         own |= {"text_lengths": lengths, "names": names.view(np.int64)}
         return columns | own | {"error": None}
 
 
-def index_of(
-    source: Source, facts: Callable[[bytes], Facts], name: str
-) -> tuple[Index, tuple[int, str] | None]:
+class Columns:
+    """Columns that grow in place: a list of their parts would take as much memory once more.
+
+    Args:
+        dtypes: of each column.
+    """
+
+    def __init__(self, dtypes: dict[str, np.dtype]):
+        self.arrays = {key: np.empty(0, dtype) for key, dtype in dtypes.items()}
+        self.rows = self.room = 0
+
+    def append(self, values: dict[str, Any], part: float) -> None:
+        """Append values of some rows.
+
+        Args:
+            values: by column, [n] each.
+            part: of the whole, from 0 to 1, that is there then, by which its size is estimated.
+        """
+        end = self.rows + len(values[next(iter(self.arrays))])
+        if end > self.room:
+            self.resize(max(end, int(MARGIN * end / part)))
+        for key, array in self.arrays.items():
+            array[self.rows : end] = values[key]
+        self.rows = end
+
+    def resize(self, rows: int) -> None:
+        """Make room for a number of rows; of large arrays the system moves the pages, no copy."""
+        self.room = rows
+        for array in self.arrays.values():
+            array.resize(rows, refcheck=False)
+
+    def done(self) -> dict[str, np.ndarray]:
+        """The columns, [N] each."""
+        self.resize(self.rows)
+        return self.arrays
+
+
+def index_of(source: Source, facts: FactsOf, name: str) -> tuple[Index, tuple[int, str] | None]:
     """The index of the rows of a manifest, read from its kept files or else made.
 
     Args:
         source: of the lines.
-        facts: of a line; raises ValueError if it is bad.
+        facts: of each of some lines; raises ValueError when a bad one is reached.
         name: of the file, for the progress bar.
 
     Returns:
@@ -211,26 +253,21 @@ def index_of(
 
 
 def make_index(
-    source: Source, facts: Callable[[bytes], Facts], name: str, workers: int
+    source: Source, facts: FactsOf, name: str, workers: int
 ) -> tuple[Index, tuple[int, str] | None]:
     """The index of the rows of a manifest, as of `index_of`, made by some worker processes."""
-    parts: dict[str, list[np.ndarray]] = {key: [] for key in (*DTYPES, "names")}
-    del parts["repeated"]
+    columns = Columns(BLOCK_DTYPES)
     before = 0  # lines of earlier blocks
     blocks = Blocks(source, facts)
     quiet = source.size < KEEP_FROM
-    for block in read_blocks(blocks, workers, f"reading {name}", quiet):
+    for i, block in enumerate(read_blocks(blocks, workers, f"reading {name}", quiet)):
         if block["error"]:
             line, message = block["error"]
             return {}, (before + line, message)
         block["lines"] += before
         before += block["newlines"]
-        for key, own in parts.items():
-            own.append(block[key])
-    index = {}
-    for key in list(parts):
-        dtype: Any = DTYPES.get(key, np.int64)
-        index[key] = np.concatenate([np.empty(0, dtype), *parts.pop(key)]).astype(dtype, copy=False)
+        columns.append(block, part=blocks.bounds[i + 1] / source.size)
+    index = columns.done()
     index["repeated"] = repeated(index.pop("names"))
     return index, None
 

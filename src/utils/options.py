@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 SHOWN = 60  # characters of a value in a message
+NUMBERS = (int, float)  # `int | float` would be made anew in each call
 WORDS = {None: "null", True: "true", False: "false"}
 
 
@@ -131,7 +132,7 @@ def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 def is_finite(value: Any) -> bool:
     """Whether a value is an int or float within float64's range, and neither NaN nor a bool."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
         return False
     return -1.7e308 < value < 1.7e308
 
