@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 DECODE = json.JSONDecoder().decode
-LINES = 1 << 10  # that are parsed at once
+BYTES = 1 << 18  # that are parsed at once, since long rows become many times as large
 MARK = secrets.randbits(63)  # between two lines; no file contains it
 
 
@@ -30,9 +30,11 @@ def parse_all(lines: Sequence[bytes]) -> Iterator[Any]:
     Raises:
         ValueError: when a line is reached that isn't JSON, or nested too deeply.
     """
-    for first in range(0, len(lines), LINES):
-        some = lines[first : first + LINES]
-        values = parse_together(some)
+    longest = max(map(len, lines), default=0)
+    count = max(1, BYTES // max(1, longest))
+    for first in range(0, len(lines), count):
+        some = lines[first : first + count]
+        values = parse_together(some) if count > 1 else None
         yield from map(parse, some) if values is None else values
 
 

@@ -238,6 +238,7 @@ def facts_of(lines: Sequence[bytes]) -> Iterator[Facts]:
     for values in parse_all(lines):
         check_row(values)
         name, text = safe_name(values["audio_filepath"]).encode(), values.get("text")
+        # Fast; names that collide would only have their lines added to the ids.
         number = crc32(name) << 32 | crc32(name[::-1])
         yield values["duration"], NO_TEXT if text is None else len(text), number
 

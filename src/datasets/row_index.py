@@ -36,7 +36,7 @@ DTYPES: dict[str, np.dtype] = {
 }
 BLOCK_DTYPES = {key: dtype for key, dtype in DTYPES.items() if key != "repeated"}
 BLOCK_DTYPES["names"] = np.dtype(np.int64)  # numbers that stand for the names of audio
-MARGIN = 1.05  # room for the rows of a manifest beside what its first blocks let expect
+SPARE = 8  # growing columns get room for one row more for so many
 
 Index = dict[str, np.ndarray]
 Facts = tuple[float, int, int]  # duration, length of the text, and a number for the audio's name
@@ -205,16 +205,11 @@ class Columns:
         self.arrays = {key: np.empty(0, dtype) for key, dtype in dtypes.items()}
         self.rows = self.room = 0
 
-    def append(self, values: dict[str, Any], part: float) -> None:
-        """Append values of some rows.
-
-        Args:
-            values: by column, [n] each.
-            part: of the whole, from 0 to 1, that is there then, by which its size is estimated.
-        """
-        end = self.rows + len(values[next(iter(self.arrays))])
+    def append(self, values: dict[str, Any]) -> None:
+        """Append values of some rows, [n] by column."""
+        end = self.rows + len(values["starts"])
         if end > self.room:
-            self.resize(max(end, int(MARGIN * end / part)))
+            self.resize(end + end // SPARE)
         for key, array in self.arrays.items():
             array[self.rows : end] = values[key]
         self.rows = end
@@ -260,13 +255,13 @@ def make_index(
     before = 0  # lines of earlier blocks
     blocks = Blocks(source, facts)
     quiet = source.size < KEEP_FROM
-    for i, block in enumerate(read_blocks(blocks, workers, f"reading {name}", quiet)):
+    for block in read_blocks(blocks, workers, f"reading {name}", quiet):
         if block["error"]:
             line, message = block["error"]
             return {}, (before + line, message)
         block["lines"] += before
         before += block["newlines"]
-        columns.append(block, part=blocks.bounds[i + 1] / source.size)
+        columns.append(block)
     index = columns.done()
     index["repeated"] = repeated(index.pop("names"))
     return index, None

@@ -132,18 +132,13 @@ class Rehearsal:
         for _ in largest:
             self.step(loader)
         times: list[float] = []
-        counted: list[bool] = []
         most = max(FEWEST, len(batches) // self.accumulate)
         while len(times) < most and (len(times) < FEWEST or time.perf_counter() - start < budget):
-            known = len(self.trainer.throughput.flops_by_length)
-            times.append(self.step(loader))
-            counted.append(len(self.trainer.throughput.flops_by_length) > known)
+            times.append(self.uncounted_step(loader))
         loader.close()
-        typical = typical_steps(np.array(counted))
-        used = spread[: len(times) * self.accumulate].reshape(len(times), -1)[typical].ravel()
+        used = spread[: len(times) * self.accumulate]
         audio = float(np.mean([sampler.seconds(batches[i]).sum() for i in used]))
-        seconds = float(np.array(times)[typical].mean())
-        return Measured(peak_memory(self.device), seconds, audio * self.accumulate)
+        return Measured(peak_memory(self.device), float(np.mean(times)), audio * self.accumulate)
 
     def load(self, chosen: list[list[int]]) -> Any:
         """Batches of chosen utterances, read as in training."""
@@ -158,6 +153,20 @@ class Rehearsal:
         start = time.perf_counter()
         self.trainer.train_step(self.bar)
         return time.perf_counter() - start
+
+    def uncounted_step(self, loader: Any) -> float:
+        """As `step`, but repeated on the same batches if operations were counted in it.
+
+        They are counted once for each class of lengths, which makes a short step on a GPU longer.
+        """
+        known = len(self.trainer.throughput.flops_by_length)
+        start = time.perf_counter()
+        batches = [next(loader) for _ in range(self.accumulate)]
+        waited = time.perf_counter() - start
+        seconds = self.step(iter(batches))
+        if len(self.trainer.throughput.flops_by_length) > known:
+            seconds = self.step(iter(batches))
+        return waited + seconds
 
     def phases(self, budget: float) -> dict[str, float]:
         """Fractions of the time of a step by phase, and `mfu` if it is known."""
@@ -214,18 +223,6 @@ class Rehearsal:
         start = time.perf_counter()
         evaluate(self.trainer.system, evaluation, self.trainer.accelerator)
         return (time.perf_counter() - start) * items[0] / items[1]
-
-
-def typical_steps(counted: np.ndarray) -> np.ndarray:
-    """Which of some steps take as long as most of a training's, [N].
-
-    Counting operations makes a short step on a GPU much longer, and is done once for each class of
-    lengths. Of few steps, which are long ones, all are taken.
-
-    Args:
-        counted: whether operations were counted in each, [N].
-    """
-    return ~counted if counted.mean() <= 0.5 else np.ones(len(counted), dtype=bool)
 
 
 def evenly_spread(count: int) -> np.ndarray:

@@ -34,12 +34,18 @@ def one_by_one(lines):
     return map(parse, lines)
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, json_lines.LINES, 3 * json_lines.LINES + 1])
+@pytest.mark.parametrize("count", [0, 5, 20_000])
 def test_good_lines_are_parsed_together(count, monkeypatch):
     lines = (ROWS * (count // len(ROWS) + 1))[:count]
     expected = list(map(parse, lines))
     monkeypatch.setattr(json_lines, "parse", None)  # so that none is parsed alone
     assert list(parse_all(lines)) == expected
+
+
+def test_long_lines_are_not_parsed_together(monkeypatch):
+    long = json.dumps(["word"] * json_lines.BYTES).encode()
+    monkeypatch.setattr(json_lines, "parse_together", None)
+    assert list(parse_all([b"1", long])) == [1, ["word"] * json_lines.BYTES]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda line: str(line[:9]))

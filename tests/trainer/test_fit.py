@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.trainer.fit import advice
-from src.trainer.rehearsal import evenly_spread, typical_steps
+from src.trainer.rehearsal import evenly_spread
 from src.utils.flops import FlopCounter
 from src.utils.phases import PHASES
 from tests.demo import SMALL, experiment
@@ -77,22 +77,23 @@ def test_bad_options(override, message, corpus, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_steps_in_which_operations_are_counted_are_not_typical():
-    assert typical_steps(np.array([True, False, False])).tolist() == [False, True, True]
-    assert typical_steps(np.array([True, True, False])).tolist() == [True, True, True]
-
-
 def test_counting_does_not_lengthen_the_predicted_step(corpus, tmp_path, monkeypatch):
     counter = FlopCounter.__enter__
 
     def slow(self):
-        time.sleep(1.0)
+        time.sleep(3.0)
         return counter(self)
 
     monkeypatch.setattr(FlopCounter, "__enter__", slow)
-    options = [*OPTIONS, "fit_limits.seconds=20", "dataloader.max_seconds=5"]
+    options = [*OPTIONS, "fit_limits.seconds=30", "dataloader.max_seconds=5"]
     found = train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
-    assert found["as_configured"]["seconds_per_step"] < 0.15  # else 0.2 or more
+    assert found["as_configured"]["seconds_per_step"] < 0.4  # else 0.6 or more
+
+
+@pytest.mark.parametrize("size", [["dataloader.max_seconds=60"], ["trainer.accumulate=3"]])
+def test_fewer_batches_than_steps_are_timed(size, corpus, tmp_path):
+    found = train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *OPTIONS, *size))
+    assert found["as_configured"]["seconds_per_step"] > 0
 
 
 def test_every_beginning_is_spread_evenly():
