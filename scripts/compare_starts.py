@@ -34,7 +34,7 @@ from src.utils.entry import run_command
 from src.utils.files import read_jsonl, write_beside
 
 RANDOM = "random"  # name of the start from random weights; those of runs are their own
-LEARNING_RATES = {RANDOM: [1e-3, 2e-3, 4e-3, 8e-3], "pretrained": [2e-3, 4e-3, 8e-3, 16e-3]}
+LEARNING_RATES = {RANDOM: [4e-3, 8e-3, 16e-3], "pretrained": [2e-3, 4e-3, 8e-3, 16e-3]}
 SMALLEST_RANGE = 1e-6  # of WER in %, below which the seeds of a start are equal
 COMMON = [
     "trainer.epochs=1",

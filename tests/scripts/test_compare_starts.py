@@ -20,7 +20,7 @@ def started(monkeypatch, tmp_path):
     def train(job, arguments):
         jobs.append(job)
         value = 0.5 + 0.01 * job.seed - (0.2 if job.start == "good" else 0.0)
-        value += abs(job.learning_rate - 4e-3) - 0.001 * job.minutes
+        value += abs(job.learning_rate - 8e-3) - 0.001 * job.minutes
         folder = arguments.out / job.name
         folder.mkdir()
         rows = [{"val/WER": value}, {"test/WER": value}]
@@ -42,12 +42,14 @@ def test_several_runs_corpora_and_minutes(started, capsys):
     options = ["--minutes", 3, 10, "--seeds", 1, 2]
     options += ["--corpus", "a", "--corpus", "b", "datasets=manifest"]
     jobs = started(*runs, *options)
-    assert len(jobs) == len(set(jobs)) == 2 * 2 * 3 * (4 + 1)  # four rates, and a second seed
+    assert (
+        len(jobs) == len(set(jobs)) == 2 * 2 * ((3 + 1) + 2 * (4 + 1))
+    )  # rates, and a second seed
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")][1:]
     assert [row[:3] for row in rows[:3]] == [["| a", "3", s] for s in (RANDOM, "good", "same")]
     assert [row[1] for row in rows] == ["3"] * 3 + ["10"] * 3 + ["3"] * 3 + ["10"] * 3
-    assert rows[1][3:] == ["0.004", "30.7, 31.7", "31.2", "0.7", "39 % |"]
+    assert rows[1][3:] == ["0.008", "30.7, 31.7", "31.2", "0.7", "39 % |"]
     assert "a 3 min  good - random: -20.0, more than 1.0 (Welch's t-test: p = 0.00" in printed
     assert "b 10 min  same - random: +0.0, not more than 1.0 (Welch" in printed
     assert "b 10 min  same - good: +20.0, more than 1.0" in printed

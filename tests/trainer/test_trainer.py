@@ -132,10 +132,13 @@ def test_empty_batch_has_zero_gradient():
     assert system.evaluation_step(empty) == empty
 
 
+ADAMW = "optimizer=adamw"  # one optimizer for all parameters
+
+
 def test_learning_rates_of_submodules(corpus, tmp_path):
     scales = "optimizers.main.lr_scales={encoder: 0.5, encoder.layers.0: 0.25}"
     small = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
-    config = experiment("asr_conformer", corpus, tmp_path / "r", *small, scales)
+    config = experiment("asr_conformer", corpus, tmp_path / "r", ADAMW, *small, scales)
     model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2), 5)
     config.total_steps = 100
     groups = build_optimizations(config, model)["main"].optimizer.param_groups
@@ -148,7 +151,9 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
     config.optimizers.main.lr_scales = {"nothing": 0.1}
     with pytest.raises(ValueError, match="no parameter that is trained is in 'nothing'"):
         build_optimizations(config, model)
-    config = experiment("asr_conformer", corpus, tmp_path / "r", scales, "scheduler=one_cycle")
+    config = experiment(
+        "asr_conformer", corpus, tmp_path / "r", ADAMW, scales, "scheduler=one_cycle"
+    )
     config.total_steps = 100
     with pytest.raises(ValueError, match="gives all parts one learning rate"):
         build_optimizations(config, model)
@@ -157,7 +162,7 @@ def test_learning_rates_of_submodules(corpus, tmp_path):
 def test_learning_rates_decay_from_layer_to_layer(corpus, tmp_path):
     scales = "optimizers.main.lr_scales={encoder: 0.5, encoder.layers.0.conv: 3}"
     decay = "optimizers.main.layer_decay={encoder.layers: 0.8}"
-    config = experiment("asr_conformer", corpus, tmp_path / "r", scales, decay)
+    config = experiment("asr_conformer", corpus, tmp_path / "r", ADAMW, scales, decay)
     config.total_steps = 100
     model = EncoderCTC(ConformerEncoder(num_layers=2, d_model=16, num_heads=2, feat_out=8), 5)
     groups = build_optimizations(config, model)["main"].optimizer.param_groups
