@@ -77,6 +77,7 @@ class BaseDataset(Dataset):
             manifest = manifest.select(rows_of(manifest.durations, 60 * minutes))
         manifest = self.prepare(manifest)
         self.manifest = keep_rows(manifest, self.rules(manifest))
+        self.manifest.release()
 
     def prepare(self, manifest: Manifest) -> Manifest:
         """The rows that rules and items are made of; here as they are."""

@@ -15,6 +15,7 @@ from src.text_encoder.base import TextEncoder
 logger = logging.getLogger(__name__)
 
 BLOCK_ROWS = 1 << 14  # whose texts are encoded at a time
+COUNTED_ROWS = 1 << 20  # whose frames are counted at a time
 MANY = 0.1  # fraction of the rows; dropping more because of CTC is worth a warning
 TOO_FEW_FRAMES = "fewer frames than CTC needs for the text; take subwords or less subsampling"
 
@@ -127,9 +128,12 @@ def alignment_rules(
         ValueError: a text has a character outside the vocabulary; names the line.
     """
     needed = frames_of_rows(manifest, encoder)
-    samples = np.round(manifest.durations * sample_rate).astype(np.int64)
-    frames = count_frames(samples)
-    return [(frames >= needed, TOO_FEW_FRAMES)]
+    passes = np.empty(len(manifest), dtype=bool)
+    for start in range(0, len(manifest), COUNTED_ROWS):  # in parts, to bound the memory
+        some = slice(start, start + COUNTED_ROWS)
+        samples = np.round(manifest.durations[some] * sample_rate).astype(np.int64)
+        passes[some] = count_frames(samples) >= needed[some]
+    return [(passes, TOO_FEW_FRAMES)]
 
 
 def count_for_each(manifest: Manifest, count: Callable[[int], int]) -> np.ndarray:
@@ -183,6 +187,7 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
     missing = np.flatnonzero(needed < 0)
     workers = os.cpu_count() or 1 if len(missing) >= SHOW_PROGRESS_FROM else 0
     blocks = TextBlocks(manifest, encoder, missing)
+    manifest.release()
     first, title = 0, f"texts of {manifest.path.name}"
     for block in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
         if block["error"]:

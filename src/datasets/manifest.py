@@ -16,7 +16,7 @@ from src.datasets.json_lines import parse, parse_all
 from src.datasets.row_index import NO_TEXT, Facts, RowBytes, RowFile, Source, index_of
 from src.utils.audio_files import MAX_SECONDS
 from src.utils.byte_ranges import Remote
-from src.utils.files import write_beside
+from src.utils.files import release, write_beside
 from src.utils.options import has_surrogates, is_finite, shown
 from src.utils.shard_sample import SHARD_KEYS, AudioPath, audio_place, check_shard
 
@@ -203,6 +203,13 @@ class Manifest:
         if self.path.is_dir():
             return str(self.path)
         return f"{self.path}, line {self.lines[index]}"
+
+    def release(self) -> None:
+        """Give memory with what was read of a kept index back; it is read again when needed."""
+        release(self.durations)
+        for name in COLUMNS:
+            own = getattr(self, name)
+            release(own.values if isinstance(own, Column) else own)
 
     def select(self, keep: np.ndarray) -> "Manifest":
         """A manifest of the rows at some indices, or where a mask is true; the file is shared."""

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SHOW_PROGRESS_FROM = 200_000  # rows
 KEEP_FROM = 1 << 25  # bytes of a manifest whose index is kept, and made by several processes
-BLOCK = 1 << 24  # bytes read at a time
+BLOCK = 1 << 22  # bytes read at a time
 LINE = 1 << 10  # bytes read at first for a row
 ENDS = 1 << 16  # bytes at both ends of a manifest by which a change is noticed
 VERSION = 1  # of the files of an index; another one makes them anew

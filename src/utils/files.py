@@ -1,8 +1,9 @@
-"""Files that are either whole or absent, and files of JSON lines."""
+"""Files that are either whole or absent, files of JSON lines, and files mapped into memory."""
 
 import errno
 import json
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -246,3 +247,18 @@ def cut_jsonl(path: Path, size: int) -> None:
 def format_row(row: dict[str, Any]) -> bytes:
     """Format a row as a line of JSON, UTF-8."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def release(array: Any) -> None:
+    """Give the pages of a mapped array that were read back to the system, which still caches them.
+
+    They would count as memory of each process that has read them. Other arrays are left alone.
+
+    Args:
+        array: of NumPy.
+    """
+    base = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        base.madvise(mmap.MADV_DONTNEED)

@@ -1,9 +1,12 @@
 import errno
 import os
+import sys
 
+import numpy as np
+import psutil
 import pytest
 
-from src.utils.files import append_jsonl, cut_jsonl, read_jsonl, write_beside
+from src.utils.files import append_jsonl, cut_jsonl, read_jsonl, release, write_beside
 
 
 def test_a_line_cut_in_half_does_not_spoil_the_next(tmp_path, caplog):
@@ -83,3 +86,17 @@ def test_a_folder_is_in_the_way(tmp_path):
     ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise")
+def test_pages_of_a_mapped_array_are_given_back(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(1 << 22))  # 32 MiB
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    view, own = np.asarray(mapped)[1:], np.arange(8)
+    total, process = view.sum(), psutil.Process()
+    before = process.memory_info().rss
+    release(view)
+    assert before - process.memory_info().rss > 1 << 24
+    assert view.sum() == total
+    release(own)
+    assert own.tolist() == list(range(8))
