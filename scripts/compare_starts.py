@@ -132,8 +132,9 @@ def check_same_comparison(arguments: argparse.Namespace) -> None:
         "pretrained_overrides": arguments.pretrained_overrides,
         "runs": {name: str(run) for name, run in arguments.runs.items()},
         "corpora": arguments.corpora,
+        "optimizers": "muon",  # of the experiments; overrides may choose another one
     }
-    old = json.loads(path.read_text()) if path.exists() else {}
+    old = {"optimizers": "adamw", **json.loads(path.read_text())} if path.exists() else {}
     for key, value in options.items():
         if isinstance(value, dict):
             before = old.get(key, {})

@@ -198,7 +198,7 @@ class Columns:
     """Columns that grow in place: a list of their parts would take as much memory once more.
 
     Args:
-        dtypes: of each column.
+        dtypes: of each column, `starts` among them.
     """
 
     def __init__(self, dtypes: dict[str, np.dtype]):

@@ -125,14 +125,15 @@ class Rehearsal:
         largest = [np.argmax(lengths * items), np.argmax(lengths), np.argmax(items)]
         spread = np.argsort(lengths * items)[evenly_spread(len(batches))]
         first = np.repeat(largest, self.accumulate)
-        chosen = [batches[i] for i in (*first, *np.tile(spread, 1 + self.accumulate))]
+        most = max(FEWEST, len(batches) // self.accumulate)
+        spread = np.resize(spread, most * self.accumulate)
+        chosen = [batches[i] for i in (*first, *spread)]
         loader = self.load(chosen)
         reset_peak(self.device)
         start = time.perf_counter()
         for _ in largest:
             self.step(loader)
         times: list[float] = []
-        most = max(FEWEST, len(batches) // self.accumulate)
         while len(times) < most and (len(times) < FEWEST or time.perf_counter() - start < budget):
             times.append(self.uncounted_step(loader))
         loader.close()
@@ -174,7 +175,8 @@ class Rehearsal:
         batches = sampler.batches(self.epoch)
         sizes = [len(batch) * sampler.seconds(batch).max() for batch in batches]
         spread = np.argsort(sizes)[evenly_spread(len(batches))]
-        loader = self.load([batches[i] for i in np.tile(spread, 1 + self.accumulate)])
+        most = (1 + max(FEWEST, len(spread))) * self.accumulate
+        loader = self.load([batches[i] for i in np.resize(spread, most)])
         self.step(loader)  # workers begin to read
         self.trainer.throughput.reset()
         settings = self.trainer.settings

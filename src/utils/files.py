@@ -255,7 +255,7 @@ def release(array: Any) -> None:
     They would count as memory of each process that has read them. Other arrays are left alone.
 
     Args:
-        array: of NumPy.
+        array: of NumPy; not mapped with mode "c", whose changes would be lost.
     """
     base = array
     while base is not None and not isinstance(base, mmap.mmap):

@@ -88,6 +88,18 @@ def test_other_comparison_in_the_folder_is_named(started, capsys, tmp_path):
         assert message in capsys.readouterr().err
 
 
+def test_comparison_from_before_muon_is_not_continued(started, capsys, tmp_path):
+    options = f"good={NEMO}", "--minutes", 3, "--seeds", 1
+    started(*options)
+    path = tmp_path / "out" / "comparison.json"
+    saved = json.loads(path.read_text())
+    assert saved.pop("optimizers") == "muon"
+    path.write_text(json.dumps(saved))
+    with pytest.raises(SystemExit):
+        started(*options)
+    assert "another comparison, whose optimizers are adamw" in capsys.readouterr().err
+
+
 def test_difference_is_compared_with_the_spread():
     assert difference([20.0, 21.0, 22.0], [30.0, 31.0, 30.5]).startswith("-9.5, more than 2.0 (")
     assert difference([30.0, 34.0], [31.0, 31.5]).startswith("+0.8, not more than 4.0 (")

@@ -81,16 +81,24 @@ def test_counting_does_not_lengthen_the_predicted_step(corpus, tmp_path, monkeyp
     counter = FlopCounter.__enter__
 
     def slow(self):
-        time.sleep(3.0)
+        time.sleep(1.5)
         return counter(self)
 
     monkeypatch.setattr(FlopCounter, "__enter__", slow)
     options = [*OPTIONS, "fit_limits.seconds=30", "dataloader.max_seconds=5"]
     found = train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
-    assert found["as_configured"]["seconds_per_step"] < 0.4  # else 0.6 or more
+    assert found["as_configured"]["seconds_per_step"] < 0.2  # else 0.3 or more
 
 
-@pytest.mark.parametrize("size", [["dataloader.max_seconds=60"], ["trainer.accumulate=3"]])
+@pytest.mark.parametrize(
+    "size",
+    [
+        ["dataloader.max_seconds=60"],
+        ["trainer.accumulate=3"],
+        ["dataloader.max_seconds=60", "trainer.accumulate=3"],
+        ["dataloader.max_seconds=200"],
+    ],
+)
 def test_fewer_batches_than_steps_are_timed(size, corpus, tmp_path):
     found = train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *OPTIONS, *size))
     assert found["as_configured"]["seconds_per_step"] > 0
