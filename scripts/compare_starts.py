@@ -326,9 +326,9 @@ def main() -> None:
         metavar=("NAME", "key=value"),
         help="a labelled corpus, its name and overrides; may be repeated",
     )
-    for start, default in LEARNING_RATES.items():
-        text = f"learning rates to try from {start} weights"
-        parser.add_argument(f"--{start}-lrs", type=float, nargs="+", default=default, help=text)
+    for option, start in (("--random-lrs", RANDOM), ("--pretrained-lrs", "pretrained")):
+        text, default = f"learning rates to try from {start} weights", LEARNING_RATES[start]
+        parser.add_argument(option, type=float, nargs="+", default=default, help=text)
     parser.add_argument("--parallel", type=int, default=2, help="trainings in parallel")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each training")
     parser.add_argument(
