@@ -187,7 +187,7 @@ def frames_of_rows(manifest: Manifest, encoder: TextEncoder) -> np.ndarray:
     missing = np.flatnonzero(needed < 0)
     workers = os.cpu_count() or 1 if len(missing) >= SHOW_PROGRESS_FROM else 0
     blocks = TextBlocks(manifest, encoder, missing)
-    manifest.release()
+    manifest.release()  # or its pages would count beside the memory of the workers
     first, title = 0, f"texts of {manifest.path.name}"
     for block in read_blocks(blocks, workers, title, len(missing) < SHOW_PROGRESS_FROM):
         if block["error"]:

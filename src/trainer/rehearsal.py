@@ -156,9 +156,16 @@ class Rehearsal:
         return time.perf_counter() - start
 
     def uncounted_step(self, loader: Any) -> float:
-        """As `step`, but repeated on the same batches if operations were counted in it.
+        """One training step on the next batches, without the time of counting operations.
 
-        They are counted once for each class of lengths, which makes a short step on a GPU longer.
+        A step in which they were counted, the first one of a class of lengths, is repeated on the
+        same batches, since counting makes a short step on a GPU much longer.
+
+        Args:
+            loader: gives batches.
+
+        Returns:
+            Seconds, waiting for the batches included.
         """
         known = len(self.trainer.throughput.flops_by_length)
         start = time.perf_counter()

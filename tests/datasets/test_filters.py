@@ -66,17 +66,17 @@ def test_frames_needed_by_brute_force(labels):
     assert frames_needed(labels) == fewest
 
 
-def test_alignment_uses_output_frames(manifest):
+@pytest.mark.parametrize("rows", [1, 2, 1 << 20])
+def test_alignment_uses_output_frames(manifest, rows, monkeypatch):
+    monkeypatch.setattr("src.datasets.filters.COUNTED_ROWS", rows)
     """`aaaa` needs 4 + 3 frames, `to and fro` 10, of 9,000 and 7,200 seconds."""
-    asked = []
+    frames = {18000: 5, 36000: 0, 54000: 0, 72000: 10, 90000: 6}
 
     def count_frames(samples):
-        asked.append(samples)
-        return np.array([5, 0, 0, 10, 6])
+        assert samples.dtype == np.int64 and len(samples) <= rows
+        return np.array([frames[count] for count in samples.tolist()])
 
     rules = alignment_rules(manifest, CharacterEncoder(), count_frames, sample_rate=10)
-    assert asked[0].tolist() == [18000, 36000, 54000, 72000, 90000]
-    assert asked[0].dtype == np.int64
     assert rules[0][0].tolist() == [False, False, True, True, False]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from src.datasets.manifest import COLUMNS, Manifest, cached_manifest, write_manifest
+from src.datasets.row_index import Columns
 
 
 def rows(count):
@@ -95,6 +96,19 @@ def test_lines_across_blocks(tmp_path, monkeypatch, block):
     manifest = Manifest(path)
     assert [row.text for row in manifest] == [row["text"] for row in wanted]
     assert manifest.lines.tolist() == list(range(1, 41, 2))
+
+
+def test_columns_that_grow_have_little_room_to_spare():
+    columns = Columns({"starts": np.dtype(np.int64), "lines": np.dtype(np.int32)})
+    wanted = np.arange(50_000)
+    for size in (10, 10_000, 1, 39_989):  # rows of a block: the first ones are long
+        first = columns.rows
+        block = wanted[first : first + size]
+        columns.append({"starts": block, "lines": block})
+        assert columns.rows == first + size
+        assert columns.rows <= len(columns.arrays["lines"]) <= columns.rows * 9 // 8
+    arrays = columns.done()
+    assert all(np.array_equal(array, wanted) for array in arrays.values())
 
 
 def test_lines_of_windows_editors(tmp_path):

@@ -42,9 +42,8 @@ def test_several_runs_corpora_and_minutes(started, capsys):
     options = ["--minutes", 3, 10, "--seeds", 1, 2]
     options += ["--corpus", "a", "--corpus", "b", "datasets=manifest"]
     jobs = started(*runs, *options)
-    assert (
-        len(jobs) == len(set(jobs)) == 2 * 2 * ((3 + 1) + 2 * (4 + 1))
-    )  # rates, and a second seed
+    of_random, of_run = 3 + 1, 4 + 1  # rates, and a second seed
+    assert len(jobs) == len(set(jobs)) == 2 * 2 * (of_random + 2 * of_run)
     printed = capsys.readouterr().out
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")][1:]
     assert [row[:3] for row in rows[:3]] == [["| a", "3", s] for s in (RANDOM, "good", "same")]
