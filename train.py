@@ -23,7 +23,7 @@ from src.trainer.fit import Fit, check_fit
 from src.trainer.optimization import build_optimizations
 from src.trainer.output_folder import OutputFolder
 from src.trainer.reporter import Reporter
-from src.trainer.resuming import count_steps
+from src.trainer.resuming import check_data, count_steps
 from src.trainer.setup import (
     build_accelerator,
     build_evaluations,
@@ -31,6 +31,7 @@ from src.trainer.setup import (
     build_writer,
     call_and_release,
     check_values,
+    main_process_first,
     prepare,
 )
 from src.trainer.slurm import continue_interrupted, requeued_after
@@ -73,7 +74,7 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
 
     tokens = run.read_text_encoder() if resumed else adopted_text_encoder(config)
     system = build_system(config, tokens)
-    with accelerator.main_process_first():  # the first one makes or downloads the data
+    with main_process_first(accelerator):  # it makes or downloads the data
         loader = build_train_loader(config, system, accelerator)
         evaluations = build_evaluations(config, system, accelerator)
     state = run.read_state() if resumed else None
@@ -89,6 +90,8 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     if accelerator.is_main_process and not resumed and not fit:
         run.save_config(config, system.text_encoder)
         run.save_data(loader.amount())
+    elif accelerator.is_main_process and resumed:
+        check_data(run.path, loader.amount())
     reporter = Reporter(
         system=system,
         accelerator=accelerator,

@@ -39,18 +39,21 @@ echo Submitted batch job $id
 """,
     "srun": """
 while [[ $1 == -* ]]; do
-    case $1 in --output | --error) shift ;; esac
+    case $1 in --output | --error) shift ;; --kill-on-bad-exit=1) strict=yes ;; esac
     shift
 done
 export SLURM_STEP_NUM_TASKS=$TASKS SLURM_NTASKS=$TASKS SLURM_STEP_TASKS_PER_NODE=$TASKS
 export SLURM_NODEID=0 SLURM_STEP_NODELIST=127.0.0.1
 for i in $(seq 0 $((TASKS - 1))); do
     SLURM_PROCID=$i SLURM_LOCALID=$i "$@" >> $FAKE/printed.$i 2>&1 &
+    pids+=($!)
     echo $! >> $FAKE/pids
 done
-wait
+for _ in ${pids[@]}; do
+    wait -n || [ -z "$strict" ] || kill -KILL ${pids[@]} 2> /dev/null
+done
 """,
-    "scontrol": "[ $1 == requeue ] && touch $FAKE/requeued.$2",
+    "scontrol": "sleep 3; [ $1 == requeue ] && touch $FAKE/requeued.$2",
     "sacct": """
 echo 'JobID|State|NodeList'
 number=$(cat $FAKE/number)

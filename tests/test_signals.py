@@ -108,6 +108,31 @@ def test_a_signal_at_any_time(corpus, whole, tmp_path, monkeypatch, capfd, point
     check(folder, whole[0], wanted)
 
 
+def test_data_that_fail_after_a_signal(corpus, whole, tmp_path, monkeypatch, capfd):
+    """The exit code is that of the signal, so that a job goes on from its last checkpoint."""
+    folder, calls, real = tmp_path / "run", 0, RecognitionDataset.__getitem__
+
+    def fail(self, key):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("the store is gone.")
+        return real(self, key)
+
+    config = experiment("asr_baseline", corpus, folder, *LONGER)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecognitionDataset, "__getitem__", fail)
+        with pytest.raises(SystemExit) as exit:
+            run_command(lambda: train(config))
+    assert exit.value.code == 128 + signal.SIGTERM and calls == 6
+    assert "the store is gone. Stopped by SIGTERM before that." in capfd.readouterr().err
+    assert Run.open(folder).has("last")
+    resume = f"trainer.resume_from={folder}"
+    assert train(experiment("asr_baseline", corpus, folder, *LONGER, resume)) == whole[2]
+    check(folder, whole[0], whole[1])
+
+
 def test_a_signal_in_inference(whole, tmp_path, monkeypatch, capfd):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         overrides = [f"run={whole[0]}", f"output={tmp_path}"]

@@ -169,6 +169,31 @@ def test_recurrent_layers_batch_norm_and_recomputation(corpus, tmp_path):
     assert losses(tmp_path / "fsdp") == pytest.approx(losses(tmp_path / "ddp"), rel=1e-3)
 
 
+PREPARATION = """
+import sys, time
+from datetime import timedelta
+sys.path.insert(0, "ROOT")
+import torch
+from accelerate import Accelerator
+from src.trainer.setup import main_process_first
+
+accelerator = Accelerator(cpu=True)
+# The limit of all other waiting, which here is shorter than the preparation.
+torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+with main_process_first(accelerator):
+    if accelerator.is_main_process:
+        time.sleep(3)
+    print(time.time())
+"""
+
+
+def test_processes_wait_for_the_preparation_of_data(tmp_path):
+    path = tmp_path / "prepare.py"
+    path.write_text(PREPARATION.replace("ROOT", str(ROOT)))
+    first, second = map(float, run_in_processes(2, path))
+    assert second > first
+
+
 def test_a_process_that_dies_ends_the_other(corpus, tmp_path):
     options = [*BASELINE, *OPTIONS, "trainer.epochs=500", "trainer.process_timeout=20"]
     metrics_path = tmp_path / "run" / "metrics.jsonl"

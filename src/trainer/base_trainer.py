@@ -115,7 +115,7 @@ class BaseTrainer(ABC):
             `<evaluation>/<metric>` -> value of the last evaluations.
 
         Raises:
-            SystemExit: a signal came; what could be saved was.
+            SystemExit: a signal came, perhaps an error after it; what could be saved was.
             ValueError: the run has diverged.
             OSError: a checkpoint could not be written.
         """
@@ -130,7 +130,6 @@ class BaseTrainer(ABC):
                     self.check_stop()
             except Stopped:
                 self.save_last()
-                self.saver.wait()
                 self.leave()
             try:
                 values = self.values | self.test()
@@ -344,14 +343,15 @@ class BaseTrainer(ABC):
             raise Stopped
 
     def leave(self) -> NoReturn:
-        """End the program with the exit code that shells expect after a signal."""
+        """End the program with the exit code that shells expect after a signal.
+
+        No process ends before the checkpoint is there: launchers end the others at once.
+        """
+        self.saver.wait()
         self.writer.close()
-        logger.info(
-            "Stopped by %s at step %d; go on with trainer.resume_from=%s",
-            signal.Signals(self.stop.number).name,
-            self.step,
-            self.run.path,
-        )
+        told = f"Stopped by {signal.Signals(self.stop.number).name} at step {self.step}"
+        logger.info("%s; go on with trainer.resume_from=%s", told, self.run.path)
+        self.accelerator.wait_for_everyone()
         raise SystemExit(128 + self.stop.number)
 
     # Showing -------------------------------------------------------------------------------

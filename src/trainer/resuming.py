@@ -1,5 +1,6 @@
 """What a resumed run may change, and how long it then is."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,26 @@ def check_processes(path: Path, state: dict[str, Any], processes: int) -> None:
     if "batches" not in state["train_loader"]:
         raise ValueError(f"{path}: saved by {before} processes, resumed with {processes}.")
     logger.info("%d processes go on with what %d processes have saved.", processes, before)
+
+
+def check_data(path: Path, amount: dict[str, float] | None) -> None:
+    """Warn if a run that is resumed has other training data than at its start.
+
+    Args:
+        path: of the run, with `data.json`.
+        amount: of the data now; None: unknown.
+    """
+    file = path / "data.json"
+    if amount is None or not file.exists():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        parts = [f"{one['utterances']} utterances, {one['hours']} h" for one in (before, amount)]
+    except (ValueError, KeyError, TypeError):  # damaged
+        return
+    if before != amount:
+        told = "%s: the training data changed (%s), so the epoch goes on with other batches."
+        logger.warning(told, path, " -> ".join(parts))
 
 
 def length_of(settings: Any, loader: Any, total_steps: int | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from src.trainer.evaluation import Evaluation
 from src.trainer.optimization import Optimization
 from src.trainer.settings import Settings
 from src.trainer.sharding import STRATEGIES, shard, synchronise_batch_norm
+from src.trainer.signals import FailedAfterSignal
 from src.trainer.slurm import adopt_processes
 from src.trainer.trainer import Trainer
 from src.utils.byte_ranges import Remote
@@ -43,6 +45,7 @@ from src.utils.options import check_choice, check_number, check_whole, refuse
 logger = logging.getLogger(__name__)
 
 MOST_THREADS = 1024
+PREPARATION = timedelta(days=1)  # in which the main process makes or downloads data
 
 
 def build_accelerator(config: DictConfig) -> Accelerator:
@@ -81,6 +84,26 @@ def build_accelerator(config: DictConfig) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=str(config.precision), kwargs_handlers=handlers)
 
 
+@contextmanager
+def main_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """Run a block in the main process first; the others wait for it, a day if need be.
+
+    Data may take longer to download than `trainer.process_timeout`, the limit of accelerate's
+    method of this name.
+    """
+    if accelerator.num_processes == 1:
+        yield
+        return
+    accelerator.wait_for_everyone()  # so that only the block may take so long
+    group = torch.distributed.new_group(backend="gloo", timeout=PREPARATION)
+    if not accelerator.is_main_process:
+        torch.distributed.barrier(group)
+    yield
+    if accelerator.is_main_process:
+        torch.distributed.barrier(group)
+    torch.distributed.destroy_process_group(group)
+
+
 Result = TypeVar("Result")
 
 
@@ -97,6 +120,8 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     """
     try:
         result, stopped = function(), None
+    except FailedAfterSignal:  # others may be waiting
+        raise
     except SystemExit as error:
         result, stopped = None, error.code
     except RuntimeError as error:

@@ -1,11 +1,14 @@
 """Signals that end a program as a flag that training and evaluation look at between batches."""
 
+import logging
 import os
 import signal
 import time
-from types import FrameType
+from types import FrameType, TracebackType
 
-from src.utils.entry import SIGNALS
+from src.utils.entry import SIGNALS, is_bad_input, sentence
+
+logger = logging.getLogger(__name__)
 
 RELAYED = 0.5  # seconds in which a launcher may pass on a signal that reached this process already
 
@@ -14,8 +17,16 @@ class Stopped(Exception):
     """A signal came; training saves what it can and ends."""
 
 
+class FailedAfterSignal(SystemExit):
+    """An error came after a signal, which other processes may not know of."""
+
+
 class StopSignal:
     """Records the first signal; a second one acts at once, as without this class.
+
+    An error after a signal, such as data or processes that are gone on machines that are being
+    shut down, is logged, and the program still ends with the exit code of the signal: what is
+    started again after a signal, such as a job of Slurm, goes on from the last checkpoint.
 
     Attributes:
         number: of the first signal; 0: none came.
@@ -45,5 +56,14 @@ class StopSignal:
         for number, handler in self.previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def __exit__(self, *_) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.restore()
+        if self.number and isinstance(error, Exception):
+            told = f"{sentence(error)} Stopped by {signal.Signals(self.number).name} before that."
+            logger.error(told, exc_info=None if is_bad_input(error) else error)
+            raise FailedAfterSignal(128 + self.number) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from src.trainer.signals import FailedAfterSignal
 from src.utils.checkpoint import find_checkpoint
 from src.utils.entry import SIGNALS
 from src.utils.options import check_choice
@@ -111,6 +112,9 @@ def continue_interrupted(config: DictConfig) -> bool:
 def requeued_after(names: Sequence[str] | None) -> Iterator[None]:
     """Context of a program, whose job of Slurm is requeued if one of some signals ends it.
 
+    The main process requeues it. The others end with 0, since `srun --kill-on-bad-exit=1` would
+    kill the main one before it has done so; but not after an error, which must end the main one.
+
     Args:
         names: of the signals.
     """
@@ -120,10 +124,15 @@ def requeued_after(names: Sequence[str] | None) -> Iterator[None]:
         codes = [128 + number for number in SIGNALS if number.name in (names or ())]
         main = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
         number = job()
-        if number and main and error.code in codes:
-            try:
-                scontrol("requeue", number)
-                print(f"Job {number} is requeued and will go on.", file=sys.stderr)
-            except OSError as failure:
-                print(f"error: job {number} is not requeued: {failure}", file=sys.stderr)
+        if not number or error.code not in codes:
+            raise
+        if not main:
+            if isinstance(error, FailedAfterSignal):
+                raise
+            raise SystemExit(0) from None
+        try:
+            scontrol("requeue", number)
+            print(f"Job {number} is requeued and will go on.", file=sys.stderr)
+        except OSError as failure:
+            print(f"error: job {number} is not requeued: {failure}", file=sys.stderr)
         raise
