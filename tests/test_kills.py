@@ -164,7 +164,7 @@ def check(run: Path, whole: Path, wanted: dict) -> None:
 
 def files(run: Path) -> set[str]:
     """Of a run, relative to its folder; names of temporary ones without the process's number."""
-    return {re.sub(r"\.\d+\.tmp\b", ".tmp", str(p.relative_to(run))) for p in run.rglob("*")}
+    return {re.sub(r"\.\d+@.+\.tmp\b", ".tmp", str(p.relative_to(run))) for p in run.rglob("*")}
 
 
 # Kills -------------------------------------------------------------------------------------

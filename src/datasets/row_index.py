@@ -303,8 +303,12 @@ def folder_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.rows")
 
 
-def read_index(source: RowFile) -> Index | None:
-    """The kept index of a manifest, mapped into memory; None if there is none of its contents."""
+def read_index(source: RowFile, quiet: bool = False) -> Index | None:
+    """The kept index of a manifest, mapped into memory; None if there is none of its contents.
+
+    A damaged one is named in a warning, unless `quiet`.
+    """
+    level = logging.DEBUG if quiet else logging.WARNING
     folder = folder_of(source.path)
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -316,12 +320,12 @@ def read_index(source: RowFile) -> Index | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, RecursionError):
-        logger.warning("%s: not readable; made anew.", folder)
+        logger.log(level, "%s: not readable; made anew.", folder)
         return None
     shapes = {array.shape for array in index.values()}
     dtypes = {key: array.dtype for key, array in index.items()}
     if len(shapes) != 1 or len(shapes.pop()) != 1 or dtypes != DTYPES:
-        logger.warning("%s: damaged; made anew.", folder)
+        logger.log(level, "%s: damaged; made anew.", folder)
         return None
     return {key: np.asarray(array) for key, array in index.items()}
 
@@ -331,6 +335,8 @@ def write_index(source: RowFile, index: Index) -> None:
     folder = folder_of(source.path)
     try:
         if folder.is_dir():
+            if read_index(source, quiet=True) is not None:  # another process was faster
+                return
             shutil.rmtree(folder)
         with create_beside(folder) as beside:
             for key in DTYPES:
@@ -338,8 +344,9 @@ def write_index(source: RowFile, index: Index) -> None:
             text = json.dumps(description(source))
             (beside / "about.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        reason = error.strerror or error
-        logger.warning("%s: could not be written (%s); made each time.", folder, reason)
+        if read_index(source, quiet=True) is None:
+            reason = error.strerror or error
+            logger.warning("%s: could not be written (%s); made each time.", folder, reason)
 
 
 def description(source: RowFile) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import mmap
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
+HOST = socket.gethostname()  # several machines may write into a shared folder
+TEMPORARY = re.compile(r"\.(.+)\.(\d+)(?:@(.+))?\.tmp")  # of a process on a machine
+DAY = 86_400  # seconds
 
 
 @contextmanager
@@ -32,7 +36,7 @@ def write_beside(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path}: a folder, not a file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with explain_disk_error(path):
             yield temporary
@@ -57,7 +61,7 @@ def create_beside(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in left_behind(folder.parent, folder.name):
         shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(folder)
     try:
         with explain_disk_error(folder):
             temporary.mkdir()
@@ -65,6 +69,11 @@ def create_beside(folder: Path) -> Iterator[Path]:
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process writes what will become a file or a folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{HOST}.tmp")
 
 
 def remove_temporary_files(folder: Path) -> None:
@@ -77,6 +86,8 @@ def remove_temporary_files(folder: Path) -> None:
 def left_behind(folder: Path, name: str | None = None) -> list[Path]:
     """Temporary files and folders in a folder whose processes were killed.
 
+    Of other machines, whose processes can't be seen, only those that haven't changed for a day.
+
     Args:
         folder: of them; may be absent.
         name: what they would have become; None: anything.
@@ -85,8 +96,18 @@ def left_behind(folder: Path, name: str | None = None) -> list[Path]:
     return [
         path
         for path, match in matches.items()
-        if match and name in (None, match[1]) and not is_running(int(match[2]))
+        if match
+        and name in (None, match[1])
+        and (not is_running(int(match[2])) if match[3] == HOST else age(path) > DAY)
     ]
+
+
+def age(path: Path) -> float:
+    """Seconds since a file, or a folder or anything in it, was changed; 0 if it is gone."""
+    try:
+        return time.time() - max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:
+        return 0.0
 
 
 def is_running(pid: int) -> bool:

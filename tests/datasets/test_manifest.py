@@ -1,12 +1,15 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
+from src.datasets import row_index
 from src.datasets.manifest import COLUMNS, Manifest, cached_manifest, write_manifest
 from src.datasets.row_index import Columns
+from src.utils.files import create_beside
 
 
 def rows(count):
@@ -280,6 +283,32 @@ def test_index_of_a_folder_that_cannot_be_written(large, monkeypatch, caplog):
     monkeypatch.setattr("src.datasets.row_index.create_beside", refuse)
     assert len(Manifest(path)) == 102
     assert "could not be written (Read-only file system); made each time" in caplog.text
+
+
+def test_an_index_that_another_process_has_just_made_is_kept(large, monkeypatch, caplog):
+    path, _ = large
+    Manifest(path)
+    folder = path.parent / "m.jsonl.rows"
+    own = folder.stat().st_ino
+    real, calls = row_index.read_index, []
+
+    def later(source, quiet=False):
+        calls.append(quiet)
+        return real(source, quiet) if quiet else None
+
+    monkeypatch.setattr(row_index, "read_index", later)
+    assert len(Manifest(path)) == 102
+    assert folder.stat().st_ino == own and True in calls
+    shutil.rmtree(folder)
+
+    def faster(folder):
+        monkeypatch.setattr(row_index, "create_beside", create_beside)
+        Manifest(path)
+        raise FileExistsError("another process was faster")
+
+    monkeypatch.setattr(row_index, "create_beside", faster)
+    assert len(Manifest(path)) == 102
+    assert "could not be written" not in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

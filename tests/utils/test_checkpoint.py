@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from src.utils.checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
+from src.utils.files import DAY, HOST
 from tests.kill_points import count_operations, kill_at
 
 READERS = {WEIGHTS: read_weights, SELF_TEST: read_self_test, STATE: read_state}
@@ -133,13 +135,17 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "file.old").touch()
     gone = subprocess.Popen(["true"])
     gone.wait()
-    (tmp_path / f".config.yaml.{gone.pid}.tmp").touch()
-    (tmp_path / f".config.yaml.{os.getpid()}.tmp").touch()
-    (tmp_path / f".config.yaml.{os.getppid()}.tmp").touch()
-    (tmp_path / ".mine.tmp").touch()
+    running = f".config.yaml.{os.getppid()}@{HOST}.tmp"
+    elsewhere, old = (f".config.yaml.{gone.pid}@{host}.tmp" for host in ("node7", "node8"))
+    for name in (gone.pid, os.getpid()):
+        (tmp_path / f".config.yaml.{name}@{HOST}.tmp").touch()
+    for name in (running, elsewhere, old, ".mine.tmp"):
+        (tmp_path / name).touch()
+    long_ago = time.time() - 2 * DAY
+    os.utime(tmp_path / old, (long_ago, long_ago))
     remove_leftovers(tmp_path)
     kept = {"notes", "notes.old", "notes.new", "file.old", ".mine.tmp"}
-    kept |= {"last", "best", f".config.yaml.{os.getppid()}.tmp"}
+    kept |= {"last", "best", running, elsewhere}
     assert {path.name for path in tmp_path.iterdir()} == kept
     assert (saved_value(tmp_path / "last"), saved_value(tmp_path / "best")) == (1, 3)
 
