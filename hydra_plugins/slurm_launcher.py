@@ -1,13 +1,16 @@
 """Hydra's launcher of sweeps as jobs of Slurm; Hydra finds it here."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from src.trainer.sweep import record_failure, result_path
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,11 +56,37 @@ class SlurmLauncher(Launcher):
             **given,
         )
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        for number in numbers:  # of an earlier sweep in this folder
+            result_path(Path(self.config.hydra.sweep.dir), number).unlink(missing_ok=True)
         state = Singleton.get_state()
         jobs = executor.map_array(
             self.run_one, map(list, job_overrides), numbers, [state] * len(numbers)
         )
-        return [job.results()[0] for job in jobs]
+        return [
+            self.result(job, number, list(overrides))
+            for job, number, overrides in zip(jobs, numbers, job_overrides, strict=True)
+        ]
+
+    def result(self, job: Any, number: int, overrides: list[str]) -> JobReturn:
+        """What a job returned, for which this waits; one that was killed counts as failed.
+
+        Args:
+            job: of submitit.
+            number: of the job in the sweep.
+            overrides: of the job.
+        """
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        try:
+            return job.results()[0]
+        except UncompletedJobError as error:
+            if record_failure(Path(self.config.hydra.sweep.dir), number, overrides):
+                lines = str(error).splitlines()
+                if not isinstance(error, FailedJobError):  # else they end with its traceback
+                    lines = [" ".join(lines[:2])]
+                told = "\n".join(lines)
+                print(f"error: job {number} of the sweep: {told}", file=sys.stderr)
+            return JobReturn(status=JobStatus.COMPLETED)
 
     def run_one(self, overrides: list[str], number: int, state: Any) -> JobReturn:
         """In the job: run what hydra's own launcher would run."""

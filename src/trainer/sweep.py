@@ -19,7 +19,6 @@ from src.utils.files import write_beside
 from src.utils.options import refuse
 
 TABLE = "sweep.tsv"
-RESULT = "job_{}.json"
 Job = dict[str, Any]
 
 
@@ -67,9 +66,34 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
     monitor = config.trainer.get("monitor")
     if os.environ.get("RANK", "0") != "0":
         return values.get(monitor)
-    with write_beside(sweep / RESULT.format(number)) as path:
+    with write_beside(result_path(sweep, number)) as path:
         path.write_text(json.dumps(job | {"monitor": monitor, "values": values}) + "\n")
     return values.get(monitor)
+
+
+def result_path(sweep: Path, number: int) -> Path:
+    """The file of a job's values in the folder of a sweep."""
+    return sweep / f"job_{number}.json"
+
+
+def record_failure(sweep: Path, number: int, overrides: list[str]) -> bool:
+    """Record as failed a job that was killed before it could write its values.
+
+    Args:
+        sweep: folder of the sweep.
+        number: of the job.
+        overrides: of the job.
+
+    Returns:
+        False: it had written them.
+    """
+    path = result_path(sweep, number)
+    if path.exists():
+        return False
+    job = {"job": number, "overrides": overrides, "run": str(sweep / str(number)), "failed": True}
+    with write_beside(path) as beside:
+        beside.write_text(json.dumps(job | {"monitor": None, "values": {}}) + "\n")
+    return True
 
 
 class SweepTable(Callback):
@@ -78,7 +102,7 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Called by hydra after all jobs."""
         folder = Path(config.hydra.sweep.dir)
-        found = folder.glob(RESULT.format("*"))
+        found = folder.glob("job_*.json")
         jobs = [json.loads(path.read_text()) for path in found]
         jobs.sort(key=lambda job: job["job"])
         if not jobs:  # of another program
@@ -95,7 +119,8 @@ def table(jobs: list[Job]) -> str:
     Args:
         jobs: from `run_job`.
     """
-    lines = [["job", "overrides", str(jobs[0]["monitor"] or ""), "run"]]
+    monitor = next((job["monitor"] for job in jobs if job["monitor"]), "")
+    lines = [["job", "overrides", monitor, "run"]]
     for job in jobs:
         value = job["values"].get(job["monitor"])
         shown = "failed" if job.get("failed") else "" if value is None else f"{value:.6g}"
