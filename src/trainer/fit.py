@@ -109,6 +109,11 @@ class Fit:
         self.search()
         size = self.largest()
         largest = as_configured
+        if now is None and size >= configured:
+            raise ValueError(
+                f"fit: batches of {configured:g} s need too much memory, and there are no smaller "
+                "ones, or none that need less."
+            )
         if size != configured:
             time_known = self.seconds_at(size) * 6 < AT_LARGEST * self.budget
             best = self.try_to_rehearse(size, AT_LARGEST) if time_known else None
@@ -133,7 +138,7 @@ class Fit:
         try:
             self.points[max_seconds] = self.rehearsal.probe(max_seconds)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or not self.points:
                 raise
             self.limit = min(self.limit, self.memory_at(max_seconds))
             return False

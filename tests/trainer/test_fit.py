@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.trainer.fit import advice
-from src.trainer.rehearsal import evenly_spread
+from src.trainer.rehearsal import Rehearsal, evenly_spread
 from src.utils.flops import FlopCounter
 from src.utils.phases import PHASES
 from tests.demo import SMALL, experiment
@@ -59,6 +59,23 @@ def test_too_little_memory(corpus, tmp_path):
     )
     with pytest.raises(ValueError, match="the longest utterance needs .* of 0.01 GB"):
         train(config)
+
+
+def test_steps_that_need_more_memory_than_a_single_one(corpus, tmp_path, monkeypatch):
+    """Batches of the longest utterance fit alone, and then no more."""
+
+    longest = []
+
+    def fail(self, max_seconds, budget):
+        longest.append(float(self.dataset.durations.max()))
+        raise MemoryError
+
+    monkeypatch.setattr(Rehearsal, "rehearse", fail)
+    found = train(experiment("asr_deepspeech2", corpus, tmp_path / "a", *OPTIONS))
+    assert found["as_configured"] is None and found["largest"]["max_seconds"] < 12
+    options = [*OPTIONS, f"dataloader.max_seconds={longest[0]}"]
+    with pytest.raises(ValueError, match="s need too much memory, and there are no smaller ones"):
+        train(experiment("asr_deepspeech2", corpus, tmp_path / "b", *options))
 
 
 @pytest.mark.parametrize(
