@@ -1,10 +1,10 @@
 """Make a manifest of existing shards: python scripts/index_shards.py OUT.jsonl SHARD ...
 
-A SHARD is a plain tar file, a folder of them, or a pattern like 'audio_{0..7}.tar'; a path, or an
-address that begins with https://, s3://, gs:// or abfs://. Without --nemo they are shards of
-webdataset: files with the same name before the first dot are a sample, of which .json (with text,
-speaker and lang) and .txt are read. With --nemo, the manifests of a tarred data set of NeMo say
-what the shards hold: python scripts/index_shards.py all.jsonl 'audio_{0..7}.tar'
+A SHARD is a plain tar file or a pattern like 'audio_{0..7}.tar', as a path or as an address that
+begins with https://, s3://, gs:// or abfs://; or a folder of them on a disk. Without --nemo they
+are shards of webdataset: files with the same name before the first dot are a sample, of which
+.json (with text, speaker and lang) and .txt are read. With --nemo, the manifests of a tarred data
+set of NeMo say what the shards hold: python scripts/index_shards.py all.jsonl 'audio_{0..7}.tar'
 --nemo tarred_audio_manifest.json
 """
 
