@@ -10,7 +10,7 @@ from src.run import load_run
 from src.utils.checkpoint import read_weights
 from src.utils.files import read_jsonl
 from tests.demo import ROOT, SMALL, experiment, inference
-from tests.programs import finished, group, run_in_processes, start_program
+from tests.programs import call_script, finished, group, run_in_processes, start_program
 from train import train
 
 OPTIONS = (
@@ -66,7 +66,7 @@ def one(corpus, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("strategy", "count"), [("ddp", 4), ("fsdp", 2)])
+@pytest.mark.parametrize(("strategy", "count"), [("ddp", 4), ("fsdp", 2), ("fsdp", 4)])
 def test_processes_equal_accumulation(corpus, one, tmp_path, strategy, count):
     options = [*BASELINE, *OPTIONS, f"strategy={strategy}", f"trainer.accumulate={4 // count}"]
     run_in_processes(count, *command("asr_baseline", corpus, tmp_path / "run", *options))
@@ -75,6 +75,11 @@ def test_processes_equal_accumulation(corpus, one, tmp_path, strategy, count):
     system, other = load_run(tmp_path / "run"), load_run(one)
     for name, value in system.model.state_dict().items():
         torch.testing.assert_close(value, other.model.state_dict()[name], rtol=0, atol=1e-6)
+    if strategy == "fsdp":
+        call_script("publish", tmp_path / "run", tmp_path / "published")
+        published = load_run(tmp_path / "published").model.state_dict()
+        for name, value in system.model.state_dict().items():
+            torch.testing.assert_close(published[name], value, rtol=0, atol=0)
     expected = metrics(tmp_path / "run")
     found = inference("asr", tmp_path / "run")
     same = {key: found[key] for key in found.keys() & expected.keys()}
