@@ -87,11 +87,12 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     wrapped = prepare(config, system, optimizations, accelerator)
     fit = bool(config.get("fit"))  # a run that is resumed may have none
     writer = build_writer(config, run, accelerator, state, quiet=fit)
-    if accelerator.is_main_process and not resumed and not fit:
-        run.save_config(config, system.text_encoder)
+    if accelerator.is_main_process and not fit:
+        if resumed:
+            check_data(run.path, loader.amount())
+        else:
+            run.save_config(config, system.text_encoder)
         run.save_data(loader.amount())
-    elif accelerator.is_main_process and resumed:
-        check_data(run.path, loader.amount())
     reporter = Reporter(
         system=system,
         accelerator=accelerator,

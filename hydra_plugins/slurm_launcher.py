@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.trainer.sweep import record_failure, result_path
+from src.trainer.sweep import record_failure
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,8 +56,6 @@ class SlurmLauncher(Launcher):
             **given,
         )
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        for number in numbers:  # of an earlier sweep in this folder
-            result_path(Path(self.config.hydra.sweep.dir), number).unlink(missing_ok=True)
         state = Singleton.get_state()
         jobs = executor.map_array(
             self.run_one, map(list, job_overrides), numbers, [state] * len(numbers)

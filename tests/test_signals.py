@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 import inference
@@ -236,3 +237,27 @@ def test_a_signal_to_two_processes(corpus, tmp_path):
     run_in_processes(2, "train.py", f"trainer.resume_from={tmp_path / 'run'}")
     steps = [row["step"] for row in read_jsonl(metrics) if "train/loss" in row]
     assert steps == list(range(1, 41))
+
+
+class Meanwhile:
+    """Of two processes, the first of which gets a signal while they exchange their flags."""
+
+    num_processes, device = 2, "cpu"
+
+    def __init__(self, stop):
+        self.stop, self.other = stop, 0
+
+    def gather(self, flag):
+        self.stop.record(signal.SIGTERM, None)
+        return torch.cat([flag, torch.tensor([self.other])])
+
+
+def test_a_signal_during_the_exchange_is_not_lost():
+    stop = signals.StopSignal()
+    processes = Meanwhile(stop)
+    assert not stop.agreed(processes) and stop.number == signal.SIGTERM
+    assert stop.agreed(processes)
+    other = signals.StopSignal()
+    processes = Meanwhile(other)
+    processes.other = signal.SIGUSR1
+    assert other.agreed(processes) and other.number == signal.SIGUSR1

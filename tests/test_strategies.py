@@ -183,11 +183,12 @@ from accelerate import Accelerator
 from src.trainer.setup import main_process_first
 
 accelerator = Accelerator(cpu=True)
+accelerator.wait_for_everyone()
 # The limit of all other waiting, which here is shorter than the preparation.
-torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=3))
 with main_process_first(accelerator):
     if accelerator.is_main_process:
-        time.sleep(3)
+        time.sleep(5)
     print(time.time())
 """
 

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
@@ -336,10 +335,7 @@ class BaseTrainer(ABC):
             OSError: the last checkpoint could not be written.
         """
         self.saver.check()
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor([self.stop.number], device=self.accelerator.device)
-            self.stop.number = int(self.accelerator.gather(flag).max())
-        if self.stop.number:
+        if self.stop.agreed(self.accelerator):
             raise Stopped
 
     def leave(self) -> NoReturn:

@@ -31,7 +31,7 @@ def check_processes(path: Path, state: dict[str, Any], processes: int) -> None:
 
 
 def check_data(path: Path, amount: dict[str, float] | None) -> None:
-    """Warn if a run that is resumed has other training data than at its start.
+    """Warn if a run that is resumed has other training data than before.
 
     Args:
         path: of the run, with `data.json`.
@@ -46,8 +46,9 @@ def check_data(path: Path, amount: dict[str, float] | None) -> None:
     except (ValueError, KeyError, TypeError):  # damaged
         return
     if before != amount:
-        told = "%s: the training data changed (%s), so the epoch goes on with other batches."
-        logger.warning(told, path, " -> ".join(parts))
+        change = " -> ".join(parts)
+        told = "%s: the training data changed (%s); an epoch that was begun has other batches now."
+        logger.warning(told, path, change)
 
 
 def length_of(settings: Any, loader: Any, total_steps: int | None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from src.trainer.signals import FailedAfterSignal
 from src.trainer.slurm import adopt_processes
 from src.trainer.trainer import Trainer
 from src.utils.byte_ranges import Remote
-from src.utils.entry import sentence
+from src.utils.entry import is_lost_connection, sentence
 from src.utils.nodes import plain
 from src.utils.options import check_choice, check_number, check_whole, refuse
 
@@ -136,11 +136,6 @@ def call_and_release(function: Callable[[], Result], accelerator: Accelerator) -
     if stopped is not None:
         raise SystemExit(stopped)
     return result  # type: ignore[return-value]
-
-
-def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error of torch says that another process has ended or doesn't answer."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def check_values(config: DictConfig) -> None:

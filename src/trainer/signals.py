@@ -6,7 +6,10 @@ import signal
 import time
 from types import FrameType, TracebackType
 
-from src.utils.entry import SIGNALS, is_bad_input, sentence
+import torch
+from accelerate import Accelerator
+
+from src.utils.entry import SIGNALS, is_bad_input, is_lost_connection, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,19 @@ class StopSignal:
             self.restore()
             os.kill(os.getpid(), number)
 
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether a signal came to any process, in all of them alike; all must call this.
+
+        Afterwards `number` is that of this signal. One that comes during the call is kept.
+        """
+        number = self.number
+        if accelerator.num_processes > 1:
+            flag = torch.tensor([number], device=accelerator.device)
+            number = int(accelerator.gather(flag).max())
+        if number:
+            self.number = number
+        return number > 0
+
     def restore(self) -> None:
         """Put the earlier handlers back."""
         for number, handler in self.previous.items():
@@ -64,6 +80,8 @@ class StopSignal:
     ) -> None:
         self.restore()
         if self.number and isinstance(error, Exception):
-            told = f"{sentence(error)} Stopped by {signal.Signals(self.number).name} before that."
-            logger.error(told, exc_info=None if is_bad_input(error) else error)
+            known = is_bad_input(error) or is_lost_connection(error)
+            name, reason = signal.Signals(self.number).name, sentence(error).rstrip(".")
+            told = f"{reason}. Stopped by {name} before that."
+            logger.error(told, exc_info=None if known else error)
             raise FailedAfterSignal(128 + self.number) from None

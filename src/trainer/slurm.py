@@ -112,8 +112,8 @@ def continue_interrupted(config: DictConfig) -> bool:
 def requeued_after(names: Sequence[str] | None) -> Iterator[None]:
     """Context of a program, whose job of Slurm is requeued if one of some signals ends it.
 
-    The main process requeues it. The others end with 0, since `srun --kill-on-bad-exit=1` would
-    kill the main one before it has done so; but not after an error, which must end the main one.
+    The main process requeues it, or one that an error ended. The others end with 0, since
+    `srun --kill-on-bad-exit=1` would kill the main one before it has done so.
 
     Args:
         names: of the signals.
@@ -126,9 +126,7 @@ def requeued_after(names: Sequence[str] | None) -> Iterator[None]:
         number = job()
         if not number or error.code not in codes:
             raise
-        if not main:
-            if isinstance(error, FailedAfterSignal):
-                raise
+        if not main and not isinstance(error, FailedAfterSignal):
             raise SystemExit(0) from None
         try:
             scontrol("requeue", number)

@@ -147,6 +147,12 @@ def is_lost_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and LOST_WORKER.match(str(error)) is not None
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error of torch says that another process has ended or doesn't answer."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, RuntimeError) and ("DistError" in names or "gloo" in str(error))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the memory of the CPU or a GPU is full."""
     names = {kind.__name__ for kind in type(error).__mro__}
