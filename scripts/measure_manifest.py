@@ -125,8 +125,8 @@ def open_and_read(path: Path, workers: int, epoch: int = 0, part: float = 0.0) -
         first = time.perf_counter()
         for _ in range(BATCHES - 1):
             next(loader)
-        padding = loader.sampler.padding_fraction(epoch)
         loader.close()
+    padding = loader.sampler.padding_fraction(epoch)  # of all batches, which training doesn't need
     return {
         "rows left": len(dataset),
         "opening (s)": opened - started,
