@@ -138,7 +138,7 @@ class Fit:
         try:
             self.points[max_seconds] = self.rehearsal.probe(max_seconds)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not self.points:
+            if not is_out_of_memory(error) or not self.points:  # nothing to extrapolate from
                 raise
             self.limit = min(self.limit, self.memory_at(max_seconds))
             return False

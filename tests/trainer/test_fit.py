@@ -62,8 +62,7 @@ def test_too_little_memory(corpus, tmp_path):
 
 
 def test_steps_that_need_more_memory_than_a_single_one(corpus, tmp_path, monkeypatch):
-    """Batches of the longest utterance fit alone, and then no more."""
-
+    """Single steps fit, and several in a row don't: with and without smaller batches to suggest."""
     longest = []
 
     def fail(self, max_seconds, budget):
