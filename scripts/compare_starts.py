@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 from scipy.stats import ttest_ind
 from tqdm.auto import tqdm
 
-from src.run import Run, open_source
+from src.comparison import name_runs
+from src.run import Run
 from src.utils.entry import run_command
 from src.utils.files import read_jsonl, write_beside
 
@@ -150,27 +151,6 @@ def check_same_comparison(arguments: argparse.Namespace) -> None:
         beside.write_text(json.dumps(options) + "\n")
 
 
-def name_runs(given: Iterable[str]) -> dict[str, Path]:
-    """The pretrained runs by name.
-
-    Args:
-        given: RUN, whose name is that of its folder, or NAME=RUN.
-
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: two have the same name.
-    """
-    runs: dict[str, Path] = {}
-    for text in given:
-        name, _, place = text.rpartition("=")
-        path = open_source(Path(place)).path.resolve()
-        name = name or Path(place).name.removesuffix(".nemo") or path.name
-        if name in (RANDOM, *runs):
-            raise ValueError(f"{text}: another start is called {name}, too; wanted NAME={place}.")
-        runs[name] = path
-    return runs
-
-
 def name_corpora(given: list[list[str]] | None) -> dict[str, list[str]]:
     """The overrides of each labelled corpus by its name; one without a name if none is given.
 
@@ -197,7 +177,7 @@ def train_all(jobs: Iterable[Job], arguments: argparse.Namespace, title: str) ->
 def compare(arguments: argparse.Namespace) -> None:
     """Choose the learning rates, train with all seeds, and print the tables."""
     arguments.out = arguments.out.resolve()
-    arguments.runs = name_runs(arguments.run)
+    arguments.runs = name_runs(arguments.run, [RANDOM])
     arguments.corpora = name_corpora(arguments.corpus)
     arguments.out.mkdir(parents=True, exist_ok=True)
     check_same_comparison(arguments)

@@ -1,6 +1,6 @@
 """Comparison of runs that were evaluated on the same utterances; computes, and prints nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from src.loaded_config import dotted, entries, read_config
 from src.metrics.base import Metric
 from src.metrics.bootstrap import Difference, Interval, paired_bootstrap
 from src.report.results import metrics_of
+from src.run import open_source
 from src.utils.audio_files import check_file
 from src.utils.options import shown
 
@@ -81,6 +82,28 @@ class Comparison:
     changed: list[str]
     metrics: list[ComparedMetric]
     configs: list[tuple[str, list[Any]]]
+
+
+def name_runs(given: Iterable[str], taken: Sequence[str] = ()) -> dict[str, Path]:
+    """Runs by the names that a table has for them.
+
+    Args:
+        given: RUN, whose name is that of its folder or .nemo file, or NAME=RUN.
+        taken: names that are given already.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: two have the same name.
+    """
+    runs: dict[str, Path] = {}
+    for text in given:
+        name, _, place = text.rpartition("=")
+        path = open_source(Path(place)).path.resolve()
+        name = name or Path(place).name.removesuffix(".nemo") or path.name
+        if name in (*taken, *runs):
+            raise ValueError(f"{text}: another one is called {name}, too; wanted NAME={place}.")
+        runs[name] = path
+    return runs
 
 
 def read_evaluated(folder: Path, name: str, trusted: Sequence[str] = ()) -> Evaluated:

@@ -25,12 +25,11 @@ LEVELS = {
     **dict.fromkeys(("config", "loaded_config"), 1),
     **dict.fromkeys(("datasets", "tasks", "logger", "interop", "report"), 2),
     "stream": 3,
-    "comparison": 3,
-    "comparison_page": 4,
     "system": 4,
     "building": 5,
     **dict.fromkeys(("trainer", "run"), 6),
-    **dict.fromkeys(("conversation", "forced_alignment"), 7),
+    **dict.fromkeys(("conversation", "forced_alignment", "comparison"), 7),
+    "comparison_page": 8,
 }
 LOSS_CALLS = {"loss"}
 CHAIN_CALLS = {"train_transforms", "inference_transforms", "transforms"}

@@ -77,7 +77,7 @@ def test_other_comparison_in_the_folder_is_named(started, capsys, tmp_path):
         ([f"good={other}"], "another comparison, whose runs are"),
         ([f"good={NEMO}", "--steps", 5], "another comparison, whose steps are 1000"),
         ([f"good={NEMO}", "--corpus", "", "seed=3"], "another comparison, whose corpora are"),
-        ([NEMO, NEMO], "another start is called nest_model"),
+        ([NEMO, NEMO], "another one is called nest_model"),
         ([NEMO, "--corpus", "a", "--corpus", "a"], "--corpus a: wanted another name"),
         ([tmp_path / "nothing"], "nothing"),
     ):
