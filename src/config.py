@@ -50,7 +50,7 @@ TYPES: dict[str, Any] = {
     "run_dir": str | None,
     "seed": int,
     "sample_rate": int,
-    "device": str,
+    "device": str | None,  # which is refused with the names of devices
     "precision": str | bool,
     "threads": int | None,
     "compile": bool,

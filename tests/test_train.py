@@ -259,6 +259,7 @@ def test_load_run(finished, corpus):
         (["trainer.resume_from=none"], "none: no run here"),
         (["precision=fp8"], "precision"),
         (["device=tpu"], "device: 'tpu'; auto, cpu or cuda"),
+        (["device=null"], "device: null; auto, cpu or cuda"),
         pytest.param(
             ["device=cuda"],
             "device: cuda; there is no GPU",

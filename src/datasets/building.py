@@ -33,8 +33,8 @@ def name_datasets(config: DictConfig) -> None:
         config: an experiment's, changed in place.
 
     Raises:
-        ValueError: there is another dataset of the name of such an evaluation, or `test` reads no
-            manifests.
+        ValueError: there is another dataset of the name of such an evaluation, its mapping names no
+            class, or `test` reads no manifests.
     """
     for name, evaluation in config.evaluations.items():
         dataset = (evaluation or {}).get("dataset")
@@ -43,6 +43,8 @@ def name_datasets(config: DictConfig) -> None:
             dataset = like_test_set(config, dataset, place)
         if not isinstance(dataset, DictConfig):
             continue
+        if isinstance(evaluation.dataset, DictConfig):
+            target_class(evaluation, "dataset")
         if config.datasets.get(name) is not None:
             raise ValueError(f"{place}: there is a dataset '{name}'; choose another name.")
         with open_dict(config):

@@ -48,6 +48,8 @@ def test_names_that_are_taken_and_datasets_without_manifests():
     folder = {"_target_": "src.datasets.mixtures.folders.MixtureFolder", "dir": "a"}
     with pytest.raises(ValueError, match="MixtureFolder reads no manifest; give a mapping"):
         named({"a": {"dataset": "a.jsonl"}}, test=folder)
+    with pytest.raises(ValueError, match="config, evaluations.a.dataset"):
+        named({"a": {"dataset": {"limit": 2}}}, test=MANIFEST)
 
 
 def test_datasets_of_an_inference_replace_those_of_the_same_name():

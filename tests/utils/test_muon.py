@@ -65,3 +65,9 @@ def test_sharded_matrices_are_left_to_torch(monkeypatch):
     monkeypatch.setattr(torch.optim.Muon, "step", lambda self, closure: steps.append(closure))
     StackedMuon([weight], lr=0.1).step()
     assert steps == [None]
+
+
+@pytest.mark.parametrize("ns_steps", [0, 100, 2.5])
+def test_bad_number_of_iterations_raises(ns_steps):
+    with pytest.raises(ValueError, match="ns_steps: .*; a whole number from 1 to 99"):
+        StackedMuon([nn.Parameter(torch.ones(2, 2))], ns_steps=ns_steps)
