@@ -1,3 +1,6 @@
+from functools import partial
+
+import fast_bss_eval
 import numpy as np
 import pytest
 import torch
@@ -45,6 +48,23 @@ def test_scores_and_means_for_any_batch_size():
         scores = [row[name] for row in rows]
         assert scores == pytest.approx(expected.mean(1).tolist(), abs=1e-3)
         assert np.mean(scores) == pytest.approx(values[name], rel=1e-12)
+
+
+def test_scores_equal_those_of_fast_bss_eval():
+    batch = batch_of(4)
+    batch["sources"] += 0.1  # SI-SDR is that of signals without their means
+    mixtures = batch["audio"].unsqueeze(1).expand(-1, 2, -1)
+    # One channel each, so that it has no permutation to find.
+    sources, estimates, mixtures = (
+        signals.reshape(8, 1, -1).double().numpy()
+        for signals in (batch["sources"], batch["estimates"], mixtures)
+    )
+    for kind, measure in (
+        (SiSdrImprovement, partial(fast_bss_eval.si_sdr, zero_mean=True)),
+        (SdrImprovement, fast_bss_eval.sdr),
+    ):
+        expected = measure(sources, estimates) - measure(sources, mixtures)
+        assert kind().update(**batch) == pytest.approx(expected.reshape(4, 2).mean(1), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
