@@ -27,6 +27,13 @@ NARROW = {
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
     "asr_conformer_cr_ctc": [*ENCODER, "model.intermediate_layers=[1]"],
+    "asr_conformer_librispeech": [
+        *ENCODER,
+        "text_encoder=english",
+        "model.encoder.subsampling_factor=4",  # for characters
+        "trainer.test_on=[test]",
+        "precision='no'",
+    ],
     "asr_few_hours": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
     "asr_digits": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
     "asr_streaming": ENCODER,
