@@ -97,13 +97,18 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def table(found: Mapping[str, Values], arguments: argparse.Namespace) -> str:
-    """The table in Markdown: a row for each separator and transcript, a column for each draw."""
+    """The table in Markdown: a row for each separator and transcript, a column for each draw.
+
+    What is recovered in the mean is that of the mean error rates.
+    """
     head = ["separator", arguments.metric, *(f"seed {seed}" for seed in arguments.seeds), "mean"]
     lines = [head, ["---"] * len(head)]
     for name, rows in found.items():
+        means = {row: statistics.mean(rows[row]) for row in HYPOTHESES}
+        means[RECOVERED] = recovered(means)
         for row, values in rows.items():
             shape = "{:.0%}" if row == RECOVERED else "{:.2f}"
-            own = [*values, statistics.mean(values)]
+            own = [*values, means[row]]
             lines.append([name, row, *(shape.format(value) for value in own)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

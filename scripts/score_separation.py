@@ -51,7 +51,7 @@ def find(folder: Path, name: str) -> Path:
     stem = safe_name(name)
     others = folder.glob(f"{glob.escape(stem)}.*")  # lazy: only evaluated if the first two fail
     for path in itertools.chain((folder / name, folder / f"{stem}.wav"), others):
-        if is_recording(path) and path.exists():
+        if path.stem in (stem, Path(name).stem) and is_recording(path) and path.exists():
             return path
     raise FileNotFoundError(f"{folder}: no {name} in it.")
 
@@ -131,16 +131,18 @@ def score(arguments: argparse.Namespace) -> None:
     names = check_folders(references, estimates, arguments)
     sample_rate = audio_info(references[0] / names[0]).sample_rate
     tracker = MetricTracker(build_metrics(arguments, sample_rate))
+    skipped = 0
     for name in tqdm(names, unit="mixture"):
         read = functools.partial(read_like, references[0] / name, sample_rate=sample_rate)
         sources = torch.stack([read(find(folder, name)) for folder in references])
         signals = torch.stack([read(find(folder, name)) for folder in estimates])
         if not sources.any():
             tqdm.write(f"{name}: all references are silent, skipped.", file=sys.stderr)
+            skipped += 1
             continue
         audio = read(find(mixtures, name)) if mixtures else sources.sum(0)
         update(tracker, name, signals[None], sources[None], audio[None])
-    print(f"{len(names)} mixtures of {len(references)} speakers")
+    print(f"{len(names) - skipped} mixtures of {len(references)} speakers")
     for name, value in tracker.compute().items():
         print(f"{name:<10} {value:.3f}")
 

@@ -97,7 +97,7 @@ def name_runs(given: Iterable[str], taken: Sequence[str] = ()) -> dict[str, Path
     """
     runs: dict[str, Path] = {}
     for text in given:
-        name, _, place = text.rpartition("=")
+        name, _, place = ("", "", text) if Path(text).exists() else text.rpartition("=")
         path = open_source(Path(place)).path.resolve()
         name = name or Path(place).name.removesuffix(".nemo") or path.name
         if name in (*taken, *runs):

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from inference import infer
-from src.metrics.conversation import report_missing
-from src.utils.segments import read_segments
+from src.metrics.conversation import OrcWer, report_missing
+from src.utils.segments import Segment, read_segments
 from tests.demo import SMALL, composed, experiment
 from train import train
 
@@ -82,6 +82,18 @@ def test_scores_are_those_of_meeteval(drawn, tmp_path):
     if mixture > sources:
         recovered = (mixture - separated) / (mixture - sources)
         assert values["test/recovered"] == pytest.approx(recovered)
+
+
+def test_orc_wer_leaves_out_a_recording_for_all_of_its_transcripts():
+    def said(*texts):
+        return [Segment(str(k), 0.0, 1.0, text) for k, text in enumerate(texts, 1)]
+
+    many = "word " * 2000
+    hypotheses = {"separated": said(many, many), "mixture": said(many)}
+    for kind in hypotheses:
+        metric = OrcWer(kind)
+        assert not metric.affordable("long", said(many, many), hypotheses)
+        assert metric.affordable("short", said("a b", "c"), {"separated": said("a", "c")})
 
 
 def test_without_meeteval_there_are_no_error_rates(runs, corpus, tmp_path, monkeypatch, caplog):

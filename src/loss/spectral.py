@@ -6,7 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from src.loss.pit import apply_permutation, best_permutation, pairwise_loss
+from src.loss.pit import (
+    apply_permutation,
+    best_permutation,
+    check_number_of_sources,
+    pairwise_loss,
+)
 from src.utils.lengths import padding_mask, without_padding
 from src.utils.options import check_whole, refuse
 
@@ -54,7 +59,7 @@ class MultiResolutionStft(nn.Module):
 
     def forward(
         self,
-        estimates: Float[Tensor, "B S T"],
+        estimates: Float[Tensor, "B N T"],  # N: S, which is checked
         sources: Float[Tensor, "B S T"],
         sources_length: Int[Tensor, " B"],
         audio: Float[Tensor, "B T"],
@@ -73,7 +78,11 @@ class MultiResolutionStft(nn.Module):
 
         Returns:
             `loss`, the mean over the sources that aren't silent; 0 if all are.
+
+        Raises:
+            ValueError: there are more or fewer estimates than sources.
         """
+        check_number_of_sources(estimates, sources)
         if permutation is None and sources.shape[1] > 1:
             pairs = pairwise_loss(estimates.detach(), sources, audio, sources_length)
             estimates = apply_permutation(estimates, best_permutation(pairs))
@@ -100,7 +109,7 @@ class MultiResolutionStft(nn.Module):
         estimated, wanted = (
             magnitudes(signal, n_fft, hop, window) for signal in (estimates, sources)
         )
-        frames = length // hop + 1
+        frames = (length + n_fft // 2 * 2 - n_fft) // hop + 1
         beyond = padding_mask(frames, wanted.shape[3])[:, None, None]
         estimated, wanted = (one.masked_fill(beyond, LOWEST**0.5) for one in (estimated, wanted))
         error = torch.linalg.vector_norm(wanted - estimated, dim=(2, 3))

@@ -7,6 +7,7 @@ of its command line on the files that are written.
 import logging
 import math
 from abc import abstractmethod
+from collections import defaultdict
 from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
@@ -53,7 +54,7 @@ class ConversationErrorRate(Metric):
 
     @abstractmethod
     def count(self, reference: Any, hypothesis: Any) -> Any:
-        """meeteval's error rate of one recording, both in the form of its STM; or None."""
+        """meeteval's error rate of one recording, both in the form of its STM."""
 
     def update(
         self, id: list[str], reference_segments: list[list[Segment]], **batch
@@ -70,27 +71,39 @@ class ConversationErrorRate(Metric):
         """
         if self.unavailable:
             return None
-        hypotheses = batch.get(f"{self.hypothesis}_segments", [None] * len(id))
+        lists = {key: batch.get(f"{key}_segments", [None] * len(id)) for key in HYPOTHESES}
         scores: list[float | None] = []
-        for name, reference, hypothesis in zip(id, reference_segments, hypotheses, strict=True):
-            counts = None if hypothesis is None else self.counted(name, reference, hypothesis)
-            if counts is not None:
-                for key, value in counts.items():
-                    self.add(key, value)
-            scores.append(None if counts is None else rate_of(counts))
+        for item, (name, reference) in enumerate(zip(id, reference_segments, strict=True)):
+            given = {key: own[item] for key, own in lists.items() if own[item] is not None}
+            if self.hypothesis not in given or not self.affordable(name, reference, given):
+                scores.append(None)
+                continue
+            counts = self.counted(name, reference, given[self.hypothesis])
+            for key, value in counts.items():
+                self.add(key, value)
+            scores.append(rate_of(counts))
         return scores
+
+    def affordable(
+        self, name: str, reference: list[Segment], hypotheses: dict[str, list[Segment]]
+    ) -> bool:
+        """Whether a recording can be scored in a short time, with each of its transcripts.
+
+        Args:
+            name: of the recording.
+            reference: its segments.
+            hypotheses: those of its transcripts, by the names in `HYPOTHESES`.
+        """
+        return True
 
     def counted(
         self, name: str, reference: list[Segment], hypothesis: list[Segment]
-    ) -> dict[str, int] | None:
-        """Errors of each kind and words of the reference of a recording; None: not computed."""
+    ) -> dict[str, int]:
+        """Errors of each kind and words of the reference of a recording."""
         from meeteval.io import STM
 
         pair = (STM.parse(stm(name, segments)) for segments in (reference, hypothesis))
-        result = self.count(*pair)
-        if result is None:
-            return None
-        (own,) = result.values()
+        (own,) = self.count(*pair).values()
         counts = {kind: getattr(own, kind) for kind in ERRORS}
         return counts | {"reference_length": own.length}
 
@@ -132,24 +145,28 @@ class OrcWer(ConversationErrorRate):
 
     Sklyar et al., "Multi-turn RNN-T for streaming recognition of multi-party speech", arXiv
     2112.10200. Who speaks isn't scored. Its cost grows with the product of the streams' lengths;
-    recordings of more than some minutes have no score.
+    recordings of more than some minutes have no score, for none of their transcripts, so that
+    those are scored on the same recordings.
     """
 
+    def affordable(
+        self, name: str, reference: list[Segment], hypotheses: dict[str, list[Segment]]
+    ) -> bool:
+        """Whether the tables of all transcripts have few enough cells."""
+        words = sum(len(own.text.split()) for own in reference)
+        for segments in hypotheses.values():
+            streams: dict[str, int] = defaultdict(lambda: 1)
+            for own in segments:
+                streams[own.speaker] += len(own.text.split())
+            if words * math.prod(streams.values()) > MOST_CELLS:
+                logger.info("%s: no ORC-WER, which takes too long for so many words.", name)
+                return False
+        return True
+
     def count(self, reference: Any, hypothesis: Any) -> Any:
-        """meeteval's ORC-WER of one recording; None for one that is too long."""
+        """meeteval's ORC-WER of one recording."""
         from meeteval.wer import orcwer
 
-        streams: dict[str, int] = {}
-        for line in hypothesis.lines:
-            words = len(line.transcript.split())
-            streams[line.speaker_id] = streams.get(line.speaker_id, 1) + words
-        words = sum(len(line.transcript.split()) for line in reference.lines)
-        if words * math.prod(streams.values()) > MOST_CELLS:
-            logger.info(
-                "%s: no ORC-WER, which takes too long for so many words.",
-                reference.lines[0].filename,
-            )
-            return None
         return orcwer(reference, hypothesis)
 
 
@@ -210,7 +227,7 @@ class Recovered(CpWer):
             if any(hypothesis is None for hypothesis in hypotheses):
                 continue
             for key, hypothesis in zip(HYPOTHESES, hypotheses, strict=True):
-                counts = self.counted(name, reference, hypothesis) or {}
+                counts = self.counted(name, reference, hypothesis)
                 self.add(key, sum(counts[kind] for kind in ERRORS))
         return None
 

@@ -171,7 +171,7 @@ class OpinionScore(NonIntrusive):
         for item, row in enumerate(rows):
             chosen = [k - 1 for k in active(row)]
             rated = [
-                self.rate(piece, sample_rate)
+                (estimates.shape[1], self.rate(piece, sample_rate))
                 for estimates, sample_rate in self.pieces(item, batch)
                 for piece in estimates[chosen]
                 if piece.square().mean().sqrt() > AUDIBLE
@@ -191,11 +191,22 @@ class OpinionScore(NonIntrusive):
                 f"({type(error).__name__}); copy them there from another computer"
             )
 
-    def add_item(self, rated: list[list[float]]) -> float | None:
-        """Add the values of an utterance, the means over its pieces; returns the main one."""
+    def add_item(self, rated: list[tuple[int, list[float]]]) -> float | None:
+        """Add the means over the pieces of an utterance.
+
+        Args:
+            rated: number of samples and values of each piece, by the first of which it is weighed.
+
+        Returns:
+            The mean of the main value; None without pieces.
+        """
         if not rated:
             return None
-        means = [math.fsum(values) / len(values) for values in zip(*rated, strict=True)]
+        total = sum(size for size, _ in rated)
+        means = [
+            math.fsum(size * value for (size, _), value in zip(rated, own, strict=True)) / total
+            for own in zip(*(values for _, values in rated), strict=True)
+        ]
         for name, mean in zip(self.values, means, strict=True):
             self.add(name, mean)
         self.add("utterances", 1)
@@ -215,7 +226,9 @@ class OpinionScore(NonIntrusive):
         yield from ((one, rate) for one in blocks if one.shape[1] >= SHORTEST * rate)
 
     def compute(self) -> dict[str, float]:
-        """The means over all utterances that have a score; empty if the metric is unavailable."""
+        """The means over all utterances that have a score; empty if none has."""
+        if "utterances" not in self.terms:
+            return {}
         return {name: ratio(self.total(name), self.total("utterances")) for name in self.values}
 
 

@@ -176,7 +176,7 @@ def bounded_sdr(signals: Tensor, references: Tensor) -> Tensor:
         signals, references: [S, T].
 
     Returns:
-        [S], in dB.
+        [S], in dB; NaN for a signal that isn't finite.
     """
     # Imported here since it takes seconds, and trainings don't compute SDR.
     from torchmetrics.functional.audio import signal_distortion_ratio
@@ -185,7 +185,8 @@ def bounded_sdr(signals: Tensor, references: Tensor) -> Tensor:
     sdr = torch.stack([signal_distortion_ratio(*pair) for pair in pairs])
     # NaN for a signal that equals its reference up to rounding, and for a silent one.
     sdr = sdr.nan_to_num(MAX_SDR).clamp(MIN_SDR, MAX_SDR)
-    return sdr.masked_fill(~signals.any(-1), MIN_SDR)
+    sdr = sdr.masked_fill(~signals.any(-1), MIN_SDR)
+    return sdr.masked_fill(~signals.isfinite().all(-1), float("nan"))
 
 
 class PackageMetric(UtteranceMean):
@@ -259,6 +260,10 @@ class Pesq(PackageMetric):
 
     package = "pesq"
     sample_rates = (8000, 16000)
+
+    def __init__(self, sample_rate: int, by_number: bool = False):
+        super().__init__(sample_rate, by_number)
+        self.min_length = sample_rate // 4  # of which the package needs more
 
     def measure_signal(self, estimate: Tensor, source: Tensor) -> float:
         """PESQ of one estimate [T]; 1, the lowest, if the package detects no speech in it."""

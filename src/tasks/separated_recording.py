@@ -124,7 +124,7 @@ class SeparatedRecording:
             level: `peak` scales each estimate to a peak of 0.9; any other level keeps them, but
                 scales all of them down by the same factor where a peak is above 1.
         """
-        common = 1 / max(1.0, *self.peak.tolist())
+        common = 1 / max([1.0, *self.peak.tolist()])
         for k, peak in enumerate(self.peak.tolist()):
             if chosen is not None and k + 1 not in chosen:
                 continue

@@ -22,9 +22,11 @@ def read_blocks(path: AudioPath, seconds: float = BLOCK) -> Iterator[Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't readable as audio or has samples that aren't finite.
+        ValueError: it isn't readable as audio, has no samples, or some that aren't finite.
     """
     with open_audio(path) as file:
+        if not file.frames:
+            raise ValueError(f"{path}: a header without audio.")
         frames = round(seconds * file.samplerate)
         while len(samples := file.read(frames, dtype="float32", always_2d=True)):
             block = torch.from_numpy(samples).mean(1)

@@ -155,11 +155,12 @@ class Windows:
             starts = self.starts(end - begin)
             own, left = left[: len(starts)], left[len(starts) :]
             silent = max(0, round(begin / self.stride) - size)
-            kept += [self.fill(own[0], silent), self.join_sound(own, starts)]
+            kept += [self.fill(own[0], silent)] if silent else []
+            kept.append(self.join_sound(own, starts))
             size += silent + len(kept[-1])
         if end < len(audio):
             kept.append(self.fill(parts[0], max(0, len(audio) // self.stride + 1 - size)))
-        return torch.cat(kept) if len(kept) > 2 else kept[-1]
+        return torch.cat(kept) if len(kept) > 1 else kept[0]
 
     def join_sound(self, parts: list[Tensor], starts: list[int]) -> Tensor:
         """The frames [T', V] of one sound; windows are joined where they agree best.

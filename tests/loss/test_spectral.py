@@ -18,17 +18,17 @@ def batch_of(estimates, sources, *sizes):
     return batch | {"audio": sources.sum(1)}
 
 
-def by_hand(estimate, source):
+def by_hand(estimate, source, sizes=SIZES):
     """The equations of arXiv 1910.11480 in NumPy."""
     losses = []
-    for n_fft, hop, window in zip(*SIZES.values(), strict=True):
+    for n_fft, hop, window in zip(*sizes.values(), strict=True):
         taps = np.zeros(n_fft)
         start = (n_fft - window) // 2
         taps[start : start + window] = np.hanning(window + 1)[:-1]
         magnitudes = []
         for signal in (estimate, source):
             padded = np.pad(signal, n_fft // 2)
-            frames = [padded[k : k + n_fft] * taps for k in range(0, len(signal) + 1, hop)]
+            frames = [padded[k : k + n_fft] * taps for k in range(0, len(padded) - n_fft + 1, hop)]
             power = np.abs(np.fft.rfft(frames)) ** 2
             magnitudes.append(np.sqrt(np.maximum(power, 1e-7)))
         e, s = magnitudes
@@ -98,3 +98,18 @@ def test_a_known_permutation_gives_the_same_loss_to_the_bit():
 def test_bad_sizes(changed, message):
     with pytest.raises(ValueError, match=f"MultiResolutionStft, {message}"):
         MultiResolutionStft(**{**SIZES, **changed})
+
+
+def test_another_number_of_sources_raises():
+    with pytest.raises(ValueError, match="The model separates 2 speakers .* the data have 1"):
+        MultiResolutionStft(**SIZES)(**batch_of(signals(1, 2, 300), signals(1, 1, 300)))
+
+
+def test_odd_sizes_do_not_depend_on_padding():
+    sizes = {"fft_sizes": [31], "hop_lengths": [10], "win_lengths": [31]}
+    loss = MultiResolutionStft(**sizes)
+    estimate, source = signals(1, 1, 300), signals(1, 1, 300, seed=1)
+    expected = pytest.approx(by_hand(estimate[0, 0].numpy(), source[0, 0].numpy(), sizes), rel=1e-5)
+    assert loss(**batch_of(estimate, source))["loss"].item() == expected
+    padded = [torch.nn.functional.pad(signal, (0, 77)) for signal in (estimate, source)]
+    assert loss(**batch_of(*padded, 300))["loss"].item() == expected

@@ -103,5 +103,16 @@ def test_opinion_scores_are_means_over_pieces_that_are_heard(monkeypatch):
     }
     rows = tracker.update(**batch)
     assert rated == [(16000, 16000), (30 * RATE, RATE), (2 * RATE, RATE)]
-    assert rows == [{"DNSMOS": 2.5}, {}], "the first rating was that of noise"
-    assert tracker.compute()["DNSMOS_background"] == 2.5
+    wanted = pytest.approx((30 * 2 + 2 * 3) / 32)  # by duration; the first rating was of noise
+    assert rows == [{"DNSMOS": wanted}, {}]
+    assert tracker.compute()["DNSMOS_background"] == wanted
+
+
+def test_no_opinion_scores_where_nothing_is_heard(monkeypatch):
+    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", lambda name: True)
+    monkeypatch.setattr(DnsMos, "rate", lambda self, signal, sample_rate: [1.0] * 4)
+    metric = DnsMos(RATE)
+    estimates, length = torch.zeros(1, 2, RATE), torch.tensor([RATE])
+    batch = {"estimates_written": estimates, "estimates_written_length": length}
+    assert metric.update(rows=[{"active_1": 0, "active_2": 0}], **batch) == [None]
+    assert metric.compute() == {}

@@ -81,6 +81,14 @@ def test_utterance_score_equals_metric_of_single_utterance(kind):
         assert alone.compute()[""] == pytest.approx(scores[i], abs=1e-4)
 
 
+def test_estimates_that_are_not_finite_are_not_perfect():
+    batch = batch_of(2)
+    batch["estimates"][1, 0, 7] = float("nan")
+    for kind in KINDS:
+        first, second = kind().update(**batch)
+        assert np.isfinite(first) and np.isnan(second)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_silent_sources_are_ignored(kind):
     batch = batch_of(3)

@@ -56,6 +56,7 @@ def test_errors_name_the_file(folders):
     done = call_script("score_separation", *folders, code=1)
     assert "a.flac: 10 samples at 8000 Hz, its reference" in done.stderr
     (estimates / "s1" / "a.flac").unlink()
+    write(estimates / "s1" / "a.1.wav", np.zeros(RATE))  # that of another mixture
     done = call_script("score_separation", *folders, code=1)
     assert done.stderr.endswith(f"error: {estimates / 's1'}: no a.wav in it.\n")
     done = call_script("score_separation", references, references / "mix", code=1)

@@ -71,6 +71,14 @@ def test_silence_is_filled_in():
     assert torch.equal(joined, frames_of(audio))
 
 
+@pytest.mark.parametrize("size", [1500, 9000])
+def test_silence_before_the_only_sound_is_filled_in(size):
+    audio = torch.cat([torch.zeros(3000), 0.1 * torch.ones(size)])
+    plan = windows(silence=0.01)
+    assert plan.sounds(audio) == [(3000, 3000 + size)]
+    assert torch.equal(plan.join(heard(plan, audio), audio), frames_of(audio))
+
+
 def test_short_sounds_are_not_split_off():
     audio = torch.zeros(6000)
     audio[1000:1100] = audio[2000:3000] = audio[4000:4100] = 0.1

@@ -1,6 +1,7 @@
 """Conversations: drawn from the utterances of a manifest, or recordings in a folder."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.manifest import Manifest, Row, safe_name
 from src.datasets.mixtures.dynamic import at_level, group_by_speaker
-from src.datasets.mixtures.folders import find_rows
+from src.datasets.mixtures.folders import check_readable, find_rows
 from src.utils.audio import read_audio
 from src.utils.options import check_number, check_whole
 from src.utils.random import generator, item_seed, uniform
@@ -211,7 +212,7 @@ class ConversationFolder(BaseDataset):
 
     Raises:
         FileNotFoundError: there is no such folder or reference, or no recording in the folder.
-        ValueError: the reference is damaged, or lacks a recording.
+        ValueError: the reference is damaged, lacks a recording, or has several names for one.
     """
 
     def __init__(
@@ -229,18 +230,35 @@ class ConversationFolder(BaseDataset):
         self.has_targets = path is not None
         self.segments: dict[str, list[Segment]] = {}
         if path is not None:
-            segments = {safe_name(f"{name}."): own for name, own in read_segments(path).items()}
+            segments = read_segments(path)
             for row in self.manifest:
-                name = safe_name(row.audio_filepath.name)
-                if name not in segments:
-                    raise ValueError(f"{path}: no segment of {row.audio_filepath}.")
-                self.segments[name] = segments[name]
+                recording = str(row.audio_filepath)
+                self.segments[recording] = segments[name_in(path, segments, Path(recording))]
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """Paths of a recording and its sources, and what is said in it."""
         path = str(row.audio_filepath)
+        if self.on_error == "skip":  # an error while it is being separated would be too late
+            check_readable(row.audio_filepath)
         item: Item = {"id": id, "path": path, "seed": seed, "recording": path}
         item["source_files"] = list(row.extra.get("sources") or [])
         if self.has_targets:
-            item["segments"] = self.segments[safe_name(row.audio_filepath.name)]
+            item["segments"] = self.segments[path]
         return item
+
+
+def name_in(reference: Path, segments: Mapping[str, Any], recording: Path) -> str:
+    """The name that a recording has in a reference: that of its file, or one as safe as a file's.
+
+    Raises:
+        ValueError: it has none, or several.
+    """
+    if recording.stem in segments:
+        return recording.stem
+    safe = safe_name(recording.name)
+    names = [name for name in segments if safe_name(f"{name}.") == safe]
+    if not names:
+        raise ValueError(f"{reference}: no segment of {recording}.")
+    if len(names) > 1:
+        raise ValueError(f"{reference}: {' and '.join(names)} may both be {recording}; rename one.")
+    return names[0]

@@ -15,6 +15,7 @@ from src.utils.audio import read_audio
 from src.utils.audio_files import AudioInfo, audio_info
 from src.utils.options import check_number, shown
 from src.utils.random import generator, uniform
+from src.utils.shard_sample import AudioPath
 from src.utils.streams import read_blocks
 
 MIXTURES = ("mix", "mix_clean", "mix_both", "mix_single", "mix_noisy")
@@ -59,8 +60,7 @@ class Mixtures(BaseDataset):
         if not self.has_targets and self.segment is None and in_file:
             path = str(row.audio_filepath)
             if self.on_error == "skip":  # an error while it is being separated would be too late
-                for _ in read_blocks(row.audio_filepath):
-                    pass
+                check_readable(row.audio_filepath)
             return {"id": id, "path": path, "seed": seed, "recording": path}
         folder = self.manifest.path.parent
         paths = [row.audio_filepath, *(folder / path for path in row.extra.get("sources") or [])]
@@ -77,6 +77,17 @@ class Mixtures(BaseDataset):
         if sources:
             item["sources"] = torch.stack(sources)
         return item
+
+
+def check_readable(path: AudioPath) -> None:
+    """Read all of a recording.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't readable as audio, has no samples, or some that aren't finite.
+    """
+    for _ in read_blocks(path):
+        pass
 
 
 def check_sources(manifest: Manifest) -> bool:
@@ -202,7 +213,7 @@ def mixture_folder(folder: Path, mixture: str | None) -> Path:
     folders = [base / name for name in MIXTURES if (base / name).is_dir()]
     if len(folders) > 1:
         names = ", ".join(path.name for path in folders)
-        raise ValueError(f"{base}: holds {names}; choose one by mixture=NAME.")
+        raise ValueError(f"{base}: holds {names}; choose one by mixture=NAME (scripts: --mixture).")
     return folders[0] if folders else base
 
 

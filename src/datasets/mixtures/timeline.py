@@ -14,7 +14,7 @@ class Timeline:
 
     Args:
         min_overlap: lower bound of the overlap of two utterances as a fraction of the shorter one.
-        max_overlap: upper bound of it; 1: the shorter one lies within the other.
+        max_overlap: upper bound of it. If both are 1, the shorter one lies within the other.
         pause_prob: probability that an utterance starts after a pause instead.
         min_pause: lower bound of a pause in seconds.
         max_pause: upper bound of a pause in seconds.

@@ -1,10 +1,15 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from src.datasets.demo.corpus import DemoConversations
 from src.datasets.manifest import Manifest, write_manifest
 from src.datasets.mixtures.conversations import ConversationFolder, Conversations
+from src.datasets.mixtures.folders import MixtureFolder
 from src.utils.segments import Segment
 from tests.demo import sine
 
@@ -92,3 +97,37 @@ def test_folder_with_and_without_reference(tmp_path):
         ConversationFolder(str(tmp_path), reference=str(tmp_path / "other.stm"))
     with pytest.raises(FileNotFoundError, match=r"none.stm: no such"):
         ConversationFolder(str(tmp_path), reference=str(tmp_path / "none.stm"))
+
+
+def test_names_of_a_reference_that_files_cannot_have(tmp_path):
+    for name in ("a b", "a_b", "c d"):
+        sine(tmp_path / f"{name}.wav")
+    (tmp_path / "reference.json").write_text(
+        json.dumps(
+            [
+                {"session_id": name, "speaker": "A", "start_time": 0, "end_time": 1, "words": name}
+                for name in ("a b", "a_b", "c_d")
+            ]
+        )
+    )
+    data = ConversationFolder(str(tmp_path))
+    texts = {
+        Path(item["path"]).stem: item["segments"][0].text
+        for item in map(data.__getitem__, range(3))
+    }
+    assert texts == {"a b": "a b", "a_b": "a_b", "c d": "c_d"}
+    (tmp_path / "other.stm").write_text(
+        "".join(f"{name} 1 A 0.0 1.0 hello\n" for name in ("a_b", "x/c_d", "y/c_d"))
+    )
+    with pytest.raises(ValueError, match=r"x/c_d and y/c_d may both be .*c d.wav; rename one"):
+        ConversationFolder(str(tmp_path), reference=str(tmp_path / "other.stm"))
+
+
+@pytest.mark.parametrize("kind", [ConversationFolder, MixtureFolder])
+def test_unreadable_recordings_are_skipped_before_they_are_separated(kind, tmp_path):
+    sine(tmp_path / "good.wav")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    soundfile.write(tmp_path / "nan.wav", np.full(99, np.nan), 8000, subtype="FLOAT")
+    data = kind(str(tmp_path), sample_rate=8000, on_error="skip")
+    items = [data[i] for i in range(len(data))]
+    assert [Path(item["path"]).stem for item in items if "recording" in item] == ["good"]
