@@ -22,7 +22,7 @@ def read_text(path: Path, name: str = "text file") -> str:
     """
     check_file(path, name)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not text in UTF-8.") from None
 
@@ -58,7 +58,8 @@ def read_table(path: Path, delimiter: str, quoted: bool = True) -> list[dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't a table.
+        ValueError: it isn't a table, e.g. a quote isn't closed, or a row has more cells than the
+            table has columns.
     """
     return list(iterate_table(path, delimiter, quoted))
 
@@ -76,19 +77,31 @@ def iterate_table(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't a table.
+        ValueError: it isn't a table, e.g. a quote isn't closed, or a row has more cells than the
+            table has columns.
     """
     check_file(path, "table")
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    last = 0  # line that was read well; 0: none
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            quotes: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE}
-            reader = csv.DictReader(file, columns, delimiter=delimiter, **quotes)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(
+                file, columns, delimiter=delimiter, quoting=quoting, strict=True
+            )
+            last = reader.line_num if reader.fieldnames else 0  # of the header, if there is one
             for row in reader:
-                yield row | {"line": reader.line_num}
+                last = reader.line_num
+                if None in row:  # where DictReader puts the cells of no column
+                    raise ValueError(
+                        f"{path}, line {last}: {len(row[None])} cells more than columns; the first "
+                        f"is {shown(row[None][0])}."
+                    )
+                yield row | {"line": last}
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not text in UTF-8.") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: not a table ({error}).") from None
+        reason = "a quote that isn't closed" if "end of data" in str(error) else error
+        raise ValueError(f"{path}, after line {last}: not a table ({reason}).") from None
 
 
 def cell(path: Path, row: dict, column: str, may_be_empty: bool = False) -> str:
