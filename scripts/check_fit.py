@@ -52,7 +52,11 @@ def trained(folder: Path, overrides: list[str], steps: int, cpu_time: bool) -> d
     every = max(1, steps // 6)
     size = [f"trainer.steps_per_epoch={steps}", f"trainer.log_every_steps={every}"]
     start(folder, [*overrides, *SILENT, "trainer.epochs=1", *size], cpu_time)
-    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if "train/memory_mib" in row]
+    rows = [
+        row
+        for row in read_jsonl(folder / "metrics.jsonl", tolerant=True)
+        if "train/memory_mib" in row
+    ]
     later = rows[1:] or rows
     return {
         "seconds_per_step": statistics.mean(1 / row["train/steps_per_second"] for row in later),

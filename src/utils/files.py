@@ -1,5 +1,6 @@
 """Files that are either whole or absent, files of JSON lines, and files mapped into memory."""
 
+import codecs
 import errno
 import json
 import logging
@@ -163,30 +164,30 @@ def readable(size: int) -> str:
 
 
 def read_jsonl(path: Path, tolerant: bool = False) -> list[dict[str, Any]]:
-    """Read the rows of a file of JSON lines; an unfinished last line is left out.
+    """Read the rows of a file of JSON lines.
 
     Args:
-        path: the file, UTF-8; each line holds a JSON object.
-        tolerant: leave out every bad line with a warning, instead of raising. For files such as
-            metrics.jsonl, where each kill may leave a line that was cut short.
+        path: the file, UTF-8, with or without a byte order mark; each line holds a JSON object.
+        tolerant: leave out every bad line with a warning, instead of raising, and an unfinished
+            last one without. For files such as metrics.jsonl, where each kill may leave a line
+            that was cut short.
 
     Raises:
         FileNotFoundError: there is no file.
         ValueError: it is a folder, or a line is not a JSON object; names the file and the line.
     """
     rows = []
-    lines = read_bytes(path).split(b"\n")
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             rows.append(parse_row(line))
         except ValueError as error:
-            if number == len(lines):
-                break
             if not tolerant:
                 raise ValueError(f"{path}, line {number}: {error}.") from None
-            logger.warning("%s, line %d is left out: %s.", path, number, error)
+            if number < len(lines):  # the last one may still be being written
+                logger.warning("%s, line %d is left out: %s.", path, number, error)
     return rows
 
 

@@ -18,7 +18,7 @@ def test_a_line_cut_in_half_does_not_spoil_the_next(tmp_path, caplog):
         with path.open("ab") as file:
             file.write(row[:cut])
         whole = [{"text": "ёж"}] if cut == len(row) - 1 else []
-        assert read_jsonl(path) == [{"step": 1}, *whole]
+        assert read_jsonl(path, tolerant=True) == [{"step": 1}, *whole]
         append_jsonl(path, {"step": 2})
         assert read_jsonl(path, tolerant=True) == [{"step": 1}, *whole, {"step": 2}]
     assert "5.jsonl, line 2 is left out: not JSON" in caplog.text
@@ -54,6 +54,14 @@ def test_bad_lines_are_named(tmp_path, caplog, line, words):
         read_jsonl(path)
     assert read_jsonl(path, tolerant=True) == [{"a": 1}, {"a": 2}]
     assert "line 2 is left out" in caplog.text
+
+
+def test_a_bad_last_line_is_named_and_a_byte_order_mark_is_none(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": 2')
+    with pytest.raises(ValueError, match="a.jsonl, line 2: not JSON"):
+        read_jsonl(path)
+    assert read_jsonl(path, tolerant=True) == [{"a": 1}] and not caplog.text
 
 
 def test_no_file_of_json_lines(tmp_path):
