@@ -29,8 +29,9 @@ class MixedDataset(Dataset):
     an epoch continues where the one before ended, in an order that follows from the seed. With
     weights proportional to the hours of the corpora, each utterance is drawn once in every epoch.
 
-    `dataset[epoch, i + k * len(dataset)]` is item i where it is drawn for the k-th time after the
-    first in an epoch. Its random numbers are those of its corpus, of whose items those of epoch p
+    `dataset[epoch, i + k * len(dataset)]` is item i as it is drawn in the k-th pass over its corpus
+    of those that the epoch touches, counted from 0: an epoch that ends one pass and begins the next
+    has items of both. Its random numbers are those of its corpus, of whose items those of epoch p
     are taken in the p-th pass over the corpus. Ids are `<name of the corpus>.<id in it>`, with
     `~<k>` if k isn't 0. Read by index, as in an evaluation, each utterance is there once.
 
