@@ -3,7 +3,8 @@
 FORM is one of
   folder       recordings in a folder and below, the transcript of a.wav in a.txt beside it or in a
                folder `transcriptions`
-  csv          a .csv or .tsv file with a column for the audio, and perhaps for text and speaker
+  csv          a .csv file, or a .tsv file without quotes, with a column for the audio, and perhaps
+               for text and speaker
   kaldi        a data folder with wav.scp, and perhaps text, utt2spk and segments; commands in
                wav.scp are not executed
   librispeech  a split of LibriSpeech, or all of it

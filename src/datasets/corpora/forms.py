@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from src.datasets.corpora.librispeech import read_chapter
 from src.datasets.custom_dir import is_recording
-from src.datasets.tables import cell, check_columns, read_table, read_text
+from src.datasets.tables import cell, check_columns, read_lines, read_table, read_text
 from src.utils.audio_files import full_duration
 from src.utils.byte_ranges import is_url
 from src.utils.options import is_finite, shown
@@ -72,21 +72,25 @@ def rows_of_table(
 ) -> list[Values]:
     """Rows of a CSV file, or a TSV file by its ending, with absolute paths.
 
+    Only in CSV may cells be quoted; in TSV a quotation mark is a part of the text.
+
     Args:
         path: of the file; audio paths in it are relative to its folder.
         audio, text, speaker: names of columns; None: one of the usual names.
 
     Raises:
         FileNotFoundError: there is no such file, or a recording is missing.
-        ValueError: a column or a cell is missing.
+        ValueError: a column or a cell is missing, or a row has too many cells.
     """
-    lines = read_table(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+    is_tsv = path.suffix.lower() == ".tsv"
+    lines = read_table(path, "\t" if is_tsv else ",", quoted=not is_tsv)
     check_columns(path, lines, tuple(name for name in (audio, text, speaker) if name))
     audio = audio or usual_column(lines[0], AUDIO_COLUMNS)
     text = text or usual_column(lines[0], TEXT_COLUMNS)
     speaker = speaker or usual_column(lines[0], SPEAKER_COLUMNS)
     if audio is None:
-        raise ValueError(f"{path}: no column for the audio; its columns are {', '.join(lines[0])}.")
+        names = ", ".join(name for name in lines[0] if name != "line")
+        raise ValueError(f"{path}: no column for the audio; its columns are {names}.")
 
     def row(line: Values) -> Values:
         place = path.absolute().parent / cell(path, line, audio)
@@ -142,19 +146,19 @@ def rows_of_kaldi(folder: Path, root: Path | None = None) -> list[Values]:
 
 
 def pairs(path: Path) -> dict[str, str]:
-    """First word -> the rest of each line of a file of Kaldi.
+    """First word -> the rest of each line of a file of Kaldi that isn't empty.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a line has no rest, or a word comes first twice.
     """
     values: dict[str, str] = {}
-    for number, line in enumerate(read_text(path, "file").splitlines(), start=1):
-        name, *rest = line.split(maxsplit=1) if line.strip() else [""]
+    for number, line in read_lines(path, "file"):
+        name, *rest = line.split(maxsplit=1)
         if not rest or name in values:
             reason = "a name that occurs twice" if name in values else "wanted a name and a value"
             raise ValueError(f"{path}, line {number}: {shown(line)}, {reason}.")
-        values[name] = rest[0].strip()
+        values[name] = rest[0]
     if not values:
         raise ValueError(f"{path}: has no lines.")
     return values

@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from src.datasets.corpora.archives import Archive, fetch_archive
 from src.datasets.manifest import Manifest, cached_manifest
 from src.datasets.recognition import RecognitionDataset
-from src.datasets.tables import read_text
+from src.datasets.tables import read_lines
 from src.utils.audio_files import full_duration
 from src.utils.options import check_choice, shown
 
@@ -89,7 +89,7 @@ def read_chapter(transcript: Path, place: Path) -> list[dict]:
         ValueError: a line has no utterance and text; names it.
     """
     rows = []
-    for number, line in enumerate(read_text(transcript, "transcript").splitlines(), start=1):
+    for number, line in read_lines(transcript, "transcript"):
         name, _, text = line.partition(" ")
         if not name or not text:
             raise ValueError(
