@@ -6,7 +6,7 @@ from typing import Any
 from src.datasets.base_dataset import BaseDataset, Item
 from src.datasets.filters import count_for_each, keep_rows
 from src.datasets.manifest import Manifest, Row
-from src.datasets.splitting import Values, part_by_hash, words_of
+from src.datasets.splitting import Values, part_by_hash, words_in, words_of
 from src.utils.options import check_choice, check_labels, is_finite, refuse
 
 TARGETS = ("speaker", "keyword")
@@ -24,14 +24,16 @@ class ClassificationDataset(BaseDataset):
         manifest: the rows.
         labels: names of the classes; `class_id` is the index.
         target: `speaker`, the one of the row; or `keyword`, the only one of the labels that is a
-            word of its text, in any case. A text with two different keywords has no class.
+            word of its text, in any case. A text with two different keywords has no class. Words
+            are those of `splitting.words_in`, which have no apostrophes.
         part: the rows whose files' names are at positions from 0 to 1 in this range, without its
             end, as of `splitting.position`: for training and test with the same speakers. None:
             all.
         options: of `BaseDataset`.
 
     Raises:
-        ValueError: no rows are left, or an option has an invalid value.
+        ValueError: no rows are left, or an option has an invalid value, e.g. a keyword isn't one
+            word.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class ClassificationDataset(BaseDataset):
     ):
         check_choice("target", target, TARGETS)
         self.labels, self.target = check_labels("labels", labels), target
-        self.classes = {label: i for i, label in enumerate(self.labels)}
+        names = (
+            self.labels if target == "speaker" else check_labels("labels", keywords(self.labels))
+        )
+        self.classes = {name: i for i, name in enumerate(names)}
         if part is not None:
             manifest = part_by_hash(manifest, utterance_of, check_part(part))
         found = count_for_each(manifest, lambda i: self.class_of(manifest.values(i)))
@@ -76,6 +81,19 @@ class ManifestLabels(ClassificationDataset):
 
     def __init__(self, manifest: str, **options):
         super().__init__(Manifest(manifest), **options)
+
+
+def keywords(labels: Sequence[str]) -> list[str]:
+    """The word that each label is among the words of a text.
+
+    Raises:
+        ValueError: a label isn't one word.
+    """
+    words = [words_in(label) for label in labels]
+    for label, own in zip(labels, words, strict=True):
+        if len(own) != 1:
+            refuse("labels", label, "a single word of letters and digits as a keyword")
+    return [word for (word,) in words]
 
 
 def utterance_of(values: Values) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any
+from unicodedata import category, normalize
 
 import numpy as np
 
@@ -135,8 +136,18 @@ def sentence_of(values: Values) -> str:
 
 
 def words_of(values: Values) -> list[str]:
-    """The words of a row's text in lower case, without punctuation."""
-    return "".join(c if c.isalnum() else " " for c in (values.get("text") or "").lower()).split()
+    """The words of a row's text, as of `words_in`."""
+    return words_in(values.get("text") or "")
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a text in lower case and NFC, without punctuation."""
+    return "".join(c if in_word(c) else " " for c in normalize("NFC", text.lower())).split()
+
+
+def in_word(character: str) -> bool:
+    """Whether it is a letter, a digit or a mark that combines with one, as vowels of Hindi are."""
+    return character.isalnum() or category(character).startswith("M")
 
 
 def shared(splits: Mapping[str, list[Values]], key: Callable[[Values], str]) -> int | None:

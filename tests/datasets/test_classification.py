@@ -35,6 +35,8 @@ def test_a_keyword_is_the_only_one_of_a_text(manifest):
     dataset = ManifestLabels(str(manifest), labels=["go", "open"], target="keyword", limit=3)
     assert labels_of(dataset) == ["open", "open", "go"]
     assert [dataset[i]["class_id"] for i in range(3)] == [1, 1, 0]
+    dataset = ManifestLabels(str(manifest), labels=["GO", "Open"], target="keyword", limit=3)
+    assert labels_of(dataset) == ["Open", "Open", "GO"]
 
 
 def test_speakers_without_a_class_are_dropped(manifest):
@@ -76,6 +78,8 @@ def test_classes_of_a_manifest(manifest):
         ({"labels": ["a", "a"]}, "different texts, not 'a' twice"),
         ({"part": [0.5, 0.2]}, r"part: \[0.5, 0.2\]; two ascending numbers"),
         ({"labels": ["x", "y"]}, "no utterances left"),
+        ({"labels": ["don't", "do"], "target": "keyword"}, 'labels: "don\'t"; a single word of'),
+        ({"labels": ["Go", "go"], "target": "keyword"}, "different texts, not 'go' twice"),
     ],
 )
 def test_bad_options(manifest, options, message):

@@ -3,7 +3,14 @@ import json
 import pytest
 
 from src.datasets.manifest import Manifest
-from src.datasets.splitting import sentence_of, shared, speaker_of, split_by_duration, split_by_hash
+from src.datasets.splitting import (
+    sentence_of,
+    shared,
+    speaker_of,
+    split_by_duration,
+    split_by_hash,
+    words_in,
+)
 from tests.demo import run_script
 from tests.programs import call_script
 
@@ -63,6 +70,11 @@ def test_sentences_are_the_same_in_any_case_and_punctuation(tmp_path):
     manifest = written(tmp_path / "m.jsonl", rows)
     splits = split_by_hash(manifest, sentence_of, {"a": 0.5, "b": 0.5})
     assert shared(splits, sentence_of) == 0 and shared(splits, speaker_of) > 0
+
+
+def test_words_keep_their_marks():
+    assert words_in("हिन्दी में, ΣΑΣ!") == ["हिन्दी", "में", "σας"]
+    assert words_in("Cafe\u0301?") == words_in("café") == ["café"]
 
 
 def test_split_by_duration(tmp_path):
