@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from src.datasets.corpora.librispeech import read_chapter
 from src.datasets.custom_dir import is_recording
+from src.datasets.manifest import is_text
 from src.datasets.tables import cell, check_columns, read_lines, read_table, read_text
 from src.utils.audio_files import full_duration
 from src.utils.byte_ranges import is_url
@@ -262,15 +263,25 @@ def placed(values: Values, folder: Path, source: Path = Path()) -> Values:
     Args:
         values: of the row.
         folder: of the manifest; audio that lies in it, or the shard of it, gets a relative path,
-            other an absolute one.
-        source: that the path is relative to now.
+            other an absolute one. The same holds for the `sources` of a mixture.
+        source: that the paths are relative to now.
     """
+    folder = folder.resolve()
+
+    def place(given: str) -> str:
+        path = source / given
+        path = path.parent.resolve() / path.name  # a link keeps its name, by which ids are made
+        own = path.relative_to(folder) if path.is_relative_to(folder) else path
+        return own.as_posix()
+
     key = "audio_filepath" if values.get("shard") is None else "shard"
     if key == "shard" and is_url(values[key]):
         return values
-    path, folder = (source / values[key]).resolve(), folder.resolve()
-    own = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return values | {key: own.as_posix()}
+    moved: Values = {key: place(values[key])}
+    sources = values.get("sources")
+    if isinstance(sources, list) and all(map(is_text, sources)):
+        moved["sources"] = [place(path) for path in sources]
+    return values | moved
 
 
 def collected(given: Iterable, row: Callable[[Any], Any], title: str) -> list:

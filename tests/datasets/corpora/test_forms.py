@@ -5,6 +5,7 @@ import pytest
 
 from scripts.prepare_manifest import main
 from src.datasets.corpora.forms import (
+    placed,
     rows_of_folder,
     rows_of_kaldi,
     rows_of_librispeech,
@@ -116,6 +117,22 @@ def test_librispeech(tmp_path):
     (row,) = rows_of_librispeech(tmp_path)
     assert row["audio_filepath"] == str(place / "84-1-0000.flac")
     assert (row["text"], row["speaker"]) == ("go\u2028on", "84")
+
+
+def test_rows_in_another_folder(tmp_path):
+    """Sources of mixtures move along, and links keep their names."""
+    for name in ("mix", "s1", "s2"):
+        sine(tmp_path / "old" / f"{name}.wav")
+    (tmp_path / "old" / "link.wav").symlink_to(tmp_path / "old" / "mix.wav")
+    row = {"audio_filepath": "link.wav", "duration": 1.0, "sources": ["s1.wav", "../old/s2.wav"]}
+    folder = str((tmp_path / "old").resolve())
+    assert placed(row, tmp_path / "new", tmp_path / "old") == row | {
+        "audio_filepath": f"{folder}/link.wav",
+        "sources": [f"{folder}/s1.wav", f"{folder}/s2.wav"],
+    }
+    back = placed(row, tmp_path, tmp_path / "old")
+    assert back["sources"] == ["old/s1.wav", "old/s2.wav"]
+    assert placed(row | {"sources": None}, tmp_path, tmp_path / "old")["sources"] is None
 
 
 def test_command(kaldi, monkeypatch, capsys):
