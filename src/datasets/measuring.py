@@ -19,7 +19,8 @@ from src.utils.files import write_beside
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 2048  # rows measured before what is known is written
+CHUNK = 2048  # rows measured at a time
+GROWTH = 1.1  # what is known is written when it is so many times as much
 FULL_SCALE = 0.999  # absolute values from here on are clipped
 NOTHING = -1.0  # start and end where there is no speech
 
@@ -83,7 +84,7 @@ def measured(manifest: Manifest, name: str, size: int, measure: Measure, skip: b
     """Values of each row, [N, size]; NaN of unreadable files.
 
     They are kept in the file `<manifest>.<name>.npz` as long as the manifest stays the same, unless
-    its folder can't be written. Shows a progress bar.
+    its folder can't be written; now and then while they are measured, too. Shows a progress bar.
 
     Args:
         manifest: of the recordings.
@@ -112,14 +113,21 @@ def measured(manifest: Manifest, name: str, size: int, measure: Measure, skip: b
                 return (np.nan,) * size
             raise ValueError(f"{manifest.place(index)}: {error}") from None
 
+    done = kept = len(lines) - len(missing)
     bar = tqdm(total=len(missing), desc=f"{name} of {manifest.path.name}", disable=None)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(missing), CHUNK):
-            rows = missing[first : first + CHUNK]
-            for index, found in zip(rows, pool.map(values, rows.tolist()), strict=True):
-                known[lines[index]] = found
-                bar.update()
-            cache = write_cache(cache, digest, known)
+    try:
+        with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for first in range(0, len(missing), CHUNK):
+                rows = missing[first : first + CHUNK]
+                for index, found in zip(rows, pool.map(values, rows.tolist()), strict=True):
+                    known[lines[index]] = found
+                    bar.update()
+                done += len(rows)
+                if done > GROWTH * kept:  # each time would be quadratic
+                    cache, kept = write_cache(cache, digest, known), done
+    finally:
+        if done > kept:
+            write_cache(cache, digest, known)
     return known[lines]
 
 
@@ -160,6 +168,7 @@ def write_cache(path: Path | None, digest: np.ndarray, known: np.ndarray) -> Pat
         with write_beside(path) as beside, beside.open("wb") as file:
             np.savez(file, digest=digest, values=known)
     except OSError as error:
-        logger.warning("%s: could not be written (%s); measured each time.", path, error.strerror)
+        reason = error.strerror or error  # that of a full disk is only a sentence
+        logger.warning("%s: could not be written (%s); measured each time.", path, reason)
         return None
     return path

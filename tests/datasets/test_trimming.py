@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from src.datasets import measuring
 from src.datasets.building import build_dataset
-from src.datasets.manifest import Manifest
+from src.datasets.manifest import Manifest, write_manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.speech_detection import EnergyDetector, SileroDetector
 from src.text_encoder.characters import CharacterEncoder
@@ -182,13 +182,38 @@ def test_a_damaged_file_of_measurements_is_replaced(folder, caplog):
     assert "measured anew" not in caplog.text
 
 
-def test_where_nothing_can_be_written(folder, monkeypatch, caplog):
+def test_the_file_of_measurements_is_written_a_few_times(folder, monkeypatch):
+    rows = [{"audio_filepath": f"{i % 2}.wav", "duration": 1.0} for i in range(40)]
+    write_manifest(folder / "many.jsonl", [*rows, {"audio_filepath": "x.wav", "duration": 1.0}])
+    sizes = []
+    monkeypatch.setattr(measuring, "CHUNK", 1)
+    monkeypatch.setattr(measuring, "GROWTH", 2)
+    monkeypatch.setattr(
+        measuring, "write_cache", lambda path, _, known: sizes.append(known_of(known)) or path
+    )
+    with pytest.raises(ValueError, match="line 41: .*x.wav"):
+        measuring.clipped_fractions(Manifest(folder / "many.jsonl"), skip=False)
+    assert sizes == [1, 3, 7, 15, 31, 40]  # the last one because of the error
+
+
+def known_of(values):
+    return int((~np.isnan(values)).sum())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (OSError("m.npz: the disk is full."), "m.npz: the disk is full."),
+    ],
+)
+def test_where_nothing_can_be_written(folder, monkeypatch, caplog, error, reason):
     def refuse(path):
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr(measuring, "write_beside", refuse)
     opened(folder, trim="energy")
-    assert "could not be written (Permission denied); measured each time." in caplog.text
+    assert f"could not be written ({reason}); measured each time." in caplog.text
     rows = [{"audio_filepath": "0.wav", "duration": 2.2}]
     RecognitionDataset(Manifest.from_rows(rows, folder / "none.jsonl"), trim="energy")  # in memory
     assert not list(folder.glob("*.npz"))
