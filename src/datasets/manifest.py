@@ -56,7 +56,6 @@ class Row:
 
 
 OWN_KEYS = ("audio_filepath", "duration", "text", "offset", "speaker", "lang")
-ROW_KEYS = (*OWN_KEYS, "cut")
 TEXT_KEYS = ("text", "speaker", "lang")
 LIMIT = f"at most {MAX_SECONDS:g}"
 
@@ -156,15 +155,15 @@ class Manifest:
         return len(self.starts)
 
     def __getitem__(self, index: int) -> Row:
-        values = self.values(index)
+        values, cut = self.values(index), (0.0, 0.0)
         values["audio_filepath"] = audio_place(values, self.path.parent, self.remote)
         if self.cut is not None:
             start, seconds = float(self.cut[index]), float(self.durations[index])
-            values["cut"] = (start, max(0.0, values["duration"] - start - seconds))
+            cut = (start, max(0.0, values["duration"] - start - seconds))
             values["offset"], values["duration"] = (values.get("offset") or 0.0) + start, seconds
-        extra = {k: v for k, v in values.items() if k not in ROW_KEYS and k not in SHARD_KEYS}
-        own = {k: v for k, v in values.items() if k in ROW_KEYS and v is not None}
-        return Row(**own, extra=extra)
+        extra = {k: v for k, v in values.items() if k not in OWN_KEYS and k not in SHARD_KEYS}
+        own = {k: values[k] for k in OWN_KEYS if values.get(k) is not None}
+        return Row(**own, cut=cut, extra=extra)
 
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in range(len(self)))
@@ -315,7 +314,8 @@ def cached_manifest(
     except FileNotFoundError:  # of a recording or a transcript
         raise
     except OSError as error:
-        logger.warning("%s: could not be written (%s); made anew each time.", path, error.strerror)
+        reason = error.strerror or error  # that of a full disk is only a sentence
+        logger.warning("%s: could not be written (%s); made anew each time.", path, reason)
         return Manifest.from_rows(make_rows(), path)
     return Manifest(path)
 

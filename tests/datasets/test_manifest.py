@@ -32,6 +32,7 @@ def test_round_trip(tmp_path):
                 "speaker": "s",
                 "lang": "en",
                 "other": 3,
+                "cut": [1, 2],
             },
         ],
     )
@@ -41,7 +42,8 @@ def test_round_trip(tmp_path):
     assert manifest[1].text == "word 1 ё"
     last = manifest[2]
     assert str(last.audio_filepath) == "/x.flac"
-    assert (last.offset, last.speaker, last.lang, last.extra) == (1.5, "s", "en", {"other": 3})
+    assert (last.offset, last.speaker, last.lang) == (1.5, "s", "en")
+    assert last.extra == {"other": 3, "cut": [1, 2]} and last.cut == (0.0, 0.0)
     assert [row.duration for row in manifest] == [1, 2, 2.5]
 
 
@@ -201,6 +203,15 @@ def test_cached_manifest(tmp_path):
     for _ in range(2):
         assert len(cached_manifest(tmp_path / "m.jsonl", make_rows)) == 3
     assert len(made) == 1
+
+
+def test_why_a_manifest_is_not_kept(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError("m.jsonl: the disk is full.")
+
+    monkeypatch.setattr("src.datasets.manifest.write_manifest", refuse)
+    assert len(cached_manifest(tmp_path / "m.jsonl", lambda: rows(3))) == 3
+    assert "could not be written (m.jsonl: the disk is full.); made anew" in caplog.text
 
 
 def test_write_is_atomic(tmp_path):
