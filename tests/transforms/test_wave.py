@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import soundfile
 import torch
 
 from src.transforms.wave.band import BandLimit
@@ -101,6 +102,12 @@ def test_room_preserves_level_and_is_causal():
     assert result.abs().argmax() == 4000
     assert result[4001:9000].abs().max() > 1e-3
     assert decibel(result, click) == pytest.approx(0, abs=1e-3)
+
+
+def test_a_silent_room_response_is_named(tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", torch.zeros(100).numpy(), SAMPLE_RATE)
+    with pytest.raises(ValueError, match=r"quiet\.wav: a room response of silence"):
+        run(RoomResponse(str(tmp_path)), tone(440))
 
 
 def test_without_a_manifest_no_noise_is_added():

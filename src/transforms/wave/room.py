@@ -49,10 +49,17 @@ class RoomResponse(RandomTransform):
             self.responses.check()
 
     def draw(self, generator: torch.Generator, length: int) -> Tensor:
-        """Impulse response [R] of one item; its first sample is the direct sound."""
+        """Impulse response [R] of one item; its first sample is the direct sound.
+
+        Raises:
+            ValueError: a recorded one is silent.
+        """
         if self.responses is not None:
             index = int(uniform(generator, 0, len(self.responses)))
-            return trim_to_direct_sound(self.responses.whole(index))
+            response = trim_to_direct_sound(self.responses.whole(index))
+            if not response[0]:
+                raise ValueError(f"{self.responses.paths[index]}: a room response of silence.")
+            return response
         rt60 = uniform(generator, self.min_rt60, self.max_rt60)
         size = int(rt60 * self.sample_rate)
         noise = torch.randn(size, generator=generator)
