@@ -30,7 +30,8 @@ BLOCK = 10  # seconds
 RESERVED = 1 << 28  # samples at first
 SHORTFALL = 0.1  # seconds by which a file may be shorter than requested
 MOST_CHANNELS = 64
-PCM = {torch.int16: 2.0**15, torch.int32: 2.0**31}  # value of full scale
+# Value of silence and of full scale above it.
+PCM = {torch.uint8: (128, 2.0**7), torch.int16: (0, 2.0**15), torch.int32: (0, 2.0**31)}
 
 
 def read_audio(
@@ -180,7 +181,7 @@ def given_audio(
             read, because its header may not know its length. None: never.
 
     Raises:
-        ValueError: samples without a sample rate, or a file that can't be read.
+        ValueError: no samples, or samples without a sample rate, or a file that can't be read.
         FileNotFoundError: there is no such file.
     """
     if isinstance(audio, str | Path):
@@ -197,24 +198,32 @@ def given_audio(
     if own_rate is None:
         raise ValueError("Samples need a sample rate: call with (samples, sample_rate).")
     check_whole("sample_rate", own_rate, *SAMPLE_RATES)
-    return to_mono_at(given_samples(audio), own_rate, sample_rate)
+    samples = given_samples(audio)
+    if not samples.numel():
+        raise ValueError("samples: none at all.")
+    return to_mono_at(samples, own_rate, sample_rate)
 
 
 def given_samples(samples: Any) -> Tensor:
     """Samples of a caller as float32 [T] or [channels, T].
 
     Args:
-        samples: a tensor, an array or a list; of 16 or 32 bits, PCM is scaled to [-1, 1].
+        samples: a tensor, an array or a list of floats; or PCM of 16 or 32 bits, or of 8 bits
+            without sign, which is scaled to [-1, 1].
 
     Raises:
-        ValueError: other shapes (with more than 64 channels, it is probably [T, channels]),
-            values that aren't finite, or no samples at all, e.g. a text.
+        ValueError: other shapes (with more than 64 channels, it is probably [T, channels]) or
+            types of numbers, values that aren't finite, or no samples at all, e.g. a text.
     """
     try:
         given = torch.as_tensor(samples)
-        audio = given.float() / PCM.get(given.dtype, 1.0)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"samples: {type(samples).__name__}, no numbers ({error}).") from None
+    if given.dtype not in PCM and not given.is_floating_point():
+        kind = str(given.dtype).removeprefix("torch.")
+        raise ValueError(f"samples: {kind}, whose full scale is unknown; floats in [-1, 1].")
+    silence, full_scale = PCM.get(given.dtype, (0, 1.0))
+    audio = (given.float() - silence) / full_scale
     if audio.ndim not in (1, 2) or (audio.ndim == 2 and not 1 <= len(audio) <= MOST_CHANNELS):
         raise ValueError(f"samples: of shape {list(audio.shape)}; [T] or [channels, T].")
     if not audio.isfinite().all():

@@ -270,12 +270,17 @@ def test_given_samples():
     half = np.full(4, 0.5)
     for given in (half, list(half), torch.full((4,), 0.5), np.full(4, 2**14, dtype=np.int16)):
         assert given_audio(given, 16000, 16000).tolist() == [0.5] * 4
+    eight_bits = np.full(4, 192, dtype=np.uint8)
+    assert given_audio(eight_bits, 16000, 16000).tolist() == [0.5] * 4
     stereo = (np.stack([half, 0 * half]), 16000)
     assert given_audio(stereo, None, 16000).tolist() == [0.25] * 4
     for given, rate, named in (
         (np.zeros((16000, 2)), 16000, r"\[16000, 2\]; \[T\] or \[channels, T\]"),
         (np.zeros((1, 1, 4)), 16000, r"\[1, 1, 4\]"),
         ([0.0, float("nan")], 16000, "finite"),
+        ([0, 1], 16000, "samples: int64, whose full scale is unknown; floats in"),
+        (np.zeros(4, dtype=np.uint16), 16000, "samples: uint16, whose"),
+        (np.zeros(0), 16000, "samples: none at all"),
         ([0.0, "a"], 16000, "samples: list, no numbers"),
         ((16000, half), None, "sample_rate: array"),
         ((half, 16000, 1), None, "A tuple of 3"),
