@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from src.utils.options import shown
@@ -98,6 +99,37 @@ def open_audio(path: AudioPath) -> Iterator[soundfile.SoundFile]:
     except (soundfile.SoundFileError, TypeError, MemoryError, OSError) as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
         raise ValueError(f"{path}: not readable as audio ({reason}).") from None
+
+
+def encode_audio(
+    samples: np.ndarray, rate: int, format: str, subtype: str, level: float | None = None
+) -> bytes:
+    """An audio file of samples [T] or [T, channels]; values beyond full scale are clipped.
+
+    Args:
+        samples: floats, or whole numbers of 32 bits.
+        rate: in Hz.
+        format: of libsndfile, e.g. FLAC.
+        subtype: of libsndfile, e.g. PCM_16.
+        level: of compression, from 0 to 1; None: the usual one.
+
+    Raises:
+        ValueError: the format doesn't have this rate or number of channels.
+    """
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    buffer = io.BytesIO()
+    options = {"subtype": subtype, "format": format, "compression_level": level}
+    try:
+        with soundfile.SoundFile(buffer, "w", rate, channels, **options) as file:
+            # libsndfile's encoders need stack for a block: minutes at once crash the process.
+            for start in range(0, len(samples), rate):
+                file.write(samples[start : start + rate])
+    except soundfile.SoundFileError as error:
+        reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
+        raise ValueError(
+            f"{format} of {subtype} can't hold {channels} channels at {rate} Hz ({reason})."
+        ) from None
+    return buffer.getvalue()
 
 
 def audio_info(path: AudioPath) -> AudioInfo:

@@ -43,7 +43,7 @@ BAD = [
     (
         Codec,
         {"sample_rate": 11025},
-        "Codec, sample_rate: 11025; for Opus one of 8000, 12000, 16000, 24000, 48000 Hz.",
+        "Codec, sample_rate: 11025; for opus one of 8000, 12000, 16000, 24000, 48000 Hz.",
     ),
     (Loudness, {"target_lufs": 3}, "Loudness, target_lufs: 3; a number from -70 to 0."),
     (Loudness, {"max_gain_db": -1}, "Loudness, max_gain_db: -1; a number from 0 to 100."),
@@ -56,6 +56,11 @@ BAD = [
     (LowSampleRate, {"sample_rates": [0]}, "sample_rates[0]: 0; a whole number from 1 to 16000."),
     (LowSampleRate, {"sample_rates": []}, "sample_rates: []; a list of rates in Hz, not empty."),
     (BandLimit, {"min_low_cutoff": 0}, "min_low_cutoff: 0; a number above 0, up to 16000."),
+    (
+        Codec,
+        {"codecs": ["mp3"], "sample_rate": 6000},
+        "for mp3 one of 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000 Hz.",
+    ),
     (Dither, {"amplitude": -1}, "Dither, amplitude: -1; a number from 0 to 1."),
     (AddWhiteNoise, {"min_snr_db": 40}, "min_snr_db: 40; at most max_snr_db, which is 30.0."),
     (

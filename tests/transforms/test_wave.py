@@ -65,6 +65,12 @@ def test_codecs_do_not_delay(codec):
     assert decibel(decoded - audio, audio) < -12  # a delay of two samples would leave -9 dB
 
 
+def test_codecs_take_minutes():
+    """Vorbis encoded at once would crash the process."""
+    audio = tone(440, 150.0)
+    assert decibel(run(Codec(["vorbis"]), audio) - audio, audio) < -12
+
+
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.1, 1.25])
 def test_speed_changes_duration_and_pitch(factor):
     result = run(Speed([factor]), tone(800))

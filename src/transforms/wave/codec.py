@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from src.transforms.base import RandomTransform
-from src.utils.options import check_choice
+from src.utils.audio_files import encode_audio
+from src.utils.options import check_choice, refuse
 from src.utils.random import uniform
 
 # Container and subtype of libsndfile, and whether the codec has a level of compression.
@@ -21,7 +22,10 @@ CODECS = {
     "ulaw": ("WAV", "ULAW", False),
     "alaw": ("WAV", "ALAW", False),
 }
-OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
+RATES = {  # of those that don't have every one, in Hz
+    "opus": (8000, 12000, 16000, 24000, 48000),
+    "mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+}
 MOST = 0.98  # level of compression that all of them take
 
 
@@ -39,7 +43,7 @@ class Codec(RandomTransform):
 
     Raises:
         ValueError: there is no such codec, a bound is not in [0, 0.98], the bounds are exchanged,
-            or Opus doesn't have the sample rate.
+            or Opus or MP3 doesn't have the sample rate.
     """
 
     key = "audio"
@@ -60,9 +64,10 @@ class Codec(RandomTransform):
             check_choice("Codec, codecs", codec, tuple(CODECS))
         if not self.codecs:
             raise ValueError(f"Codec, codecs: []; some of {', '.join(CODECS)}.")
-        if "opus" in self.codecs and sample_rate not in OPUS_RATES:
-            allowed = ", ".join(map(str, OPUS_RATES))
-            raise ValueError(f"Codec, sample_rate: {sample_rate}; for Opus one of {allowed} Hz.")
+        for codec in self.codecs:
+            if sample_rate not in RATES.get(codec, (sample_rate,)):
+                allowed = ", ".join(map(str, RATES[codec]))
+                refuse("Codec, sample_rate", sample_rate, f"for {codec} one of {allowed} Hz")
         self.compression = (min_compression, max_compression)
         self.sample_rate = sample_rate
 
@@ -84,14 +89,6 @@ class Codec(RandomTransform):
     def recode(self, samples: np.ndarray, codec: str, level: float) -> np.ndarray:
         """Samples [T], encoded and decoded, at most as many."""
         container, subtype, has_level = CODECS[codec]
-        file = io.BytesIO()
-        soundfile.write(
-            file,
-            samples,
-            self.sample_rate,
-            subtype,
-            format=container,
-            compression_level=level if has_level else None,
-        )
-        file.seek(0)
-        return soundfile.read(file, dtype="float32")[0][: len(samples)]
+        own = level if has_level else None
+        encoded = encode_audio(samples, self.sample_rate, container, subtype, own)
+        return soundfile.read(io.BytesIO(encoded), dtype="float32")[0][: len(samples)]
