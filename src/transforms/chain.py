@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.transforms.base import RandomTransform
+from src.transforms.views import Views
 
 Batch = dict[str, Any]
 STAGES = "audio_stages"  # key of an item
@@ -68,9 +69,16 @@ def apply_to_item(chain: Chain, item: Batch) -> Batch:
 
     Returns:
         The item with its tensors replaced by their transformed versions; keys that a transform
-        adds are included. With `chain.keeps_stages` it has `audio_stages`, too: those that the
-        item had or its audio, and the audio after each transform.
+        adds are included, but for lengths: a tensor is cut to its own, and `collate` makes them
+        anew. With `chain.keeps_stages` it has `audio_stages`, too: those that the item had or its
+        audio, and the audio after each transform.
+
+    Raises:
+        ValueError: a transform repeats the items of a batch; names it.
     """
+    for name, transform in chain.items():
+        if isinstance(transform, Views):
+            raise ValueError(f"transforms, {name}: Views repeats items; only for whole batches.")
     keys = [k for k, v in item.items() if isinstance(v, torch.Tensor)]
     batch: Batch = {k: [v] for k, v in item.items()}
     for key in keys:
@@ -82,7 +90,21 @@ def apply_to_item(chain: Chain, item: Batch) -> Batch:
         item = item | {
             STAGES: [*item.get(STAGES, [("input", item["audio"])]), *changes(chain, batch)]
         }
-    return item | {k: v[0] for k, v in after.items() if k in keys or k not in batch}
+    added = {
+        key: unpadded(after, key) for key in after if key not in batch and not is_length(after, key)
+    }
+    return item | {key: after[key][0] for key in keys} | added
+
+
+def is_length(batch: Batch, key: str) -> bool:
+    """Whether a key of a batch is the length of another one."""
+    return key.endswith("_length") and key.removesuffix("_length") in batch
+
+
+def unpadded(batch: Batch, key: str) -> Any:
+    """A value of the only item of a batch, without padding."""
+    value, length = batch[key][0], batch.get(f"{key}_length")
+    return value if length is None else value[..., : int(length[0])]
 
 
 @torch.no_grad()
