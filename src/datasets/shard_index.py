@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 Values = dict[str, Any]
 
-AUDIO = (*(ending[1:] for ending in ENDINGS), "opus")
+# Endings of audio, those that make_shards.py leaves as they are among them.
+OTHERS = ("opus", "oga", "sph", "aif", "aiff", "aifc", "au", "snd", "caf", "w64", "rf64", "voc")
+AUDIO = (*(ending[1:] for ending in ENDINGS), *OTHERS)
 TEXTS = ("text", "speaker", "lang")  # that are taken from JSON files
 READ_AT_ONCE = 1 << 23  # bytes
 LARGEST_MEMBER = 1 << 34  # bytes; a larger one means a damaged header
@@ -182,6 +184,8 @@ def members(place: str, remote: Remote) -> Iterator[Member]:
 def webdataset_rows(place: str, remote: Remote, text_key: str) -> list[Values]:
     """Rows of the samples in a shard, each of adjacent files with the same name before the dot.
 
+    Samples without audio are left out, with a warning.
+
     Args:
         place: path or address of the shard.
         remote: how it is read over the network.
@@ -193,11 +197,12 @@ def webdataset_rows(place: str, remote: Remote, text_key: str) -> list[Values]:
             its JSON isn't; names the sample.
         OSError: the disk fails, or the network or the server in all attempts.
     """
-    rows = []
+    rows, silent = [], []
     for name, group in itertools.groupby(members(place, remote), key=lambda m: split_name(m)[0]):
         parts = {split_name(member)[1]: member for member in group}
         audio = [member for suffix, member in parts.items() if suffix.split(".")[-1] in AUDIO]
         if not audio:
+            silent += [parts[suffix].name for suffix in list(parts)[:1]]
             continue
         if len(audio) > 1:
             names = ", ".join(member.name for member in audio)
@@ -210,6 +215,13 @@ def webdataset_rows(place: str, remote: Remote, text_key: str) -> list[Values]:
             rows.append(check_row(row | values | own.values(place)))
         except ValueError as error:
             raise ValueError(f"{sample}: {error}") from None
+    if silent:
+        logger.warning(
+            "%s: %d samples have no file of a known ending of audio and are left out, e.g. %s.",
+            place,
+            len(silent),
+            silent[0],
+        )
     return rows
 
 

@@ -228,6 +228,15 @@ def test_index_of_webdataset(made, copy):
     ]
 
 
+def test_samples_of_other_endings(tmp_path, caplog):
+    sound = noise(tmp_path / "x.sph", format="NIST").read_bytes()
+    shard = tar_of(tmp_path / "x.tar", a__sph=sound, b__xyz=sound, b__txt=b"hi", c__cls=b"1")
+    [row] = indexed([shard], tmp_path / "w.jsonl")
+    assert (row["audio_filepath"], row["duration"]) == ("a.sph", 0.5)
+    assert "x.tar: 2 samples have no file of a known ending" in caplog.text
+    assert "left out, e.g. b.xyz." in caplog.text
+
+
 def test_index_of_nemo(made, copy):
     """One manifest with shard_id, or one for each shard; as NeMo makes them, with -sub1."""
     known = [json.loads(line) for line in (made / "manifest.jsonl").read_text().splitlines()]
