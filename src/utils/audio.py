@@ -43,7 +43,9 @@ def read_audio(
         path: wav, flac, ogg, mp3 or whatever else libsndfile reads; or such a file in a shard.
         sample_rate: of the audio returned, in Hz.
         offset: where to start, in seconds.
-        duration: how much to read, in seconds; None: to the end.
+        duration: how much to read, in seconds; None: to the end. An MP3 of variable bit rate whose
+            header doesn't tell its length, as from a recorded stream, may end earlier: libsndfile
+            stops where it expects the end.
 
     Returns:
         [T], where n samples of the file give ceil(n * sample_rate / the file's sample rate).
@@ -104,7 +106,8 @@ def read_long(
     Args:
         file: open at the first frame to be read.
         size: frames to read; only an estimate if `to_end`.
-        to_end: whether to read until there are no more.
+        to_end: whether to read until there are no more, as libsndfile has it: for some MP3s,
+            that is before their end.
         sample_rate: of the audio returned, in Hz.
 
     Returns:
