@@ -137,7 +137,7 @@ def read_long(
 
 
 class Recording:
-    """A long file of which a part [t] is read when it is asked for, as by `recording[start:end]`.
+    """A file of which a part [t] is read when it is asked for, as by `recording[start:end]`.
 
     Args:
         path: of the file.
@@ -151,13 +151,15 @@ class Recording:
     """
 
     def __init__(
-        self, path: Path, sample_rate: int, offset: float = 0.0, duration: float | None = None
+        self, path: AudioPath, sample_rate: int, offset: float = 0.0, duration: float | None = None
     ):
         info = audio_info(path)
         frames = info.frames - round(offset * info.sample_rate)
         if duration is not None:
             check_duration(path, frames / info.sample_rate, offset, duration)
             frames = min(frames, round(duration * info.sample_rate))
+        if frames < 1:
+            raise ValueError(f"{path}: no samples from second {offset:g} on.")
         self.path, self.sample_rate, self.offset = path, sample_rate, offset
         self.size = -(-frames * sample_rate // info.sample_rate)
 
@@ -238,46 +240,54 @@ def read_recordings(source: Path, sample_rate: int) -> list[Tensor]:
     """Every recording of a manifest or a folder, in its order: mono audio [T] in [-1, 1].
 
     Args:
-        source: as for `recording_paths`.
+        source: as for `recordings_in`.
         sample_rate: of the audio returned, in Hz.
 
     Raises:
         FileNotFoundError: the manifest or a recording is missing.
         ValueError: the manifest is no such file or names none, or a recording isn't readable.
     """
-    return [read_audio(path, sample_rate) for path in recording_paths(source)]
+    return [recording[:] for recording in recordings_in(source, sample_rate)]
 
 
-def recording_paths(source: Path) -> list[AudioPath]:
+def recordings_in(source: Path, sample_rate: int) -> list[Recording]:
     """The recordings that a manifest names, in its order, or that are in a folder, by name.
 
     Args:
-        source: JSON lines with `audio_filepath`, relative to its folder; or a folder, of which all
-            audio files are taken, those in subfolders too.
+        source: JSON lines with `audio_filepath`, relative to its folder, and perhaps `offset` and
+            `duration` of a part in seconds; or a folder, of which all audio files are taken, those
+            in subfolders too.
+        sample_rate: of the audio, in Hz.
 
     Raises:
-        FileNotFoundError: the manifest is missing, or there is no audio file in the folder.
-        ValueError: the manifest is no such file or names none.
+        FileNotFoundError: the manifest or a recording is missing, or there is no audio file in the
+            folder.
+        ValueError: the manifest is no such file or names none, or a recording isn't readable.
     """
     if source.is_dir():
-        found: list[AudioPath] = [*sorted(p for p in source.rglob("*") if is_recording(p))]
+        found = sorted(path for path in source.rglob("*") if is_recording(path))
         if not found:
             raise FileNotFoundError(f"{source}: no {', '.join(ENDINGS)} in this folder.")
-        return found
+        return [Recording(path, sample_rate) for path in found]
     check_file(source, "manifest")
     rows = read_jsonl(source)
     for number, row in enumerate(rows, start=1):
-        path = row.get("audio_filepath")
+        path, place = row.get("audio_filepath"), f"{source}, row {number}"
         if not isinstance(path, str) or not path:
-            raise ValueError(f"{source}, row {number}: audio_filepath is {shown(path)}; a path.")
+            raise ValueError(f"{place}: audio_filepath is {shown(path)}; a path.")
+        offset = row.get("offset")
+        check_number(f"{place}: offset", offset, high=MAX_SECONDS, inclusive=True, optional=True)
+        check_number(f"{place}: duration", row.get("duration"), high=MAX_SECONDS, optional=True)
         if row.get("shard") is not None:
             try:
                 check_shard(row)
             except ValueError as error:
-                raise ValueError(f"{source}, row {number}: {error}") from None
+                raise ValueError(f"{place}: {error}") from None
     if not rows:
         raise ValueError(f"{source}: lists no recordings.")
-    return [audio_place(row, source.parent) for row in rows]
+    parts = [(row.get("offset") or 0.0, row.get("duration")) for row in rows]
+    places = [audio_place(row, source.parent) for row in rows]
+    return [Recording(place, sample_rate, *part) for place, part in zip(places, parts, strict=True)]
 
 
 def to_mono_at(samples: Tensor, own_rate: int, sample_rate: int) -> Tensor:

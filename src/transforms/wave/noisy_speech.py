@@ -53,9 +53,9 @@ class NoisySpeech(nn.Module):
     per hour at 16 kHz.
 
     Args:
-        manifest: noise recordings as JSON lines with `audio_filepath`, or a folder of them, all
-            of which are read on first use and kept in memory; None:
-            only speech is mixed in.
+        manifest: noise recordings as JSON lines with `audio_filepath`, and perhaps `offset` and
+            `duration` of a part, or a folder of them, all of which are read on first use and kept
+            in memory; None: only speech is mixed in.
         p: probability of transforming an item.
         noise_fraction: fraction of the transformed items that get noise instead of speech. An
             utterance without others in its batch always gets noise, if there is any.

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from src.utils.audio import read_audio, recording_paths
-from src.utils.audio_files import audio_info
+from src.utils.audio import Recording, recordings_in
 from src.utils.options import check_whole
 from src.utils.shard_sample import AudioPath
 
@@ -21,8 +20,8 @@ class Recordings:
     use, since the demo's noise is made after its transforms.
 
     Args:
-        source: a manifest, JSON lines with `audio_filepath`; or a folder, of which all audio files
-            are taken, those in subfolders too.
+        source: a manifest, JSON lines with `audio_filepath`, and perhaps `offset` and `duration` of
+            a part; or a folder, of which all audio files are taken, those in subfolders too.
         sample_rate: in Hz.
 
     Raises:
@@ -35,15 +34,19 @@ class Recordings:
         self.source, self.sample_rate = source, sample_rate
 
     @cached_property
+    def files(self) -> list[Recording]:
+        """The recordings on disk; made of their headers."""
+        return recordings_in(self.source, self.sample_rate)
+
+    @property
     def paths(self) -> list[AudioPath]:
         """The files."""
-        return recording_paths(self.source)
+        return [recording.path for recording in self.files]
 
     @cached_property
     def lengths(self) -> list[int]:
         """Samples of each recording at the sample rate, as the headers have them."""
-        infos = map(audio_info, self.paths)
-        return [-(-info.frames * self.sample_rate // info.sample_rate) for info in infos]
+        return [len(recording) for recording in self.files]
 
     def check(self) -> None:
         """Read all headers, so that a missing file is an error before training.
@@ -52,23 +55,23 @@ class Recordings:
             FileNotFoundError: the manifest or a recording does not exist.
             ValueError: there are no recordings, or one is not readable.
         """
-        _ = self.lengths
+        _ = self.files
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     @cached_property
     def kept(self) -> list[Tensor] | None:
         """All recordings, each [T], if they are small enough together to be kept in memory."""
         if sum(self.lengths) > KEPT:
             return None
-        return [read_audio(path, self.sample_rate) for path in self.paths]
+        return [recording[:] for recording in self.files]
 
     def whole(self, index: int) -> Tensor:
         """A recording [T]."""
         if self.kept is not None:
             return self.kept[index]
-        return read_audio(self.paths[index], self.sample_rate)
+        return self.files[index][:]
 
     def excerpt(self, index: int, start: float, length: int) -> Tensor:
         """Part of a recording [length], which is repeated where it is too short.
@@ -84,8 +87,7 @@ class Recordings:
         else:
             size = self.lengths[index]
             first = min(int(start * size), size - length)
-            seconds = (first / self.sample_rate, length / self.sample_rate)
-            recording, first = read_audio(self.paths[index], self.sample_rate, *seconds), 0
+            recording, first = self.files[index][first : first + length], 0
         repeats = -(-(first + length) // len(recording))
         return recording.repeat(repeats)[first : first + length]
 
