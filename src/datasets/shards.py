@@ -1,7 +1,6 @@
 """Writing shards: tar files with the audio of a manifest, as webdataset and NeMo read them."""
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -14,12 +13,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import soundfile
 import torch
 from tqdm.auto import tqdm
 
 from src.datasets.manifest import Manifest, Row, safe_name, to_line
-from src.utils.audio_files import open_audio
+from src.utils.audio_files import encode_audio, open_audio
 from src.utils.byte_ranges import is_url, scheme_of
 from src.utils.files import read_bytes, write_beside
 from src.utils.options import check_choice, check_number, refuse
@@ -271,17 +269,20 @@ def make_sample(manifest: Manifest, index: int, format: str | None) -> Sample:
     row, values = manifest[index], manifest.values(index)
     if values.get("sources") is not None:
         raise ValueError("has `sources`, which shards don't hold; wanted a manifest of utterances.")
-    audio, suffix = audio_of(row, format)
+    audio, suffix, seconds = audio_of(row, format)
     stem = safe_name(row.audio_filepath.name)
     # webdataset takes what is before the first dot for the name.
     if "." in stem or manifest.repeated[index]:
         stem = f"{stem.replace('.', '_')}@{manifest.lines[index]}"
     kept = {k: v for k, v in values.items() if k not in (*SHARD_KEYS, "shard_id", "offset")}
-    return Sample(kept | {"audio_filepath": f"{stem}{suffix}"}, audio)
+    own: Values = {"audio_filepath": f"{stem}{suffix}"}
+    if row.duration - seconds > SAME:  # as of an MP3 whose header tells too much
+        own |= {"duration": seconds}
+    return Sample(kept | own, audio)
 
 
-def audio_of(row: Row, format: str | None) -> tuple[bytes, str]:
-    """The audio file that a row gets, and the suffix of its name.
+def audio_of(row: Row, format: str | None) -> tuple[bytes, str, float]:
+    """The audio file that a row gets, the suffix of its name, and the seconds that it lasts.
 
     Raises:
         FileNotFoundError: its audio file is missing.
@@ -297,12 +298,14 @@ def audio_of(row: Row, format: str | None) -> tuple[bytes, str]:
         raise ValueError(f"{path}: lasts {seconds:.2f} s, {missing:.2f} s less than the row.")
     whole = row.offset == 0 and abs(missing) <= SAME
     if has_format and whole:
-        return path.read_bytes(), suffix
+        return path.read_bytes(), suffix, row.duration
     return encode(path, None if whole else (row.offset, row.duration), format)
 
 
-def encode(path: AudioPath, span: tuple[float, float] | None, to: str | None) -> tuple[bytes, str]:
-    """A part of an audio file in another format, and the suffix of that.
+def encode(
+    path: AudioPath, span: tuple[float, float] | None, to: str | None
+) -> tuple[bytes, str, float]:
+    """A part of an audio file in another format, the suffix of that, and the seconds in it.
 
     PCM of up to 24 bits stays what it is in WAV and FLAC.
 
@@ -310,35 +313,30 @@ def encode(path: AudioPath, span: tuple[float, float] | None, to: str | None) ->
         path: of the file.
         span: offset and duration in seconds; None: all of it.
         to: `flac` or `opus`; None: the format of the file if it is WAV or FLAC, else FLAC.
+
+    Raises:
+        ValueError: there are no samples, or the format doesn't have so many channels.
     """
     with open_audio(path) as file:
         rate, subtype, kind = file.samplerate, file.subtype, file.format
         exact = subtype in SUBTYPES or subtype == "PCM_32"
-        offset, seconds = span or (0.0, file.frames / rate)
+        offset, wanted = span or (0.0, file.frames / rate)
         file.seek(min(round(offset * rate), file.frames))
         samples = file.read(
-            round(seconds * rate) if span else -1,
+            round(wanted * rate) if span else -1,
             dtype="float32" if to == "opus" or not exact else "int32",
             always_2d=True,
         )
+    if not len(samples):
+        raise ValueError(f"{path}: no samples from second {offset:g} on.")
+    seconds = len(samples) / rate
     if to == "opus":
         own = next((one for one in OPUS_RATES if one >= rate), OPUS_RATES[-1])
         channels = torch.from_numpy(samples.T)
         if own != rate:
             channels = torch.stack([resample(channel, rate, own) for channel in channels])
-        return written(channels.T.numpy(), own, "OGG", "OPUS"), ".opus"
+        return encode_audio(channels.T.numpy(), own, "OGG", "OPUS"), ".opus", seconds
     if to is None and kind in ("WAV", "WAVEX") and (exact or subtype in FLOATS):
-        return written(samples, rate, "WAV", subtype), ".wav"
+        return encode_audio(samples, rate, "WAV", subtype), ".wav", seconds
     bits = SUBTYPES.get(subtype, "PCM_24" if subtype in FLOATS else "PCM_16")
-    return written(samples, rate, "FLAC", bits), ".flac"
-
-
-def written(samples: Any, rate: int, format: str, subtype: str) -> bytes:
-    """An audio file of samples [T, channels]; values beyond full scale are clipped."""
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(
-        buffer, "w", rate, samples.shape[1], subtype=subtype, format=format
-    ) as file:
-        for start in range(0, len(samples), rate):  # libsndfile's encoders need stack for a block
-            file.write(samples[start : start + rate])
-    return buffer.getvalue()
+    return encode_audio(samples, rate, "FLAC", bits), ".flac", seconds

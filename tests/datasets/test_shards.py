@@ -19,6 +19,7 @@ from src.datasets.manifest_dataset import ManifestDataset
 from src.datasets.shard_index import expand, index_shards
 from src.datasets.shards import ShardOptions, write_shards
 from src.utils.audio import read_audio, recordings_in
+from src.utils.audio_files import full_duration
 from src.utils.byte_ranges import Remote
 from tests.demo import sine
 from tests.programs import call_script
@@ -142,6 +143,32 @@ def test_what_is_cut_out_of_a_file(tmp_path, name, options, format, found):
     assert abs(len(own) - len(whole)) <= 2
     if format != "opus":
         torch.testing.assert_close(own, whole, atol=2**-15, rtol=0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_an_mp3_that_is_shorter_than_its_header_tells(tmp_path, offset):
+    path = noise(tmp_path / "x.mp3", 4.0, "MPEG_LAYER_III")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    row = {"audio_filepath": "x.mp3", "offset": offset, "duration": full_duration(path) - offset}
+    assert row["duration"] > 3
+    manifest = Manifest.from_rows([row], tmp_path / "m.jsonl")
+    write_shards(manifest, tmp_path / "out", ShardOptions(format="flac"))
+    [row] = Manifest(tmp_path / "out" / "manifest.jsonl")
+    assert 1 < row.duration < 3
+    assert len(audio(tmp_path / "out" / "manifest.jsonl")[0]) == round(16000 * row.duration)
+    row = {"audio_filepath": "x.mp3", "offset": 3.5, "duration": 0.5}
+    manifest = Manifest.from_rows([row], tmp_path / "m.jsonl")
+    with pytest.raises(ValueError, match="m.jsonl, line 1: .*x.mp3: no samples from second 3.5"):
+        write_shards(manifest, tmp_path / "other", ShardOptions(format="flac"))
+
+
+def test_channels_that_a_format_does_not_have(tmp_path):
+    noise(tmp_path / "x.wav", channels=16)
+    row = {"audio_filepath": "x.wav", "duration": 0.5}
+    manifest = Manifest.from_rows([row], tmp_path / "m.jsonl")
+    message = "m.jsonl, line 1: FLAC of PCM_16 can't hold 16 channels at 16000 Hz .Format not rec"
+    with pytest.raises(ValueError, match=message):
+        write_shards(manifest, tmp_path / "out", ShardOptions(format="flac"))
 
 
 def test_shards_of_shards(made, tmp_path):
