@@ -1,5 +1,7 @@
-from itertools import pairwise
+import tracemalloc
+from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from src.text_encoder.base import WORD_START
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
-from src.text_encoder.pieces import cuts_in_pauses, in_pieces, joined
+from src.text_encoder.pieces import Pieces, best_combinations, cuts_in_pauses, in_pieces, joined
 
 ENCODER = CharacterEncoder()
 
@@ -76,3 +78,42 @@ def test_text_of_pieces_is_that_of_the_whole(decoder):
     tokens = [decoder(p.outputs["log_probs"], p.outputs["log_probs_length"]) for p in pieces]
     assert joined(pieces, tokens, 2) == decoder(log_probs, length)
     assert in_pieces(outputs, 2)[0].outputs is outputs
+
+
+def several(rng, size):
+    """Hypotheses of a piece, the best first, among which many make equal texts with others."""
+    own = {tuple(rng.integers(1, 3, rng.integers(0, 4)).tolist()): 0.0 for _ in range(size)}
+    scores = sorted(rng.normal(-3, 2, len(own)).tolist(), reverse=True)
+    return [(score, list(tokens)) for score, tokens in zip(scores, own, strict=True)]
+
+
+def test_n_best_of_pieces_are_sums_over_all_combinations():
+    rng = np.random.default_rng(0)
+    found = [several(rng, 6) for _ in range(3)]
+    parts = [Pieces({}, [0], [0]) for _ in found]
+    sums = {}
+    for chosen in product(*found):
+        tokens = tuple(token for _, own in chosen for token in own)
+        score = sum(score for score, _ in chosen)
+        sums[tokens] = np.logaddexp(sums.get(tokens, -np.inf), score)
+    expected = sorted(((score, list(tokens)) for tokens, score in sums.items()), reverse=True)
+    (best,) = best_combinations(parts, [[own] for own in found], 1, 300)
+    assert [tokens for _, tokens in best] == [tokens for _, tokens in expected]
+    assert [score for score, _ in best] == pytest.approx([score for score, _ in expected])
+
+
+def test_n_best_of_many_pieces_take_no_copies_of_the_whole():
+    own = [(-0.01 * k, [1 + k % 2] * 200 + [k + 1]) for k in range(100)]
+    parts = [Pieces({}, [0], [200 * k]) for k in range(150)]
+    tracemalloc.start()
+    (best,) = best_combinations(parts, [[own]] * len(parts), 1, 100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(best) == 100 and best[0][1] == 150 * own[0][1]
+    assert peak < 60e6  # 10,000 pairs of 30,000 tokens would take 2.4 GB
+
+
+def test_a_piece_without_hypotheses_leaves_the_others():
+    own = [(-1.0, [1]), (-2.0, [2])]
+    parts = [Pieces({}, [0, 1], [0, 0]), Pieces({}, [0], [5])]
+    assert best_combinations(parts, [[own, []], [[]]], 2, 5) == [own, []]
