@@ -216,7 +216,7 @@ def recognised(arguments: argparse.Namespace) -> Speech:
         raise ValueError("--run: needs --language-model.")
     model = read_language_model(arguments.language_model)
     system, data = validation_set(arguments, arguments.limit)
-    return Speech(system.text_encoder, model, data.utterances)
+    return Speech(system.text_encoder, model, list(map(torch.from_numpy, data.utterances)))
 
 
 class FlashlightWithWords:

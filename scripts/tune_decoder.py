@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from src.config import inference_config
@@ -39,7 +38,7 @@ from src.metrics.wer import WER
 from src.run import open_source, restore
 from src.system import System
 from src.text_encoder.base import TextEncoder
-from src.text_encoder.decoders.beam_search import ALPHA, BETA, BeamSearchDecoder
+from src.text_encoder.decoders.beam_search import ALPHA, BETA, MOST, BeamSearchDecoder
 from src.text_encoder.decoders.kenlm import read_language_model
 from src.trainer.setup import open_dataset
 from src.utils.entry import run_command
@@ -66,12 +65,13 @@ class ValidationSet:
     """What the weights are tuned on.
 
     Attributes:
-        utterances: log-probabilities [T, V] of each.
+        utterances: log-probabilities [T, V] of each; arrays, as processes get each tensor in a file
+            of shared memory of its own, and may open few.
         references: normalised texts.
         speakers: of the utterances; None: unknown.
     """
 
-    utterances: list[Tensor]
+    utterances: list[np.ndarray]
     references: list[str]
     speakers: list[str] | None = None
 
@@ -107,7 +107,8 @@ class Search:
         characters: [2, 2, N]."""
         decoder, found = self.decoder(point), []
         for start in range(0, len(self.data.utterances), SEARCHED_AT_ONCE):
-            batch = self.data.utterances[start : start + SEARCHED_AT_ONCE]
+            arrays = self.data.utterances[start : start + SEARCHED_AT_ONCE]
+            batch = [torch.from_numpy(one) for one in arrays]
             lengths = torch.tensor([len(one) for one in batch])
             padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
             found += [self.encoder.decode(tokens) for tokens in decoder(padded, lengths)]
@@ -165,7 +166,7 @@ def validation_set(
         for log_probs, length in zip(
             batch["log_probs"], batch["log_probs_length"].tolist(), strict=True
         ):
-            utterances.append(log_probs[:length].float().cpu())
+            utterances.append(log_probs[:length].float().cpu().numpy())
         references += batch["text"]
         speakers += batch.get("speaker", [])
     known = len(speakers) == len(references)
@@ -173,9 +174,20 @@ def validation_set(
 
 
 def finer(best: Point, step: Sequence[float]) -> list[Point]:
-    """Points around the best one."""
-    alphas = [round(best[0] + k * step[0], 4) for k in FINER]
-    return [(a, round(best[1] + k * step[1], 4)) for a in alphas if a >= 0 for k in FINER]
+    """Points around the best one that the beam search allows."""
+    alphas, betas = ([round(x + k * z, 4) for k in FINER] for x, z in zip(best, step, strict=True))
+    return [(a, b) for a in alphas if a >= 0 for b in betas if abs(b) <= MOST]
+
+
+def check_out(path: Path) -> None:
+    """Raise unless a file can be written, before hours are spent on what belongs in it.
+
+    Raises:
+        ValueError: it is a folder, or its folder can't be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--out: {path}; a file in a folder that can be written to.")
 
 
 def tune(arguments: argparse.Namespace) -> None:
@@ -187,6 +199,11 @@ def tune(arguments: argparse.Namespace) -> None:
     check_whole("--beam-size", arguments.beam_size)
     check_whole("--processes", arguments.processes)
     check_number("--token-threshold", arguments.token_threshold, -np.inf, optional=True)
+    for alpha in arguments.alpha:
+        check_number("--alpha", alpha, inclusive=True)
+    for beta in arguments.beta:
+        check_number("--beta", beta, -MOST, MOST, inclusive=True)
+    check_out(table_of(arguments))
     if arguments.set in ("test", "train"):
         raise ValueError(f"--set: '{arguments.set}'; weights are tuned on a validation set.")
     read_language_model(arguments.language_model)  # raises before the model is run
@@ -271,14 +288,6 @@ def report(results: Results, speakers: list[str] | None, arguments: argparse.Nam
     """Print the grid and the chosen weights, and write the table of all weights."""
     errors = standard_errors(results, speakers)
     rates = {point: rates_of(counts) for point, counts in results.items()}
-    out = arguments.out or Path(f"{arguments.language_model}.tuning.tsv")
-    with write_beside(out) as beside:
-        rows = ["\t".join(KEYS)]
-        rows += [
-            f"{a:g}\t{b:g}\t{wer:.4f}\t{cer:.4f}\t{errors[a, b]:.4f}"
-            for (a, b), (wer, cer) in sorted(rates.items())
-        ]
-        beside.write_text("\n".join(rows) + "\n", encoding="utf-8")
     betas = sorted({b for _, b in rates})
     print(
         f"WER of the set {arguments.set} in %\n{'alpha':>7} beta "
@@ -295,14 +304,36 @@ def report(results: Results, speakers: list[str] | None, arguments: argparse.Nam
         ("Chosen, nearest to the defaults within a standard error of the lowest", chosen),
     ):
         print(f"{name}: alpha {point[0]:g}, beta {point[1]:g}, WER {rates[point][0]:.2f} %")
+    print(command_of(chosen, arguments))
+    out = table_of(arguments)  # written last: what was printed isn't lost with a full disk
+    with write_beside(out) as beside:
+        rows = ["\t".join(KEYS)]
+        rows += [
+            f"{a:g}\t{b:g}\t{wer:.4f}\t{cer:.4f}\t{errors[a, b]:.4f}"
+            for (a, b), (wer, cer) in sorted(rates.items())
+        ]
+        beside.write_text("\n".join(rows) + "\n", encoding="utf-8")
     print(f"Table: {out}")
-    key = "task.decoders.beam"
-    lexicon = f" {key}.lexicon={arguments.lexicon}" if arguments.lexicon else ""
-    print(
-        f"python inference.py -cn=inference_asr run={arguments.run} "
-        f"{key}.beam_size={arguments.beam_size} {key}.language_model={arguments.language_model} "
-        f"{key}.alpha={chosen[0]:g} {key}.beta={chosen[1]:g}{lexicon}"
-    )
+
+
+def table_of(arguments: argparse.Namespace) -> Path:
+    """The file that the table is written to."""
+    return arguments.out or Path(f"{arguments.language_model}.tuning.tsv")
+
+
+def command_of(point: Point, arguments: argparse.Namespace) -> str:
+    """The command that evaluates the run with these weights and the options of the search."""
+    options = {
+        "beam_size": arguments.beam_size,
+        "token_threshold": arguments.token_threshold,
+        "language_model": arguments.language_model,
+        "alpha": f"{point[0]:g}",
+        "beta": f"{point[1]:g}",
+        "lexicon": arguments.lexicon,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    overrides = " ".join(f"task.decoders.beam.{key}={value}" for key, value in given.items())
+    return f"python inference.py -cn=inference_asr run={arguments.run} {overrides}"
 
 
 def main() -> None:

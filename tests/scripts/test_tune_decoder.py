@@ -1,4 +1,5 @@
 import csv
+import resource
 import sys
 
 import numpy as np
@@ -32,7 +33,7 @@ def validation(_):
     spoken = torch.tensor(encoder.encode("the kat sat"))
     frames = torch.nn.functional.one_hot(spoken, 29) * 8.0
     frames[4, encoder.encode("c")[0]] = 7.5
-    return FakeSystem(), script.ValidationSet([frames.log_softmax(-1)], ["the cat sat"])
+    return FakeSystem(), script.ValidationSet([frames.log_softmax(-1).numpy()], ["the cat sat"])
 
 
 def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
@@ -52,11 +53,65 @@ def test_best_weights_are_found(arguments, tmp_path, monkeypatch, capsys):
 
 def test_lexicon_is_used(arguments, monkeypatch, capsys):
     monkeypatch.setattr(script, "validation_set", validation)
-    arguments("--alpha", "0", "--beta", "0", "--beam-size", "10", "--lexicon", "model")
+    given = ("--alpha", "0", "--beta", "0", "--beam-size", "10", "--lexicon", "model")
+    arguments(*given, "--token-threshold", "-20.5")
     script.main()
     printed = capsys.readouterr().out
     assert "0.00" in printed.splitlines()[2]  # alpha 0: no weights are needed
-    assert printed.rstrip().endswith("task.decoders.beam.lexicon=model")
+    command = next(line for line in printed.splitlines() if line.startswith("python inference.py"))
+    assert command.endswith("task.decoders.beam.lexicon=model")
+    assert " task.decoders.beam.token_threshold=-20.5 " in command
+
+
+def test_many_utterances_reach_several_processes(arguments, monkeypatch, capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    arguments("--alpha", "0", "--beta", "0", "--beam-size", "2", "--processes", "2")
+
+    def many(_):
+        system, data = validation(_)
+        utterances = [data.utterances[0][:5].copy() for _ in range(300)]
+        return system, script.ValidationSet(utterances, data.references * 300)
+
+    monkeypatch.setattr(script, "validation_set", many)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        script.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "Chosen" in capsys.readouterr().out
+
+
+def test_results_are_printed_before_the_table_is_written(arguments, tmp_path, monkeypatch, capsys):
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(script, "validation_set", validation)
+    monkeypatch.setattr(script, "write_beside", full)
+    arguments("--alpha", "0", "--beta", "0", "--beam-size", "10")
+    with pytest.raises(SystemExit):
+        script.main()
+    printed = capsys.readouterr()
+    assert "Chosen" in printed.out and "python inference.py" in printed.out
+    assert "no space left" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--alpha", "0", "-1"), "--alpha: -1.0; a number from 0 on."),
+        (("--beta", "500"), "--beta: 500.0; a number from -200 to 200."),
+        (("--out", "{}"), "--out: {}; a file in a folder that can be written to."),
+        (("--out", "{}/lm.arpa/a"), "--out: {}/lm.arpa/a; a file in a folder that can be"),
+    ],
+)
+def test_options_are_checked_before_the_model_runs(
+    given, message, arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(script, "validation_set", lambda _: pytest.fail("the model has run"))
+    arguments(*(word.format(tmp_path) for word in given))
+    with pytest.raises(SystemExit):
+        script.main()
+    assert message.format(tmp_path) in capsys.readouterr().err
 
 
 def counts(wrong):
@@ -98,6 +153,7 @@ def test_other_sets_are_refused(arguments, name, capsys):
 
 
 def test_finer_grid():
+    assert {beta for _, beta in script.finer((0.5, 200.0), (0.25, 1.0))} == {199.5, 200.0}
     assert script.finer((0.0, 1.0), (0.25, 1.0)) == [
         (alpha, beta) for alpha in (0.0, 0.125) for beta in (0.5, 1.0, 1.5)
     ]
