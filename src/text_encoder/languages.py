@@ -17,10 +17,13 @@ class Language:
         number: regular expression of a number with its separators.
         ordinal: regular expression of an ordinal: digits (group 1) and ending (group 2).
         scale: regular expression of the words between an amount and its currency, like million.
+        scales: forms of the words that abbreviations in `scale` stand for.
+        feminine: scales after which 1 and 2 have another form.
         units: word forms of the symbols that precede or follow a number.
         coins: word forms of the hundredth of a unit, for amounts with two decimals.
         words: words of the symbols that are always read as a word.
         minus: the word before a negative number.
+        halves: words of ½, ¼ and ¾ alone, and after a whole number.
     """
 
     code: str
@@ -28,10 +31,13 @@ class Language:
     number: str
     ordinal: str
     scale: str
+    scales: dict[str, Forms]
+    feminine: tuple[str, ...]
     units: dict[str, Forms]
     coins: dict[str, Forms]
     words: dict[str, str]
     minus: str
+    halves: dict[str, tuple[str, str]]
 
     @property
     def normal(self) -> re.Pattern:
@@ -48,8 +54,10 @@ LANGUAGES = {
         code="en",
         alphabet=" 'abcdefghijklmnopqrstuvwxyz",
         number=r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?",
-        ordinal=r"\b([0-9]+)(st|nd|rd|th)\b",
+        ordinal=r"\b([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(st|nd|rd|th)\b",
         scale="thousand|million|billion|trillion",
+        scales={},
+        feminine=(),
         units={
             "$": ("dollar", "dollars", "dollars"),
             "€": ("euro", "euros", "euros"),
@@ -63,13 +71,26 @@ LANGUAGES = {
         },
         words={"&": "and", "№": "number"},
         minus="minus",
+        halves={
+            "½": ("one half", "and a half"),
+            "¼": ("one quarter", "and a quarter"),
+            "¾": ("three quarters", "and three quarters"),
+        },
     ),
     "ru": Language(
         code="ru",
         alphabet=" абвгдеёжзийклмнопрстуфхцчшщъыьэюя",
         number=r"[0-9]+(?:[.,][0-9]+)?",
         ordinal=r"\b([0-9]+)-([а-я]{1,3})\b",
-        scale="тысяч[аи]?|миллион(?:а|ов)?|миллиард(?:а|ов)?|триллион(?:а|ов)?",
+        scale="тысяч[аи]?|миллион(?:а|ов)?|миллиард(?:а|ов)?|триллион(?:а|ов)?|"
+        r"(?:тыс|млн|млрд|трлн)\b\.?",
+        scales={
+            "тыс": ("тысяча", "тысячи", "тысяч"),
+            "млн": ("миллион", "миллиона", "миллионов"),
+            "млрд": ("миллиард", "миллиарда", "миллиардов"),
+            "трлн": ("триллион", "триллиона", "триллионов"),
+        },
+        feminine=("тысяча", "тысячи", "тысяч"),
         units={
             "₽": ("рубль", "рубля", "рублей"),
             "$": ("доллар", "доллара", "долларов"),
@@ -79,6 +100,11 @@ LANGUAGES = {
         coins={},
         words={"&": "и", "№": "номер"},
         minus="минус",
+        halves={
+            "½": ("половина", "с половиной"),
+            "¼": ("четверть", "с четвертью"),
+            "¾": ("три четверти", "и три четверти"),
+        },
     ),
 }
 

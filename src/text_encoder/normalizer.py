@@ -13,6 +13,10 @@ APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u0060\
 ACUTE = {"\u00b4": "\u2019"}  # often typed as an apostrophe; NFKC would make it a space
 # Typographic spaces between groups of three digits.
 DIGIT_SPACE = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
+# Between a digit and an exponent, an index or a fraction, which NFKC would make more digits of it.
+RAISED = re.compile("(?<=[0-9])(?=[\u00b2\u00b3\u00b9\u2070\u2074-\u207b\u2080-\u208b¼½¾⅐-⅟↉])")
+HALF = re.compile("((?:[0-9]\\s?)?)([½¼¾])")
+DECIMALS = {"½": ".5", "¼": ".25", "¾": ".75"}
 # Text in single quotation marks; apostrophes between letters belong to the text.
 QUOTED = re.compile(r"(?<!\w)'(?=\w)((?:[^']|(?<=\w)'(?=\w))*)(?<=\S)'(?!\w)")
 
@@ -43,6 +47,9 @@ class Normalizer:
             raise ValueError(f"text_encoder, latin: '{latin}', but the language is '{language}'.")
         self.language, self.fold_yo, self.latin = language, fold_yo, latin
         self.spell_numbers = NumberSpeller(language)
+        self.halves = LANGUAGES[language].halves
+        units = "".join(map(re.escape, LANGUAGES[language].units))
+        self.counted = re.compile(rf"(?<=[0-9])\s?([½¼¾])(?=\s?[{units}])")
         self.normal = LANGUAGES[language].normal
         signs = LANGUAGES[language].words
         self.words = str.maketrans({sign: f" {word} " for sign, word in signs.items()} | ACUTE)
@@ -67,7 +74,7 @@ class Normalizer:
 
     def normalize(self, text: str) -> str:
         """Normalise a text that is not in normal form yet; ё is kept."""
-        text = DIGIT_SPACE.sub("", text).translate(self.words)
+        text = self.split_numbers(DIGIT_SPACE.sub("", text).translate(self.words))
         text = " ".join(unicodedata.normalize("NFKC", text).lower().split())
         if self.normal.fullmatch(text):
             return text
@@ -76,6 +83,17 @@ class Normalizer:
         text = self.other.sub(" ", text)
         text = transliterate(text) if self.latin == "transliterate" else text
         return " ".join(word for word in text.split() if word.strip("'"))
+
+    def split_numbers(self, text: str) -> str:
+        """The text with fractions and exponents apart from the digits before: `5½` -> 5 and a half.
+
+        ½, ¼ and ¾ are put in words; before a unit they become decimals, which its form follows.
+        """
+        if text.isascii():
+            return text
+        text = self.counted.sub(lambda m: DECIMALS[m[1]], text)
+        text = HALF.sub(lambda m: f"{m[1]} {self.halves[m[2]][bool(m[1])]} ", text)
+        return RAISED.sub(" ", text)
 
 
 def without_quotes(text: str) -> str:

@@ -10,6 +10,10 @@ from src.text_encoder.languages import LANGUAGES, RUSSIAN_ORDINALS, Forms
 MAX_DIGITS = 15  # longer numbers are read digit by digit
 YEARS = range(1100, 2100)
 HAS_DIGIT = re.compile("[0-9]")
+POINT_FIRST = re.compile(r"([$€£₽]\s?)(?=\.[0-9])")
+MINUS_INSIDE = re.compile(r"(?<!\w)([$€£₽])([-−])(?=[0-9])")
+# Digits in groups of three with plain spaces, where no digits follow or precede, as in telephones.
+SPACED_GROUPS = re.compile(r"(?<![0-9,.])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
 
 
 class NumberSpeller:
@@ -18,7 +22,7 @@ class NumberSpeller:
     Handles integers, decimals, negative numbers, ordinals, percentages and amounts of money. In
     English, four digits from 1100 to 2099 are read as a year, and `1980s` as a decade. Numbers
     that start with 0 or have more than 15 digits are read digit by digit. Russian cardinals are
-    in the nominative case.
+    in the nominative case; their digits may be in groups of three with spaces between.
 
     Args:
         language: `en` or `ru`.
@@ -28,24 +32,31 @@ class NumberSpeller:
         self.language = LANGUAGES[language]
         number, scale = self.language.number, self.language.scale
         sign = "[" + re.escape("".join(self.language.units)) + "]"
-        self.minus = re.compile(rf"(?<!\S)[-−](?={sign}?[0-9])")
+        self.minus = re.compile(rf"(?<![^\s(\[{{\"«“„])[-−](?={sign}?[0-9])")
         self.before = re.compile(rf"({sign})\s?({number})(?:\s?({scale})\b)?")
         self.after = re.compile(rf"({number})(?:\s?({scale}))?\s?({sign})")
+        self.scaled = re.compile(rf"({number})\s?({scale})(?!\w)")
         self.ordinal = re.compile(self.language.ordinal)
-        self.decade = re.compile(r"\b([0-9]{1,3}0)s\b")
-        self.number = re.compile(number)
+        self.decade = re.compile(r"\b([0-9]{1,3}(?:,[0-9]{3})*,[0-9]{2}0|[0-9]{1,3}0)'?s\b")
+        self.number = re.compile(rf"({number})('s\b)?")
 
     def __call__(self, text: str) -> str:
         """A lower-case text with its numbers spelt out; may contain repeated spaces."""
         if not HAS_DIGIT.search(text):
             return text
+        text = MINUS_INSIDE.sub(r"\2\1", POINT_FIRST.sub(r"\g<1>0", text))
+        if self.language.code == "ru":
+            text = SPACED_GROUPS.sub(lambda m: m[0].replace(" ", ""), text)
         text = self.minus.sub(f" {self.language.minus} ", text)
         text = self.before.sub(lambda m: spaced(self.amount(m[2], m[3], m[1])), text)
         text = self.after.sub(lambda m: spaced(self.amount(m[1], m[2], m[3])), text)
+        text = self.scaled.sub(lambda m: spaced(self.in_scale(m[1], m[2])), text)
         text = self.ordinal.sub(lambda m: spaced(self.read_ordinal(m[1], m[2])), text)
         if self.language.code == "en":
             text = self.decade.sub(lambda m: spaced(plural(self.cardinal(m[1], year=True))), text)
-        return self.number.sub(lambda m: spaced(self.cardinal(m[0], year=True)), text)
+        return self.number.sub(
+            lambda m: spaced(self.cardinal(m[1], year=True) + (m[2] or "")), text
+        )
 
     def cardinal(self, written: str, year: bool = False) -> str:
         """An integer or decimal number in words.
@@ -79,6 +90,7 @@ class NumberSpeller:
 
     def read_ordinal(self, written: str, ending: str) -> str:
         """An ordinal in words; cardinal and ending separately if the ending is no ordinal's."""
+        written = written.replace(",", "")
         if len(written) > MAX_DIGITS:
             return f"{self.digits(written)} {ending}"
         if self.language.code == "en":
@@ -92,13 +104,21 @@ class NumberSpeller:
         """Money or a percentage in words: `5.50`, None, `$` -> five dollars and fifty cents."""
         unit = self.language.units[sign]
         if scale:
-            return f"{self.cardinal(written)} {scale} {unit[2]}"
+            return f"{self.in_scale(written, scale)} {unit[2]}"
         whole, _, decimals = written.partition(".")
         if len(decimals) == 2 and sign in self.language.coins:
             parts = [(whole, unit), (decimals.lstrip("0"), self.language.coins[sign])]
             said = [self.count(n, forms) for n, forms in parts if n.strip("0")]
             return " and ".join(said) or self.count("0", unit)
         return self.count(written, unit)
+
+    def in_scale(self, written: str, scale: str) -> str:
+        """A number and its scale in words: `2,5`, `млн.` -> две целых пять десятых миллиона."""
+        forms = self.language.scales.get(scale.rstrip("."))
+        word = form_after(written, forms) if forms else scale
+        if word in self.language.feminine and written.isdigit() and len(written) <= MAX_DIGITS:
+            return f"{num2words(int(written), lang=self.language.code, gender='f')} {word}"
+        return f"{self.cardinal(written)} {word}"
 
     def count(self, written: str, forms: Forms) -> str:
         """A number in words with its unit in the matching grammatical form."""

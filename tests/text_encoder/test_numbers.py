@@ -11,9 +11,12 @@ ENGLISH = {
     "3.50": "three point five zero",
     "-5 a-5": "minus five a five",
     "1st 2nd 3rd 21st 112TH": "first second third twenty first one hundred and twelfth",
+    "1,000th 22,500th": "one thousandth twenty two thousand five hundredth",
     "in 1984, 1905 and 2024": "in nineteen eighty four nineteen oh five and twenty twenty four",
     "2100": "two thousand one hundred",
     "the 1980s, the 90s": "the nineteen eighties the nineties",
+    "the 1990's, 22,000s, 1985's": "the nineteen nineties twenty two thousands "
+    "nineteen eighty five's",
     "50%": "fifty percent",
     "3.5 %": "three point five percent",
     "$1": "one dollar",
@@ -24,6 +27,13 @@ ENGLISH = {
     "$0.00": "zero dollars",
     "€2.5 million": "two point five million euros",
     "-$5": "minus five dollars",
+    "$-5 (-5) (−$5) 3-5 5%-10%": "minus five dollars minus five minus five dollars three five "
+    "five percent ten percent",
+    "$.50 -$.50 $.5 million": "fifty cents minus fifty cents zero point five million dollars",
+    "1984 million": "one thousand nine hundred and eighty four million",
+    "5½ 5 ¼ ¾": "five and a half five and a quarter three quarters",
+    "5½% $2½ 1½ million": "five point five percent two dollars and a half one and a half million",
+    "10² 10⁻³ 5⅓ H₂O": "ten two ten minus three five one three h two o",
     "5$": "five dollars",
     "007": "zero zero seven",
     "1234567890123456": "one two three four five six seven eight nine zero one two three four "
@@ -44,6 +54,15 @@ RUSSIAN = {
     "1,5 ₽": "одна целая пять десятых рубля",
     "1%, 3 %, 50%": "один процент три процента пятьдесят процентов",
     "$5 миллионов": "пять миллионов долларов",
+    "2,5 млн ₽, 1 млрд ₽, 2 тыс. ₽": "две целых пять десятых миллиона рублей "
+    "один миллиард рублей две тысячи рублей",
+    "5 млн. человек, 21 тыс": "пять миллионов человек двадцать одна тысяча",
+    "$2 трлн, 2 тысячи": "два триллиона долларов две тысячи",
+    "100 000 человек": "сто тысяч человек",
+    "1 234 567": "один миллион двести тридцать четыре тысячи пятьсот шестьдесят семь",
+    "8 800 555 35 35": "восемь восемьсот пятьсот пятьдесят пять тридцать пять тридцать пять",
+    "5½ 2¼ 3¾ ½": "пять с половиной два с четвертью три и три четверти половина",
+    "5½%": "пять целых пять десятых процента",
 }
 
 
