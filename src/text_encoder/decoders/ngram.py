@@ -4,6 +4,7 @@ import gzip
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ from src.utils.files import write_beside
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 LOG_ZERO = -99.0  # log10 of probability 0 in ARPA files
 SECTION = re.compile(r"\\([1-9][0-9]?)-grams:")
+NUMBER = re.compile(r"ngram\s+([1-9][0-9]?)\s*=\s*([0-9]+)")  # of the n-grams of a section
 
 Words = tuple[str, ...]
 
@@ -128,17 +130,33 @@ def open_text(path: Path, mode: str, suffix: str | None = None) -> TextIO:
 
 
 def read_ngrams(file: TextIO, path: Path) -> Iterator[tuple[Words, tuple[float, float]]]:
-    """The n-grams of an ARPA file; lines before the first section are ignored."""
+    """The n-grams of an ARPA file; of lines before the first section, their numbers are read.
+
+    Raises:
+        ValueError: a line is not an n-gram, the end is missing, or there are fewer or more n-grams
+            than the file says; names the file.
+    """
     order = 0
+    wanted: dict[int, int] = {}
+    found: Counter[int] = Counter()
     for number, line in enumerate(file, start=1):
         line = line.strip()
         section = SECTION.fullmatch(line)
         if section:
             order = int(section[1])
         elif line == "\\end\\":
-            return
+            break
         elif order and line:
+            found[order] += 1
             yield parse(line, order, f"{path}, line {number}")
+        elif count := NUMBER.fullmatch(line):
+            wanted[int(count[1])] = int(count[2])
+    else:
+        if order:
+            raise ValueError(f"{path}: ends without \\end\\; the file was cut off.")
+    for n, announced in wanted.items():
+        if found[n] != announced:
+            raise ValueError(f"{path}: {found[n]} {n}-grams, but {announced} are announced.")
 
 
 def parse(line: str, order: int, place: str) -> tuple[Words, tuple[float, float]]:

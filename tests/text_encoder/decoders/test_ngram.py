@@ -105,3 +105,18 @@ def test_damaged_file(tmp_path, name):
     path.write_bytes(data[name.split(".")[0]])
     with pytest.raises(ValueError, match=f"{name}: not readable as an ARPA file"):
         NgramModel.from_arpa(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ARPA.partition("-0.6")[0], r"ends without \\end\\; the file was cut off"),
+        (ARPA.replace("-0.6\ta b\n", ""), "2 2-grams, but 3 are announced"),
+        (ARPA.partition("\n\\3-grams:")[0] + "\n\\end\\", "0 3-grams, but 1 are announced"),
+    ],
+)
+def test_truncated_file_is_named(text, message, tmp_path):
+    path = tmp_path / "cut.arpa"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"cut\.arpa: {message}"):
+        NgramModel.from_arpa(path)
