@@ -5,7 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from src.text_encoder.decoders.ngram import END, START, UNKNOWN, NgramModel, Words
+from src.text_encoder.decoders.ngram import END, LOG_ZERO, START, UNKNOWN, NgramModel, Words
 from src.utils.options import check_whole
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,12 @@ def train_ngram(sentences: Iterable[str], order: int) -> NgramModel:
             probability[words] = share + weights[context] * lower
     probability[(UNKNOWN,)] = backoff.pop(()) * uniform
     probability[(START,)] = 1.0  # never asked for
-    return NgramModel(
-        {w: (math.log10(p), math.log10(backoff.get(w, 1.0))) for w, p in probability.items()}
-    )
+    return NgramModel({w: (log10(p), log10(backoff.get(w, 1.0))) for w, p in probability.items()})
+
+
+def log10(value: float) -> float:
+    """Logarithm of a probability or weight as in ARPA files; discounts can make it 0."""
+    return math.log10(value) if value > 0 else LOG_ZERO
 
 
 def count_ngrams(sentences: Iterable[str], order: int) -> list[Counts]:

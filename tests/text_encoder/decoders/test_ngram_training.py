@@ -58,3 +58,11 @@ def test_seen_sentence_beats_a_shuffled_one():
 def test_errors(texts, order, reason):
     with pytest.raises(ValueError, match=reason):
         train_ngram(texts, order)
+
+
+def test_a_discount_of_zero_leaves_nothing_to_the_lower_order():
+    # Of the bigrams, n1 = n2 = 2 and n3 = 4: y = 2 / (2 + 2 * 2), D2 = 2 - 3 * y * 4 / 2 = 0.
+    model = train_ngram(["a", "b", "b", *["c"] * 3, *["d"] * 3], order=2)
+    assert model.ngrams[("b",)][1] == -99
+    assert model.log_prob("</s>", ("b",)) == pytest.approx(0)
+    assert model.log_prob("a", ("b",)) < -200
