@@ -122,9 +122,9 @@ def paired_bootstrap(
 def sums_of_clusters(numbers: np.ndarray, clusters: Sequence[Hashable]) -> np.ndarray:
     """Sums [..., C] of numbers [..., N] over the members of each of C clusters."""
     ids = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
-    member = np.zeros((numbers.shape[-1], len(ids)))
-    member[np.arange(len(member)), [ids[name] for name in clusters]] = 1
-    return numbers @ member
+    sums = np.zeros((len(ids), *numbers.shape[:-1]))
+    np.add.at(sums, [ids[name] for name in clusters], np.moveaxis(numbers, -1, 0))
+    return np.moveaxis(sums, 0, -1)
 
 
 def parts(sums: np.ndarray, draws: int, seed: int) -> list[tuple[int, np.random.Generator]]:

@@ -1,8 +1,10 @@
+import tracemalloc
+
 import jiwer
 import numpy as np
 import pytest
 
-from src.metrics.bootstrap import paired_bootstrap
+from src.metrics.bootstrap import paired_bootstrap, sums_of_clusters
 from src.metrics.wer import WER
 
 
@@ -123,3 +125,14 @@ def test_interval_of_a_mean_is_that_of_the_normal_distribution():
 def test_bad_input(numerators, denominators, draws, message):
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(np.array(numerators), np.array(denominators), draws=draws)
+
+
+def test_sums_of_many_clusters_take_little_memory():
+    numbers = np.random.default_rng(0).integers(0, 9, (2, 3, 8000)).astype(float)
+    speakers = [i % 4000 for i in range(8000)]
+    tracemalloc.start()
+    sums = sums_of_clusters(numbers, speakers)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(sums, numbers[..., :4000] + numbers[..., 4000:])
+    assert peak < 20e6  # a matrix of utterances and speakers would take 256 MB
