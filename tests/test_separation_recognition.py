@@ -119,6 +119,10 @@ def test_word_errors_of_voices():
         assert score == pytest.approx(errors / max(words, 1))
 
 
+def test_a_missing_voice_counts_as_silent():
+    assert VoicesWER().update(text=["a b | c d"], prediction=["a b"]) == [0.5]
+
+
 # The texts of mixtures --------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import jiwer
 
 from src.metrics.error_rate import ErrorRate
+from src.metrics.wer import single_spaced
 
 
 class CER(ErrorRate):
@@ -10,4 +11,9 @@ class CER(ErrorRate):
 
     def align(self, reference: str, hypothesis: str) -> jiwer.CharacterOutput:
         """Character alignment of an utterance, by jiwer."""
-        return jiwer.process_characters([reference], [hypothesis])
+        return align_characters(reference, hypothesis)
+
+
+def align_characters(reference: str, hypothesis: str) -> jiwer.CharacterOutput:
+    """Character alignment by jiwer; white space of any kind between two words is one character."""
+    return jiwer.process_characters([single_spaced(reference)], [single_spaced(hypothesis)])

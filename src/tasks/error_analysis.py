@@ -8,6 +8,8 @@ from typing import Any
 
 import jiwer
 
+from src.metrics.cer import align_characters
+from src.metrics.wer import align_words
 from src.utils.sections import Chart, Section, Table
 
 Row = dict[str, Any]
@@ -30,7 +32,7 @@ def word_alignment(reference: str, hypothesis: str) -> list[Chunk]:
         reference: may be empty.
         hypothesis: may be empty.
     """
-    output = jiwer.process_words([reference], [hypothesis])
+    output = align_words([reference], [hypothesis])
     left, right = output.references[0], output.hypotheses[0]
     return [
         [
@@ -87,8 +89,8 @@ def analyse(rows: list[Row], hypothesis: str) -> list[Section]:
         hypothesis: name of the decoder's column.
     """
     pairs = [(row["target"], row[hypothesis]) for row in rows]
-    words = [jiwer.process_words([a], [b]) for a, b in pairs]
-    characters = (jiwer.process_characters([a], [b]) for a, b in pairs)
+    words = [align_words([a], [b]) for a, b in pairs]
+    characters = (align_characters(a, b) for a, b in pairs)
     errors = [word_counts(output) for output in words]
     own = "" if hypothesis == "prediction" else f" of {hypothesis}"
     return [

@@ -76,3 +76,12 @@ def test_missing_hypotheses_raise():
 
 def test_lower_is_better():
     assert WER().higher_is_better is False and CER().higher_is_better is False
+
+
+@pytest.mark.parametrize("space", ["\t", "\n", "\u00a0", " \u2009 "])
+def test_white_space_of_any_kind_is_between_words(space):
+    for text, prediction in ((f"a{space}b c ", "a b c"), ("a b c", f"a{space}b c ")):
+        assert WER().update(text=[text], prediction=[prediction]) == [0]
+        assert CER().update(text=[text], prediction=[prediction]) == [0]
+        row = {"target": text, "prediction": prediction}
+        assert WER().fraction(0, row) == (0, 3) and CER().fraction(0, row) == (0, 5)

@@ -26,6 +26,7 @@ def test_alignment():
     ]
     assert word_alignment("", "a b") == [["insert", "", "a b"]]
     assert word_alignment("", "") == []
+    assert word_alignment("a\tb\n", "a\u00a0b") == [["equal", "a b", "a b"]]
 
 
 def test_confusions():
@@ -37,6 +38,12 @@ def test_confusions():
     characters = table("Confusions of characters").rows
     assert characters[0] == ["substitution", "c", "b", 2]
     assert ["deletion", "␣", "", 1] in characters
+
+
+def test_white_space_of_any_kind_is_no_error():
+    rows = [{"target": "the\tcat", "prediction": "the\u00a0cat"}]
+    assert not table("Confusions of words", rows).rows
+    assert not table("Confusions of characters", rows).rows
 
 
 def test_error_rate_by_speaker():
