@@ -38,7 +38,13 @@ from src.metrics.wer import WER
 from src.run import open_source, restore
 from src.system import System
 from src.text_encoder.base import TextEncoder
-from src.text_encoder.decoders.beam_search import ALPHA, BETA, MOST, BeamSearchDecoder
+from src.text_encoder.decoders.beam_search import (
+    ALPHA,
+    BETA,
+    MOST,
+    BeamSearchDecoder,
+    check_threshold,
+)
 from src.text_encoder.decoders.kenlm import read_language_model
 from src.trainer.setup import open_dataset
 from src.utils.entry import run_command
@@ -198,7 +204,7 @@ def tune(arguments: argparse.Namespace) -> None:
     """
     check_whole("--beam-size", arguments.beam_size)
     check_whole("--processes", arguments.processes)
-    check_number("--token-threshold", arguments.token_threshold, -np.inf, optional=True)
+    check_threshold("--token-threshold", arguments.token_threshold)
     for alpha in arguments.alpha:
         check_number("--alpha", alpha, inclusive=True)
     for beta in arguments.beta:

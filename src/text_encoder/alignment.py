@@ -82,7 +82,10 @@ def align_batch(pieces: Pieces, tokens: list[list[int]]) -> list[list[TokenSpan]
 
 
 def words_of(spans: list[TokenSpan], vocabulary: list[str], frame_seconds: float) -> list[Word]:
-    """The words that tokens spell; their texts are those of `TextEncoder.decode(...).split()`.
+    """The words that tokens spell, which are their pieces one after the other.
+
+    Their texts are those of `TextEncoder.decode(...).split()` unless the encoder doesn't keep words
+    or has pieces for single bytes.
 
     Frame i of a model is centred at i * frame_seconds, as it is after a centred STFT and
     symmetrically padded convolutions, and stands for half a frame to either side. A word lasts

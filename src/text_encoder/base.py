@@ -36,7 +36,10 @@ class TextEncoder(ABC):
 
     Attributes:
         vocabulary: tokens in the order of their ids, the blank first.
+        keeps_words: whether decoded texts have the words of the encoded ones.
     """
+
+    keeps_words = True
 
     def __init__(self, vocabulary: list[str], normalizer: Normalizer | None):
         self.vocabulary = [BLANK, *vocabulary]

@@ -88,6 +88,8 @@ class PhonemeEncoder(TextEncoder):
         ValueError: the language is not known, or an option has no such value.
     """
 
+    keeps_words = False  # phonemes are the words of decoded texts
+
     def __init__(
         self,
         language: str = "en",

@@ -99,6 +99,7 @@ def test_results_are_printed_before_the_table_is_written(arguments, tmp_path, mo
     ("given", "message"),
     [
         (("--alpha", "0", "-1"), "--alpha: -1.0; a number from 0 on."),
+        (("--token-threshold", "5"), "--token-threshold: 5.0; a log-probability, which is at most"),
         (("--beta", "500"), "--beta: 500.0; a number from -200 to 200."),
         (("--out", "{}"), "--out: {}; a file in a folder that can be written to."),
         (("--out", "{}/lm.arpa/a"), "--out: {}/lm.arpa/a; a file in a folder that can be"),

@@ -9,6 +9,7 @@ Shapes: N prefixes of all utterances together, C tokens considered in a frame.
 from dataclasses import dataclass, fields
 
 import numpy as np
+from torch import Tensor
 
 from src.text_encoder.decoders.base import BLANK
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
@@ -54,6 +55,21 @@ class Beam:
     def total(self) -> np.ndarray:
         """Log-probability [N] of each prefix."""
         return np.logaddexp(self.blank, self.token)
+
+
+def check_log_probs(log_probs: Tensor, lengths: np.ndarray) -> None:
+    """Raise if a log-probability is NaN, with which hypotheses can't be ranked.
+
+    Args:
+        log_probs: [B, T, V].
+        lengths: [B], in frames; later frames may be anything.
+
+    Raises:
+        ValueError: one is NaN; names the utterance.
+    """
+    for item, length in enumerate(lengths.tolist()):
+        if log_probs[item, :length].isnan().any():
+            raise ValueError(f"beam search, log_probs: NaN in utterance {item} of the batch.")
 
 
 def needed_log_probs(beam: Beam, frame: np.ndarray, size: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from src.text_encoder.decoders.beam import (
     Beam,
     Hypothesis,
     best_of_each,
+    check_log_probs,
     choose_tokens,
     collect_hypotheses,
     extend,
@@ -27,7 +28,7 @@ from src.text_encoder.decoders.ngram import NgramModel
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer, promises_of
 from src.text_encoder.decoders.word_table import WordTable
-from src.utils.options import check_number, check_whole, shown
+from src.utils.options import check_number, check_whole, refuse, shown
 
 ALPHA, BETA = 0.5, 1.0
 MOST = 200.0  # of what is added per word
@@ -76,7 +77,7 @@ class BeamSearchDecoder(CTCDecoder):
         lexicon: Path | str | None = None,
     ):
         check_whole("beam search, beam_size", beam_size)
-        check_number("beam search, token_threshold", token_threshold, -math.inf, optional=True)
+        check_threshold("beam search, token_threshold", token_threshold)
         check_number("beam search, alpha", alpha, inclusive=True)
         # Their exponentials must be finite.
         check_number("beam search, beta", beta, -MOST, MOST, inclusive=True)
@@ -103,13 +104,17 @@ class BeamSearchDecoder(CTCDecoder):
 
         Raises:
             ValueError: a hotword has a character outside the vocabulary, the vocabulary has no
-                spaces, so that it is unknown where words end, or the lexicon is damaged.
+                spaces, so that it is unknown where words end, the tokens spell no words, like
+                phonemes, or the lexicon is damaged.
         """
         self.vocabulary = text_encoder.vocabulary
         spaces = any(token.startswith((" ", WORD_START)) for token in self.vocabulary)
         needs = [key for key in ("language_model", "lexicon", "hotwords") if getattr(self, key)]
         if not spaces and needs:
             raise ValueError(f"beam search, {needs[0]}: only for a vocabulary with spaces.")
+        if not text_encoder.keeps_words and needs:
+            name = type(text_encoder).__name__
+            raise ValueError(f"beam search, {needs[0]}: the tokens of {name} spell no words.")
         for phrase in self.hotwords:
             text_encoder.encode(phrase)  # raises
         self.words = " ".join(text_encoder.normalize(phrase) for phrase in self.hotwords).split()
@@ -156,12 +161,14 @@ class BeamSearchDecoder(CTCDecoder):
             n: maximum number of hypotheses; the beam may hold fewer.
 
         Raises:
-            ValueError: a length exceeds T, or the text encoder is needed and was not set.
+            ValueError: a length exceeds T, a log-probability is NaN, or the text encoder is needed
+                and was not set.
         """
         lengths = log_probs_length.cpu().numpy()
         size, num_frames, vocab_size = log_probs.shape
         if len(lengths) and lengths.max() > num_frames:
             raise ValueError(f"log_probs_length: {lengths.max()}; at most {num_frames} frames.")
+        check_log_probs(log_probs, lengths)
         if self.lexicon is not None:
             if self.spelled is None:
                 raise ValueError("beam search: a lexicon needs set_text_encoder() first.")
@@ -227,3 +234,18 @@ class BeamSearchDecoder(CTCDecoder):
             ranked[:, ends_word] += (beam.word - beam.promise)[:, None]
         chosen = best_of_each(ranked, beam.item, self.beam_size)
         return grow(beam, scores, chosen, tokens, trie, scorer)
+
+
+def check_threshold(key: str, value: float | None) -> None:
+    """Raise unless a value is a log-probability, or None.
+
+    Args:
+        key: what the message names.
+        value: the smallest log-probability of tokens that are tried.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    check_number(key, value, -math.inf, optional=True)
+    if value is not None and value > 0:
+        refuse(key, value, "a log-probability, which is at most 0", optional=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from src.text_encoder.decoders.base import Search
-from src.text_encoder.decoders.beam import Beam, Hypothesis, collect_hypotheses
+from src.text_encoder.decoders.beam import Beam, Hypothesis, check_log_probs, collect_hypotheses
 from src.text_encoder.decoders.prefix_trie import PrefixTrie
 from src.text_encoder.decoders.word_scorer import WordScorer
 
@@ -43,7 +43,12 @@ class BeamStream(Search):
             self.beam = Beam(*(state[name].numpy() for name in ARRAYS))
 
     def advance(self, log_probs: Tensor) -> None:
-        """Go on by frames [T, V]."""
+        """Go on by frames [T, V].
+
+        Raises:
+            ValueError: a log-probability is NaN.
+        """
+        check_log_probs(log_probs[None], np.array([len(log_probs)]))
         frames = log_probs.double().numpy()
         if self.trie is None:
             self.trie = PrefixTrie(1, frames.shape[1])

@@ -9,6 +9,7 @@ from src.text_encoder.base import TextEncoder
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.beam_search import BeamSearchDecoder
 from src.text_encoder.decoders.ngram_training import train_ngram
+from src.text_encoder.phonemes import PhonemeEncoder
 from tests.text_encoder.decoders.brute_force import all_sequences, best_first, log_probs
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "flashlight_beam_search.npz"
@@ -196,6 +197,8 @@ def test_errors():
         BeamSearchDecoder(1.5)
     with pytest.raises(ValueError, match="alpha: nan; a number"):
         BeamSearchDecoder(alpha=float("nan"))
+    with pytest.raises(ValueError, match=r"token_threshold: 0\.5; a log-probability, which is at"):
+        BeamSearchDecoder(token_threshold=0.5)
     with pytest.raises(ValueError, match="log_probs_length: 4; at most 3 frames"):
         BeamSearchDecoder()(frames, torch.tensor([4]))
     with pytest.raises(ValueError, match="needs set_text_encoder"):
@@ -243,3 +246,28 @@ def test_equals_flashlight(scale):
 def test_scores_of_words_whose_exponential_overflows_are_refused(option):
     with pytest.raises(ValueError, match=f"{option}: 1000"):
         BeamSearchDecoder(**{option: 1000.0})
+
+
+def test_nan_is_named_unless_it_is_padding(tmp_path):
+    (tmp_path / "words.txt").write_text("a\nab\n")
+    frames, lengths = log_probs(2, 6, 4, seed=8), torch.tensor([6, 3])
+    frames[1, 3:] = torch.nan
+    for options in ({}, {"lexicon": tmp_path / "words.txt"}):
+        decoder = BeamSearchDecoder(5, **options)
+        decoder.set_text_encoder(CharacterEncoder(alphabet=" ab"))
+        assert len(decoder(frames, lengths)) == 2
+        with pytest.raises(ValueError, match="log_probs: NaN in utterance 1 of the batch"):
+            decoder(frames, lengths + torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="log_probs: NaN in utterance 0"):
+        BeamSearchDecoder(5).search().advance(frames[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"language_model": MODEL}, {"hotwords": ["a"]}, {"lexicon": __file__}]
+)
+@pytest.mark.parametrize("boundaries", [True, False])
+def test_words_are_refused_for_phonemes(options, boundaries):
+    decoder = BeamSearchDecoder(**options)
+    with pytest.raises(ValueError, match=f"beam search, {[*options][0]}: "):
+        decoder.set_text_encoder(PhonemeEncoder(word_boundaries=boundaries))
+    BeamSearchDecoder().set_text_encoder(PhonemeEncoder())
