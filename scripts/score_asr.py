@@ -19,12 +19,25 @@ def read_folder(folder: Path, language: str) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: no such folder, or no .txt file in it.
+        ValueError: a file is no UTF-8 text; names it.
     """
     paths = sorted(folder.glob("*.txt"))
     if not paths:
         raise FileNotFoundError(f"{folder}: no .txt files here.")
     normalize = str.strip if language == "none" else Normalizer(language)
-    return {path.stem: normalize(path.read_text(encoding="utf-8")) for path in paths}
+    return {path.stem: normalize(read_text(path)) for path in paths}
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises:
+        ValueError: it is no UTF-8 text; names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text ({error}).") from None
 
 
 def common_names(references: dict[str, str], hypotheses: dict[str, str], allow: bool) -> list[str]:

@@ -36,6 +36,17 @@ def test_score_asr(folders):
     assert "no .txt files here" in done.stderr
 
 
+def test_encodings_of_scored_texts(folders, capsys):
+    places = folders / "references", folders / "hypotheses"
+    path = folders / "hypotheses" / "b.txt"
+    path.write_text("it is 5", encoding="utf-8-sig")
+    done = call_script("score_asr", *places, "--language", "none")
+    assert "WER 0.500000  (3 substitutions, 0 deletions, 0 insertions, of 6)" in done.stdout
+    path.write_text("it is five", encoding="utf-16")
+    done = call_script("score_asr", *places, code=1)
+    assert done.stderr.startswith(f"error: {path}: no UTF-8 text (")
+
+
 def test_plot_training(tmp_path):
     for step in range(3):
         append_jsonl(tmp_path / "metrics.jsonl", {"step": step, "time": step, "val/x": step})

@@ -154,7 +154,7 @@ def read_lexicon(path: Path, encoder: TextEncoder) -> Iterator[Spelling]:
         ValueError: the file is no UTF-8 text, or a word can't be spelled; names file and line.
     """
     try:
-        lines = read_bytes(path).decode("utf-8").splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not readable as a lexicon ({error}).") from None
     for number, line in enumerate(lines, start=1):

@@ -34,7 +34,7 @@ def test_words_that_cannot_be_spelled_are_left_out(caplog):
 
 def test_lexicon_of_a_file(tmp_path):
     path = tmp_path / "words.txt"
-    path.write_text("cat\n\ndon't d o n t |\ndon't\n", encoding="utf-8")
+    path.write_text("cat\n\ndon't d o n t |\ndon't\n", encoding="utf-8-sig")
     spellings = [(word, ENCODER.decode(list(ids))) for word, ids in read_lexicon(path, ENCODER)]
     assert spellings == [("cat", "cat"), ("don't", "dont"), ("don't", "don't")]
 
