@@ -18,7 +18,7 @@ class CTCLoss(nn.Module):
     Equations 3 and 12 of Graves et al., "Connectionist Temporal Classification: Labelling
     Unsegmented Sequence Data with Recurrent Neural Networks" (2006); token 0 is the blank. An
     utterance that has fewer frames than tokens and repetitions, and so no alignment, has a loss of
-    zero and no gradient.
+    zero and no gradient, except those of label smoothing, which needs no alignment.
 
     Args:
         per_label: divide the loss of each utterance by its number of tokens before the mean, so
