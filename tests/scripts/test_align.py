@@ -6,6 +6,7 @@ import pytest
 
 from scripts.align import main
 from src.forced_alignment import Emissions, word_times
+from src.run import load_run
 from src.text_encoder.characters import CharacterEncoder
 from tests.demo import SMALL, experiment
 from tests.scripts.test_find_suspects import certain
@@ -48,6 +49,19 @@ def test_command(corpus, tmp_path, monkeypatch, capsys):
         starts = [word["offset"] for word in own]
         assert all(a <= b + 2e-3 for a, b in zip(ends, starts[1:], strict=False))
         assert ends[-1] <= row["duration"] + 1e-6
+    seconds = sorted(row["duration"] for row in rows)
+
+    def with_window(*arguments, **options):
+        system = load_run(*arguments, **options)
+        system.task.window_seconds = seconds[1]
+        return system
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.forced_alignment.load_run", with_window)
+        call(monkeypatch, tmp_path / "r", manifest, tmp_path / "short.jsonl")
+    longer = sum(one > seconds[1] for one in seconds)
+    printed = capsys.readouterr().out
+    assert longer and f"{longer} rows longer than {seconds[1]:g} s are left out." in printed
     (tmp_path / "only.txt").write_text("the\n")
     call(monkeypatch, tmp_path / "r", manifest, out, "--only", tmp_path / "only.txt")
     chosen = read(out)
