@@ -1,7 +1,8 @@
 """Subwords as tokens: byte-pair encoding (Sennrich et al., arXiv 1508.07909)."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ class SubwordEncoder(TextEncoder):
         normalizer: applied before encoding; None: English normalisation, and none with
             `all_pieces`.
         all_pieces: token i + 1 is piece i, whatever it stands for, as in models of NVIDIA NeMo.
-            The unknown piece decodes to ⁇, and no text is encoded to it.
+            The unknown piece decodes to ⁇, and no text is encoded to it; pieces that stand for
+            bytes decode to the characters that these are in UTF-8.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -45,8 +47,10 @@ class SubwordEncoder(TextEncoder):
         self.all_pieces = all_pieces
         if all_pieces:
             super().__init__(every_piece(self.model, name), normalizer)
+            self.bytes = {i + 1: byte for i, byte in byte_pieces(self.model).items()}
         else:
             super().__init__(text_pieces(self.model, name), normalizer or Normalizer("en"))
+            self.bytes = {}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, which is normalised first.
@@ -54,11 +58,42 @@ class SubwordEncoder(TextEncoder):
         Raises:
             ValueError: the text has a character outside the vocabulary; names both.
         """
-        pieces = self.model.encode(self.normalize(text), out_type=str)
+        normal = self.normalize(text)
+        pieces = self.model.encode(normal, out_type=str)
         try:
             return [self.ids[piece] for piece in pieces]
-        except KeyError as error:
-            raise self.unknown(error.args[0].replace(WORD_START, "")[:1], text) from None
+        except KeyError:
+            raise self.unknown(self.first_outside(normal), text) from None
+
+    def first_outside(self, text: str) -> str:
+        """The first character outside the vocabulary of a text that has one.
+
+        Its piece may be another character, or the first byte of several.
+        """
+        prefixes = (text[: i + 1] for i in range(len(text)))
+        outside = (
+            prefix[-1]
+            for prefix in prefixes
+            if not self.ids.keys() >= set(self.model.encode(prefix, out_type=str))
+        )
+        return next(outside)
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids, with single spaces between words.
+
+        Args:
+            ids: repeated ids are repeated tokens (they are not merged); blanks are ignored. Bytes
+                that are no UTF-8 become the replacement character.
+        """
+        if not self.bytes:
+            return super().decode(ids)
+        text = ""
+        for is_byte, run in groupby((i for i in ids if i), key=self.bytes.__contains__):
+            if is_byte:
+                text += bytes(self.bytes[i] for i in run).decode("utf-8", errors="replace")
+            else:
+                text += "".join(self.vocabulary[i] for i in run)
+        return " ".join(text.replace(WORD_START, " ").split())
 
     def describe(self) -> dict[str, Any]:
         """A JSON-serialisable description; the model is saved in a separate file."""
@@ -117,6 +152,12 @@ def every_piece(model: sentencepiece.SentencePieceProcessor, name: str) -> list[
     return [UNKNOWN if model.is_unknown(i) else piece for i, piece in enumerate(pieces)]
 
 
+def byte_pieces(model: sentencepiece.SentencePieceProcessor) -> dict[int, int]:
+    """The bytes that pieces of a model stand for, like `<0xC3>`, by number of the piece."""
+    numbers = filter(model.is_byte, range(model.get_piece_size()))
+    return {i: int(model.id_to_piece(i)[1:-1], 16) for i in numbers}
+
+
 def text_pieces(model: sentencepiece.SentencePieceProcessor, name: str) -> list[str]:
     """The pieces of a model that stand for text.
 
@@ -147,12 +188,14 @@ def train_subwords(texts: Iterable[str], size: int) -> bytes:
 
     Raises:
         ValueError: the size does not suit the texts; gives the reason.
+        Exception: that of `texts`, if they raise one.
     """
     model = io.BytesIO()
+    errors: list[Exception] = []
     try:
         # sentencepiece requires an unknown piece; it takes id 0, which is our blank.
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=watched(texts, errors),
             model_writer=model,
             vocab_size=size,
             model_type="bpe",
@@ -166,7 +209,18 @@ def train_subwords(texts: Iterable[str], size: int) -> bytes:
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
+        if errors:
+            raise errors[0] from None
         # The library's message follows the source location in brackets; it may be missing.
         reason = str(error).strip().splitlines()[-1].partition("] ")[2] or "there are no texts."
         raise ValueError(f"no subword model of {size} tokens: {reason}") from None
     return model.getvalue()
+
+
+def watched(texts: Iterable[str], errors: list[Exception]) -> Iterator[str]:
+    """The texts; an error that they raise is put in `errors`, as sentencepiece changes its type."""
+    try:
+        yield from texts
+    except Exception as error:
+        errors.append(error)
+        raise

@@ -1,4 +1,7 @@
+import io
+
 import pytest
+import sentencepiece
 
 from src.text_encoder.base import load_text_encoder
 from src.text_encoder.subwords import SubwordEncoder, train_subwords
@@ -90,3 +93,42 @@ def test_all_pieces_are_classes(encoder, tmp_path):
     every.save(tmp_path)
     again = load_text_encoder(tmp_path)
     assert again.vocabulary == every.vocabulary and again.normalizer is None
+
+
+@pytest.fixture(scope="module")
+def with_bytes():
+    """A model that spells what its training text lacks in bytes."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=model,
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def test_bytes_are_joined_to_characters(with_bytes):
+    every = SubwordEncoder(with_bytes, all_pieces=True)
+    text = "the café 狐"
+    ids = every.encode(text)
+    assert every.decode(ids) == text
+    assert every.decode([i for pair in zip(ids, [0] * len(ids), strict=True) for i in pair]) == text
+    assert every.decode(ids[:-1]) == "the café \ufffd"
+
+
+def test_character_is_named_as_in_the_text(with_bytes):
+    with pytest.raises(ValueError, match="'the ж': the character 'ж' is not in the vocabulary"):
+        SubwordEncoder(with_bytes).encode("the ж")
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), ValueError("line 3: broken")])
+def test_errors_of_texts_are_their_own(error):
+    def texts():
+        yield from TEXTS
+        raise error
+
+    with pytest.raises(type(error), match=f"^{error}$"):
+        train_subwords(texts(), 40)
