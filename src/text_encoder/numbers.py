@@ -11,7 +11,7 @@ MAX_DIGITS = 15  # longer numbers are read digit by digit
 YEARS = range(1100, 2100)
 HAS_DIGIT = re.compile("[0-9]")
 POINT_FIRST = re.compile(r"([$€£₽]\s?)(?=\.[0-9])")
-MINUS_INSIDE = re.compile(r"(?<!\w)([$€£₽])([-−])(?=[0-9])")
+MINUS_INSIDE = re.compile(r"(?<![0-9])([$€£₽])([-−])(?=[0-9])")
 # Digits in groups of three with plain spaces, where no digits follow or precede, as in telephones.
 SPACED_GROUPS = re.compile(r"(?<![0-9,.])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
 
@@ -33,7 +33,8 @@ class NumberSpeller:
         number, scale = self.language.number, self.language.scale
         sign = "[" + re.escape("".join(self.language.units)) + "]"
         self.minus = re.compile(rf"(?<![^\s(\[{{\"«“„])[-−](?={sign}?[0-9])")
-        self.before = re.compile(rf"({sign})\s?({number})(?:\s?({scale})\b)?")
+        # The percent sign, and a sign right after a number, belong to what is before them.
+        self.before = re.compile(rf"(?<![0-9])(?!%)({sign})\s?({number})(?:\s?({scale})\b)?")
         self.after = re.compile(rf"({number})(?:\s?({scale}))?\s?({sign})")
         self.scaled = re.compile(rf"({number})\s?({scale})(?!\w)")
         self.ordinal = re.compile(self.language.ordinal)

@@ -30,6 +30,7 @@ ENGLISH = {
     "$-5 (-5) (−$5) 3-5 5%-10%": "minus five dollars minus five minus five dollars three five "
     "five percent ten percent",
     "$.50 -$.50 $.5 million": "fifty cents minus fifty cents zero point five million dollars",
+    "50% 3 times, 5$ 10, US$-5": "fifty percent three times five dollars ten us five dollars",
     "1984 million": "one thousand nine hundred and eighty four million",
     "5½ 5 ¼ ¾": "five and a half five and a quarter three quarters",
     "5½% $2½ 1½ million": "five point five percent two dollars and a half one and a half million",
