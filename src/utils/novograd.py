@@ -15,11 +15,12 @@ class NovoGrad(Optimizer):
 
     Algorithm 1 of the paper; every tensor w with gradient g is a layer:
 
-        v <- beta2 v + (1 - beta2) |g|^2            (at first v = |g|^2)
+        v <- beta2 v + (1 - beta2) |g|^2            (v = |g|^2 while v is 0)
         m <- beta1 m + g / (sqrt(v) + eps) + weight_decay w            (at first beta1 m = 0)
         w <- w - lr m
 
-    The state is one tensor like w and one number for each w, half of Adam's.
+    The state is one tensor like w and one number for each w, half of Adam's. The paper sets v at
+    the first step; NeMo does so as long as v is 0, which also counts for a first gradient of 0.
 
     Args:
         params: tensors, or parameter groups that may replace the other arguments.
@@ -81,10 +82,11 @@ class NovoGrad(Optimizer):
         square = torch.linalg.vector_norm(grad).square()
         if not state:
             state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = square
-        else:
-            state["exp_avg_sq"].lerp_(square, 1 - beta2)
-        scale = state["exp_avg_sq"].sqrt() + group["eps"]
+            state["exp_avg_sq"] = torch.zeros_like(square)
+        average = state["exp_avg_sq"]
+        # Without a branch on a value, for which a GPU would have to be waited.
+        average.copy_(torch.where(average == 0, square, average.lerp(square, 1 - beta2)))
+        scale = average.sqrt() + group["eps"]
         momentum = state["exp_avg"].mul_(beta1).addcdiv_(grad, scale)
         if group["weight_decay"]:
             momentum.add_(parameter, alpha=group["weight_decay"])

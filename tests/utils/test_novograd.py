@@ -89,6 +89,14 @@ def test_parameters_without_gradient_and_zero_gradients_stay():
     assert still not in optimizer.state
 
 
+def test_first_gradient_of_zero_does_not_lengthen_the_next_step():
+    late, prompt = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    for parameter, grads in ((late, [0.0, 3.0]), (prompt, [3.0])):
+        optimizer = NovoGrad([parameter], lr=0.1)
+        take_steps(optimizer, [parameter], [[np.full(2, g, np.float32)] for g in grads])
+    assert torch.equal(late, prompt)
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
