@@ -143,8 +143,9 @@ class ClusterQuantizer(nn.Module):
         Returns:
             Indices of clusters [B, T / combine_time_steps, num_codebooks], int64.
         """
-        vectors = self.features(spectrogram, spectrogram_length)
+        # Targets in full precision, as those that the centres were computed from.
         with torch.autocast(spectrogram.device.type, enabled=False):
+            vectors = self.features(spectrogram.float(), spectrogram_length)
             pairs = zip(vectors.float(), self.codebooks.float(), strict=True)
             return torch.stack([nearest_code(*pair) for pair in pairs], dim=2)
 

@@ -65,6 +65,22 @@ def test_tokens_of_layers_are_the_nearest_centres():
     assert torch.equal(tokens[1:, :5], alone)
 
 
+@pytest.mark.parametrize("kind", ["layers", "cepstrum"])
+def test_tokens_are_the_same_in_mixed_precision(kind):
+    torch.manual_seed(0)
+    quantizer = quantizer_of_layers([0, 1])
+    if kind == "cepstrum":
+        quantizer = ClusterQuantizer(StackedFrames(16, 8, 5), 8)
+        torch.nn.init.normal_(quantizer.codebooks)
+    seen = []
+    quantizer.features.register_forward_hook(lambda *call: seen.append(call[-1]))
+    spectrogram, length = torch.randn(4, 16, 800), torch.full((4,), 800)
+    tokens = quantizer(spectrogram, length)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = quantizer(spectrogram, length)
+    assert torch.equal(*seen) and torch.equal(mixed, tokens)
+
+
 def test_nest_predicts_clusters_of_clean_speech():
     torch.manual_seed(0)
     causal = {"causal_downsampling": True}
