@@ -31,8 +31,7 @@ def sum_of_layers(states: Tensor, scores: Tensor) -> Tensor:
 class FrozenEncoder(nn.Module):
     """A learnt weighted sum of a frozen encoder's layers (SUPERB, section 3).
 
-    Of an encoder whose layers
-    differ in size only the output is used, with the weight 1.
+    Of an encoder whose layers differ in size only the output is used, with the weight 1.
 
     Args:
         encoder: encoder of spectrograms; its parameters are frozen, and it is always in evaluation
@@ -44,7 +43,7 @@ class FrozenEncoder(nn.Module):
         layers, self.size = 1, encoder.feat_out
         if isinstance(encoder, ConformerEncoder):
             layers, self.size = len(encoder.layers) + 1, encoder.d_model
-        self.encoder = encoder.requires_grad_(False)
+        self.encoder = encoder.requires_grad_(False).eval()
         self.layer_scores = nn.Parameter(torch.zeros(layers))
 
     def output_length(self, frames):

@@ -144,8 +144,11 @@ def test_probe_adopts_another_kind_of_encoder(tmp_path):
 
 
 def test_encoder_of_a_probe_is_frozen():
-    probe = LayerProbe(nemo_sized(), vocab_size=5).train()
-    assert not probe.encoder.training and probe.head.training
+    probe = LayerProbe(nemo_sized(), vocab_size=5)
+    for _ in range(2):
+        assert not any(module.training for module in probe.encoder.modules())
+        assert probe.head.training
+        probe.train()
     assert not any(p.requires_grad for p in probe.encoder.parameters())
 
 
