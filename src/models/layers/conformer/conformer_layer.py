@@ -65,7 +65,11 @@ class ConvNorm(nn.Module):
         return self.norm(x)
 
     def group_norm(self, x: Tensor, padding_mask: Tensor) -> Tensor:
-        """Group normalisation of [B, T, D] with statistics over the frames without padding."""
+        """Group normalisation of [B, T, D] with statistics over the frames without padding.
+
+        NeMo's GroupNorm counts padded frames, too, so that its outputs depend on the batch; those
+        of an utterance without padding are the same.
+        """
         grouped = x.float().unflatten(2, (self.groups, -1))  # [B, T, G, D / G]
         weight = (~padding_mask).unsqueeze(3).float()
         count = (weight.sum((1, 3), keepdim=True) * grouped.shape[3]).clamp(min=1)
