@@ -225,8 +225,8 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
     """Complete NeMo config of a model and its front end.
 
     Raises:
-        ValueError: NeMo has no such front end or quantizer, or mask_position is
-            after_subsampling.
+        ValueError: NeMo has no such front end or quantizer, mask_position is
+            after_subsampling, or the encoder has adapters.
     """
     if model.mask_position != "before_subsampling":
         raise ValueError(
@@ -235,6 +235,8 @@ def write(model: NEST, features: LogMel) -> dict[str, Any]:
         )
     if not isinstance(model.quantizer, RandomProjectionQuantizer):
         raise ValueError("quantizer: NeMo has random projections only, no clusters of features.")
+    if model.encoder.options["adapters"]:
+        raise ValueError("encoder.adapters: NeMo has them in recognisers only, not in NEST.")
     factor, feat_in = model.encoder.subsampling.factor, model.encoder.feat_in
     num_codebooks, codebook_size, code_dim = model.quantizer.codebooks.shape
     return {

@@ -126,6 +126,14 @@ def test_mask_after_subsampling_raises(tmp_path):
         load_nemo(rewritten(tmp_path / "x.nemo", change))
 
 
+def test_adapters_raise(tmp_path):
+    adapters = {"own": {"dim": 4}}
+    encoder = ConformerEncoder(num_layers=1, d_model=16, num_heads=2, adapters=adapters)
+    with pytest.raises(ValueError, match=r"encoder.adapters: NeMo has them in recognisers only"):
+        save_nemo(NEST(encoder, BlockMask()), tmp_path / "out.nemo")
+    assert not list(tmp_path.iterdir())
+
+
 def test_renaming_is_invertible():
     for name in NEST(
         ConformerEncoder(num_layers=2, d_model=16, num_heads=2), BlockMask()
