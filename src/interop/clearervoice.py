@@ -106,7 +106,12 @@ def save_clearervoice(model: MossFormer2, path: str | Path) -> None:
     Args:
         model: with d_model of 512 or 384, or of what ClearerVoice's config is then set to.
         path: of the file; replaced if it exists.
+
+    Raises:
+        ValueError: the model has no FSMN, without which ClearerVoice has no network.
     """
+    if not model.options["use_fsmn"]:
+        raise ValueError(f"{path}: ClearerVoice has no MossFormer2 without FSMN (model.use_fsmn).")
     weights = to_clearervoice(model.state_dict())
     content = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     with write_beside(Path(path)) as beside:
