@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.text_encoder.base import WORD_START, TextEncoder
 from src.text_encoder.decoders.base import CTCDecoder, Search
@@ -55,7 +55,7 @@ class StreamingRecogniser:
         sample_rate: in Hz.
         device: of the stages.
         settings: which of the recogniser's possible streams these are, e.g. its context.
-        model: whose weights they use.
+        parts: the model and the front end, whose weights and buffers they use.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class StreamingRecogniser:
         sample_rate: int,
         device: torch.device,
         settings: str,
-        model: Any,
+        parts: Sequence[nn.Module],
     ):
-        self.settings, self.model = settings, model
+        self.settings, self.parts = settings, list(parts)
         self.stages, self.decoder, self.text_encoder = list(stages), decoder, text_encoder
         self.sample_rate, self.device = sample_rate, device
         texts = [token.replace(WORD_START, " ") for token in text_encoder.vocabulary]
@@ -84,8 +84,9 @@ class StreamingRecogniser:
         described = [self.settings, self.sample_rate, self.text_encoder.vocabulary]
         described += [type(self.decoder).__qualname__, decoder]
         text = repr(described).encode()
-        for parameter in self.model.parameters():
-            text += struct.pack("d", float(parameter.detach().double().sum()))
+        for tensor in (t for part in self.parts for t in (*part.parameters(), *part.buffers())):
+            if tensor.is_floating_point():
+                text += struct.pack("d", float(tensor.detach().double().sum()))
         return torch.frombuffer(bytearray(hashlib.sha256(text).digest()), dtype=torch.uint8)
 
     @property
@@ -351,9 +352,9 @@ def build_recogniser(
     fronts: list[Any] = list(transforms.values())
     stages = [front.streaming_stage() for front in fronts]
     stages += model.streaming_stages(context)
-    device = next(model.parameters()).device
+    device, parts = next(model.parameters()).device, [model, *fronts]
     return StreamingRecogniser(
-        stages, task.decoders[decoder], task.text_encoder, sample_rate, device, str(context), model
+        stages, task.decoders[decoder], task.text_encoder, sample_rate, device, str(context), parts
     )
 
 

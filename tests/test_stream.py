@@ -198,7 +198,7 @@ def test_beam_of_a_stream_equals_that_of_the_utterance(name, prune, monkeypatch)
 @pytest.mark.parametrize("decoder", [GreedyDecoder(), BeamSearchDecoder(beam_size=8)])
 def test_tokens_are_committed_without_spaces(decoder):
     encoder = CharacterEncoder(alphabet="abc")
-    stages = StreamingRecogniser([], decoder, encoder, 16000, torch.device("cpu"), "", None)
+    stages = StreamingRecogniser([], decoder, encoder, 16000, torch.device("cpu"), "", [])
     stream, log_probs = Stream(stages), (2 * peaked(600, 0, "abc")).log_softmax(-1)
     held = []
     for start in range(0, 600, 6):
@@ -351,6 +351,18 @@ def test_states_of_other_streams_are_refused(nemo):
                 with pytest.raises(ValueError, match="not of a stream"):
                     nemo.stream(*own, damaged)
     nemo.task.decoders = {"greedy": beam["greedy"]}
+
+
+@pytest.mark.parametrize("part", ["model", "front end"])
+def test_states_of_other_buffers_are_refused(part):
+    own, other = system(*DEEPSPEECH), system(*DEEPSPEECH)
+    state = own.stream().state()
+    other.stream(state=state)
+    changed = other.model if part == "model" else other.inference_transforms
+    max(changed.buffers(), key=torch.numel).add_(1)
+    other.streaming.clear()  # what streams have in common is made at the first of them
+    with pytest.raises(ValueError, match="another recogniser, context or decoder"):
+        other.stream(state=state)
 
 
 def test_memory_of_the_caller_may_be_used_again(nemo):
