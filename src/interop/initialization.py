@@ -242,14 +242,13 @@ def realigned_kernels(
         saved: config of the source's model, or of its encoder.
     """
     options = saved.get("encoder", saved)
-    if "conv_context_size" not in options:
-        return {}
+    context = options.get("conv_context_size")  # files of old versions of NeMo have none: None
     kernels = {}
     for name, module in model.named_modules():
         kernel = weights.get(f"{name}.weight")
         if isinstance(module, DepthwiseConv) and kernel is not None:
             size = kernel.shape[2]
-            before, _ = as_conv_context(options["conv_context_size"], size)
+            before, _ = as_conv_context(context, size)
             shift = module.context[0] - before
             if shift:
                 kept = kernel[..., max(-shift, 0) : size - max(shift, 0)]
