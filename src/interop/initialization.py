@@ -10,8 +10,9 @@ encoder:
 """
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ from src.utils.options import refuse
 logger = logging.getLogger(__name__)
 
 ADAPTERS = "encoder.adapters."  # begins the names of weights that a source need not have
-HEAD = "head"  # begins the names of the weights of output layers over tokens
+# Names of the weights of the output layer over tokens, the last of several with numbers.
+OUTPUT_LAYER = re.compile(r"head\.(?:(\d+)\.)?(weight|bias)")
 QUANTIZER = "quantizer"  # key of `init` for the targets of pretraining, whose sizes are the model's
 QUANTIZER_SIZES = ("codebook_size", "num_codebooks")
 REGULARISATION = ("dropout", "stochastic_depth")  # options that are never adopted
@@ -203,16 +205,17 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
     rest = [name for name in weights if not name.startswith(prefix)]
     weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     target = model if source.key == WHOLE else submodule(model, source.key, f"init.{source.key}")
-    if new_tokens:
-        rest += [name for name in weights if name.startswith(HEAD)]
-        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
+    replaced = output_layer(weights) if new_tokens else set()
+    rest += replaced
+    weights = {name: value for name, value in weights.items() if name not in replaced}
     if not weights:
         raise ValueError(f"{path}: no weight is called {prefix}*, only {summary(rest)}.")
     if source.adopt_config:
         weights |= realigned_kernels(target, weights, read_saved(source).model)
     if source.strict:
-        kept = (*((HEAD,) if new_tokens else ()), *(() if source.part else (ADAPTERS,)))
-        own = {k: v for k, v in target.state_dict().items() if kept and k.startswith(kept)}
+        kept = () if source.part else (ADAPTERS,)
+        own = target.state_dict()
+        own = {k: v for k, v in own.items() if k in replaced or k.startswith(kept)}
         load_weights(target, own | weights, path)
     else:
         weights = load_matching(target, weights, path)
@@ -226,6 +229,12 @@ def load_part(model: nn.Module, source: Source, new_tokens: bool = False) -> Non
         summary(rest),
         summary(fresh),
     )
+
+
+def output_layer(names: Iterable[str]) -> set[str]:
+    """Which names of weights are of the output layer over tokens, the last layer of the head."""
+    layers = {name: int(match[1] or 0) for name in names if (match := OUTPUT_LAYER.fullmatch(name))}
+    return {name for name, number in layers.items() if number == max(layers.values())}
 
 
 def realigned_kernels(

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from src.building import build_system
 from src.config import build
@@ -11,6 +12,7 @@ from src.interop.initialization import adopt_configs, initialize, load_part, rea
 from src.interop.nemo import load_nemo
 from src.interop.sources import Source
 from src.models.conformer import ConformerEncoder
+from src.models.deepspeech2 import DeepSpeech2
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
 from src.models.jasper import ConvEncoder
 from src.run import Run
@@ -21,6 +23,7 @@ from train import train
 
 NEMO = FIXTURES / "nest_model.nemo"
 SMALL = ["model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2"]
+TINY = {"feat_in": 16, "hidden_size": 8, "num_layers": 1}  # of DeepSpeech2
 QUICK = ["trainer.epochs=1", "trainer.test_on=[]", "trainer.monitor=null"]
 QUICK += ["dataloader.max_seconds=12", "trainer.log_every_steps=1"]
 
@@ -174,6 +177,25 @@ def test_kernels_keep_their_frames(contexts):
     assert realigned_kernels(old, old.state_dict(), {"conv_context_size": contexts[0]}) == {}
     if contexts[0] is None:
         assert same(kernels, realigned_kernels(new, old.state_dict(), {"feat_in": 80}))
+
+
+@pytest.mark.parametrize(
+    ("make", "fresh"),
+    [
+        (lambda size: EncoderCTC(nemo_sized(1), size), {"head.weight", "head.bias"}),
+        (lambda size: LayerProbe(nemo_sized(1), size), {"head.weight", "head.bias"}),
+        (lambda size: DeepSpeech2(vocab_size=size, **TINY), {"head.0.weight"}),
+        (lambda size: DeepSpeech2(vocab_size=size, **TINY, head_sizes=[7, 6]), {"head.2.weight"}),
+    ],
+)
+def test_new_tokens_replace_only_the_output_layer(make, fresh, tmp_path):
+    old, new = make(5), make(9)
+    own, path = new.state_dict(), tmp_path / "old.safetensors"
+    own = {name: value.clone() for name, value in own.items()}
+    save_file({k: v + 1 for k, v in old.state_dict().items()}, path)
+    load_part(new, Source("model", path, None), new_tokens=True)
+    for name, value in new.state_dict().items():
+        assert torch.equal(value, own[name] if name in fresh else old.state_dict()[name] + 1), name
 
 
 def sized(context):
