@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed.nn.functional
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -17,11 +18,15 @@ class BatchNorm(nn.BatchNorm1d):
     synchronised, counted = False, True
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise the channels of frames.
+        """Normalise the channels of frames; those of a single one by the running statistics.
 
         Args:
             input: [N, C].
         """
+        if self.training and not self.synchronised and len(input) == 1:
+            # A single frame, that of a very short utterance, has no variance; torch refuses it.
+            own = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(input, *own, eps=self.eps)
         if not (self.training and self.synchronised):
             return super().forward(input)
         # Sums of values shifted by the running mean, which avoids cancellation.
