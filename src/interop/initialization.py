@@ -24,7 +24,7 @@ from src.interop import clearervoice, nemo
 from src.interop.hub import locate_source
 from src.interop.recogniser import is_recogniser, read_recogniser
 from src.interop.sources import WHOLE, Saved, Source, read_saved, sources_of
-from src.models.conformer import as_conv_context
+from src.models.conformer import ConformerEncoder, as_conv_context
 from src.models.ops.depthwise_conv import DepthwiseConv
 from src.text_encoder.base import TextEncoder
 from src.utils.annotations import TARGET
@@ -250,19 +250,28 @@ def realigned_kernels(
         weights: of the source, kernels [D, 1, K].
         saved: config of the source's model, or of its encoder.
     """
-    options = saved.get("encoder", saved)
-    context = options.get("conv_context_size")  # files of old versions of NeMo have none: None
     kernels = {}
-    for name, module in model.named_modules():
-        kernel = weights.get(f"{name}.weight")
-        if isinstance(module, DepthwiseConv) and kernel is not None:
-            size = kernel.shape[2]
-            before, _ = as_conv_context(context, size)
-            shift = module.context[0] - before
-            if shift:
-                kept = kernel[..., max(-shift, 0) : size - max(shift, 0)]
-                kernels[f"{name}.weight"] = pad(kept, (max(shift, 0), max(-shift, 0)))
+    for place, encoder in model.named_modules():
+        options = part_of(saved, place)
+        if not isinstance(encoder, ConformerEncoder) or options is None:
+            continue
+        context = options.get("conv_context_size")  # not in old files of NeMo, where it is None
+        for name, module in encoder.named_modules(prefix=place):
+            kernel = weights.get(f"{name}.weight")
+            if isinstance(module, DepthwiseConv) and kernel is not None:
+                size = kernel.shape[2]
+                shift = module.context[0] - as_conv_context(context, size)[0]
+                if shift:
+                    kept = kernel[..., max(-shift, 0) : size - max(shift, 0)]
+                    kernels[f"{name}.weight"] = pad(kept, (max(shift, 0), max(-shift, 0)))
     return kernels
+
+
+def part_of(saved: Any, place: str) -> Any:
+    """The config of a submodule in that of its model; None if it has no config of its own."""
+    for key in place.split(".") if place else ():
+        saved = saved.get(key) if isinstance(saved, Mapping) else None
+    return saved
 
 
 def read_source(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from src.building import build_system
 from src.config import build
@@ -15,6 +16,7 @@ from src.models.conformer import ConformerEncoder
 from src.models.deepspeech2 import DeepSpeech2
 from src.models.encoder_ctc import EncoderCTC, LayerProbe
 from src.models.jasper import ConvEncoder
+from src.models.layers.nest.clusters import ClusterQuantizer, EncoderLayers
 from src.run import Run
 from src.utils.checkpoint import read_tensors
 from tests.demo import composed, experiment
@@ -196,6 +198,20 @@ def test_new_tokens_replace_only_the_output_layer(make, fresh, tmp_path):
     load_part(new, Source("model", path, None), new_tokens=True)
     for name, value in new.state_dict().items():
         assert torch.equal(value, own[name] if name in fresh else old.state_dict()[name] + 1), name
+
+
+def test_kernels_of_each_encoder_have_the_context_of_its_own_config():
+    causal = ConformerEncoder(num_layers=1, d_model=8, num_heads=2, **sized("causal"))
+    quantizer = ClusterQuantizer(EncoderLayers(causal, [1]), 8)
+    model = nn.Module()
+    model.encoder, model.quantizer = nemo_sized(1), quantizer
+    context = {"conv_context_size": "causal"}
+    saved = {"encoder": {}, "quantizer": {"features": {"encoder": context}}}
+    assert realigned_kernels(model, model.state_dict(), saved) == {}
+    moved = realigned_kernels(model, model.state_dict(), {"encoder": context})
+    assert list(moved) == ["encoder.layers.0.conv.depthwise_conv.weight"]
+    part = saved["quantizer"]
+    assert realigned_kernels(quantizer, quantizer.state_dict(), part) == {}
 
 
 def sized(context):
