@@ -20,6 +20,7 @@ from src.models.nest import NEST
 from src.run import load_run
 from src.system import System
 from src.transforms.features.log_mel import LogMel
+from src.transforms.wave.cleaning import Cleaning
 from src.utils.entry import run_command
 
 
@@ -38,12 +39,31 @@ def convert(arguments: argparse.Namespace) -> None:
         name = type(system.model).__name__
         names = ", ".join(kind.__name__ for kind in wanted)
         raise ValueError(f"{arguments.run}: a run of {name}; wanted {names}.")
+    check_transforms(system, arguments.run)
     if isinstance(system.model, MossFormer2):
         save_clearervoice(system.model, arguments.out)
     else:
         write_nemo(system, arguments)
     total = sum(parameter.numel() for parameter in system.model.parameters())
     print(f"{arguments.out}: {total:,} parameters")
+
+
+def check_transforms(system: System, run: Path) -> None:
+    """Check that the input of a model is not changed by what no file of another project can hold.
+
+    Args:
+        system: of the run.
+        run: its path.
+
+    Raises:
+        ValueError: there is a transform of inference besides the features.
+    """
+    for name, transform in system.inference_transforms.items():
+        if isinstance(transform, Cleaning):
+            raise ValueError(f"{run}: cleaning.{name} can't be converted.")
+        if not isinstance(transform, LogMel):
+            place = f"transforms.batch.inference.{name}"
+            raise ValueError(f"{run}: {place} can't be converted, only log-mel features.")
 
 
 def write_nemo(system: System, arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,11 +24,15 @@ from src.interop.recogniser import read_recogniser, read_spec_augment
 from src.interop.recogniser_export import save_recogniser
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC
+from src.models.mossformer2 import MossFormer2
 from src.run import load_run
 from src.text_encoder.characters import CharacterEncoder
 from src.text_encoder.decoders.greedy import GreedyDecoder
 from src.text_encoder.subwords import SubwordEncoder
+from src.transforms.chain import Chain
 from src.transforms.features.log_mel import LogMel
+from src.transforms.spectrogram.warp import TimeWarp
+from src.transforms.wave.cleaning import Loudness
 from src.utils.audio import write_audio
 from src.utils.checkpoint import read_tensors
 from src.utils.files import read_jsonl
@@ -183,6 +188,31 @@ def finetune(corpus, folder, source, *options, name="asr_finetune"):
 def write_nemo(run, out, checkpoint):
     """Convert a checkpoint of a run, as scripts/convert.py does."""
     convert.convert(argparse.Namespace(run=run, out=out, checkpoint=checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("transforms", "named"),
+    [
+        ({"loudness": Loudness(), "features": LogMel()}, "cleaning.loudness"),
+        ({"features": LogMel(), "warp": TimeWarp()}, "transforms.batch.inference.warp"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.nemo", "a.pt"])
+def test_transforms_that_other_projects_lack_are_refused(
+    name, transforms, named, monkeypatch, tmp_path
+):
+    model = MossFormer2(d_model=8, num_layers=1, kernel_size=4)
+    if name == "a.nemo":
+        encoder = ConformerEncoder(num_layers=1, d_model=8, num_heads=2)
+        model = EncoderCTC(encoder, vocab_size=5)
+    tokens = CharacterEncoder(alphabet=" abc")
+    system = SimpleNamespace(
+        model=model, inference_transforms=Chain(transforms), text_encoder=tokens
+    )
+    monkeypatch.setattr(convert, "load_run", lambda *_, **__: system)
+    with pytest.raises(ValueError, match=rf"^runs/a: {named} can't be converted"):
+        write_nemo("runs/a", tmp_path / name, "best")
+    assert not (tmp_path / name).exists()
 
 
 def losses(run):
