@@ -49,6 +49,7 @@ from src.metrics.wer import WER
 from src.models.mossformer2 import MossFormer2
 from src.models.nest import NEST
 from src.run import load_run
+from src.stream import choices
 from src.system import System
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.decoders.greedy import GreedyDecoder
@@ -70,6 +71,7 @@ MISSING = {
     "streaming": "this model has no form for its streams",
 }
 FRONTEND, REPORT = "frontend.onnx", "report.json"
+TORCH, TORCH_STREAM = "torch", "torch, stream"  # rows
 PRECISIONS = (".onnx", INT8_SUFFIX)
 AUDIO = ("audio", "audio_length")
 SPECTROGRAM = ("spectrogram", "spectrogram_length")
@@ -87,6 +89,7 @@ class Row:
         metric: name of the score.
         score: WER in percent or SI-SDRi in dB; None if it wasn't measured.
         real_time_factor: time by duration of the audio; None if it wasn't measured.
+        reference: name of the row whose score is compared with this one.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Row:
     metric: str = ""
     score: float | None = None
     real_time_factor: float | None = None
+    reference: str = TORCH
 
 
 Evaluate = Callable[[dict[str, Any]], dict[str, Any]]  # from an item to what the metric reads
@@ -188,7 +192,7 @@ def score_all(
 ) -> list[Row]:
     """Rows with the scores of PyTorch, onnxruntime and the installed clients on items."""
     weights = sum(p.numel() * p.element_size() for p in form.graphs[0].parameters())
-    rows = [score(Row("torch", "", weights), evaluator(system, form, None), items, form)]
+    rows = [score(Row(TORCH, "", weights), evaluator(system, form, None), items, form)]
     graphs = {graph.name for graph in form.graphs}
     for suffix in PRECISIONS[: 1 + arguments.int8]:
         path = arguments.out / f"model{suffix}"
@@ -205,18 +209,32 @@ def score_streams(
 ) -> list[Row]:
     """Rows with the scores of streams: of PyTorch, onnxruntime and the installed clients.
 
+    They are compared with PyTorch's stream, and this with whole utterances in the same context,
+    which have a row of their own where evaluation has another context.
+
     In onnxruntime, a stream of a model whose outputs are held back ends with chunks of length 0;
     others are followed by silence, as clients append it.
     """
     streaming: Any = form.streaming
+    own = greedy(system, system.model, system.inference_transforms)
+    rows: list[Row] = []
+
+    def whole(item: dict[str, Any]) -> dict[str, Any]:
+        with streaming.in_context():
+            return own.evaluation_step(collate([item]))
 
     def stream(item: dict[str, Any]) -> dict[str, Any]:
-        one = system.stream(streaming.context)
+        one = own.stream(streaming.context)
         one.accept(item["audio"], system.sample_rate)
         return {"text": [item["text"]], "prediction": [one.finish()]}
 
     weights = sum(p.numel() * p.element_size() for p in streaming.network.parameters())
-    rows = [score(Row("torch, stream", "", weights), stream, items, form)]
+    row = Row(TORCH_STREAM, "", weights)
+    if streaming.context != choices(own.model, own.task, None, None)[0]:
+        row.reference = "torch, context {} {}".format(*streaming.context)
+        reference = Row(row.reference, "", weights, reference=row.reference)
+        rows.append(score(reference, whole, items, form))
+    rows.append(score(row, stream, items, form))
     for suffix in PRECISIONS[: 1 + arguments.int8]:
         path = arguments.out / f"streaming{suffix}"
         chunks = OnnxStreamingModule(
@@ -227,16 +245,20 @@ def score_streams(
             None if streaming.flushes else math.log(LOG_OFFSET),
         )
         steps = {"onnxruntime, stream": (path, evaluator(system, form, path, chunks))}
-        rows += score_files(steps | client_evaluators(form, path), items, form)
+        steps |= client_evaluators(form, path)
+        rows += score_files(steps, items, form, TORCH_STREAM)
     return rows
 
 
 def score_files(
-    steps: dict[str, tuple[Path, Evaluate]], items: list[dict[str, Any]], form: Form
+    steps: dict[str, tuple[Path, Evaluate]],
+    items: list[dict[str, Any]],
+    form: Form,
+    reference: str = TORCH,
 ) -> list[Row]:
-    """Rows with the scores of programs on their files."""
+    """Rows with the scores of programs on their files, and the name of the one to compare with."""
     return [
-        score(Row(name, path.name, path.stat().st_size), step, items, form)
+        score(Row(name, path.name, path.stat().st_size, reference=reference), step, items, form)
         for name, (path, step) in steps.items()
     ]
 
@@ -250,13 +272,9 @@ def evaluator(system: System, form: Form, file: Path | None, model: Any = None) 
         file: of the model; None for the system's own.
         model: in place of the file.
     """
-    task, transforms = system.task, system.inference_transforms
-    own_model = model is None
+    transforms, own_model = system.inference_transforms, model is None
     model = system.model if own_model else model
     open_file = partial(OnnxFile, threads=torch.get_num_threads())
-    if isinstance(task, RecognitionTask):  # clients decode greedily
-        decoders: dict[str, Callable] = {"greedy": GreedyDecoder()}
-        task = RecognitionTask(system.text_encoder, decoders, window_seconds=None)
     if file is not None and form.config["task"] == "recognition":
         front = OnnxModule(open_file(file.with_name(FRONTEND)), AUDIO, SPECTROGRAM)
         transforms = Chain({"frontend": front})
@@ -264,14 +282,29 @@ def evaluator(system: System, form: Form, file: Path | None, model: Any = None) 
             model = OnnxModule(open_file(file), SPECTROGRAM, ("log_probs", "log_probs_length"))
     elif file is not None:
         model = OnnxModule(open_file(file), AUDIO, ("estimates",), {"estimates_length": AUDIO[1]})
-    own = System(
+    own = greedy(system, model, transforms)
+    return lambda item: own.evaluation_step(collate([item]))
+
+
+def greedy(system: System, model: Any, transforms: Chain) -> System:
+    """A system with another model and front end; one of recognition decodes greedily, as clients.
+
+    Args:
+        system: of the run.
+        model: e.g. an exported one.
+        transforms: of inference.
+    """
+    task = system.task
+    if isinstance(task, RecognitionTask):
+        decoders: dict[str, Callable] = {"greedy": GreedyDecoder()}
+        task = RecognitionTask(system.text_encoder, decoders, window_seconds=None)
+    return System(
         model,
         task,
         sample_rate=system.sample_rate,
         inference_transforms=transforms,
         text_encoder=system.text_encoder,
     ).eval()
-    return lambda item: own.evaluation_step(collate([item]))
 
 
 def client_evaluators(form: Form, path: Path) -> dict[str, tuple[Path, Evaluate]]:
@@ -333,17 +366,17 @@ def score(row: Row, step: Evaluate, items: list[dict[str, Any]], form: Form) -> 
 def check(rows: list[Row]) -> list[str]:
     """A sentence for each row beyond a limit."""
     failures = []
-    plain = next((row for row in rows if row.name == "torch"), None)
+    scores = {row.name: row.score for row in rows}
     for row in rows:
-        place = f"{row.name}, {row.file}"
+        place, wanted = ", ".join(filter(None, (row.name, row.file))), scores.get(row.reference)
         if row.difference is not None and not row.difference <= MOST_DIFFERENCE:
             failures.append(f"{place}: outputs differ by {row.difference:.1e}.")
-        if plain is None or row.score is None or plain.score is None:
+        if row.score is None or wanted is None:
             continue
-        apart = abs(row.score - plain.score)
+        apart = abs(row.score - wanted)
         limits = INT8_APART if row.file.endswith(INT8_SUFFIX) else MOST_APART
         if not apart <= limits[row.metric]:
-            failures.append(f"{place}: {row.metric} differs by {apart:.2f} from PyTorch's.")
+            failures.append(f"{place}: {row.metric} differs by {apart:.2f} from {row.reference}.")
     return failures
 
 

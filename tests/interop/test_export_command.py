@@ -9,6 +9,7 @@ import pytest
 from scripts import export
 from src.interop.export import clients
 from src.interop.export.sessions import load_program
+from src.run import load_run
 from tests.demo import SMALL, experiment, run_script
 from train import train
 
@@ -80,12 +81,29 @@ def test_torchscript_of_a_run(recogniser, tmp_path):
     assert {"model.ts", "frontend.ts"} < {path.name for path in out.iterdir()}
 
 
-def test_streaming_recogniser(corpus, tmp_path):
+class NoDecoder:
+    """A decoder that must not be used."""
+
+
+def test_streaming_recogniser(corpus, tmp_path, monkeypatch):
     small = ("model.encoder.d_model=16", "model.encoder.num_layers=2", "model.encoder.num_heads=2")
     run, out = tmp_path / "run", tmp_path / "out"
     train(experiment("asr_streaming", corpus, run, *small, "debug=smoke"))
+
+    def loaded(*args, **options):  # a run's own decoders, e.g. of a beam, are not those of clients
+        system = load_run(*args, **options)
+        system.task.decoders = {"beam": NoDecoder()}
+        return system
+
+    monkeypatch.setattr(export, "load_run", loaded)
     export.export(arguments(run, out, int8=True, check="all", context=[56, 1]))
     rows = json.loads((out / "report.json").read_text())["rows"]
+    compared = {row["name"]: row["reference"] for row in rows if row["score"] is not None}
+    assert compared["torch, stream"] == "torch, context 56 1"
+    assert compared["onnxruntime, stream"] == compared["sherpa-onnx, stream"] == "torch, stream"
+    assert compared["onnxruntime"] == "torch"
+    scores = {row["name"]: row["score"] for row in rows}
+    assert scores["torch, context 56 1"] == scores["torch, stream"]
     streams = [row for row in rows if "stream" in row["name"]]
     assert {(row["name"], row["file"]) for row in streams} == {
         ("torch, stream", ""),
@@ -133,10 +151,21 @@ def test_scores_that_differ_fail():
         rows.append(export.Row(name, file, 1, None, "WER", score))
     rows.append(export.Row("c", "model.int8.onnx", 1, None, "WER", 3.2))
     rows.append(export.Row("d", "streaming.int8.onnx", 1, None, "WER", 4.0))
+    rows.append(export.Row("torch, context 56 1", "", 1, None, "WER", 5.0))
+    for name, file, score, reference in (
+        ("torch, stream", "", 5.05, "torch, context 56 1"),
+        ("e", "streaming.onnx", 5.1, "torch, stream"),
+        ("f", "streaming.onnx", 3.0, "torch, stream"),
+    ):
+        rows.append(export.Row(name, file, 1, None, "WER", score, reference=reference))
+    rows[5].reference = rows[5].name
     assert export.check(rows) == [
-        "b, model.onnx: WER differs by 0.20 from PyTorch's.",
-        "d, streaming.int8.onnx: WER differs by 1.00 from PyTorch's.",
+        "b, model.onnx: WER differs by 0.20 from torch.",
+        "d, streaming.int8.onnx: WER differs by 1.00 from torch.",
+        "f, streaming.onnx: WER differs by 2.05 from torch, stream.",
     ]
+    rows[6].score = 3.0
+    assert "torch, stream: WER differs by 2.00 from torch, context 56 1." in export.check(rows)
     rows = [export.Row(name, "", 1, float("nan")) for name in ("torch", "onnx")]
     assert len(export.check(rows)) == 2
 

@@ -6,7 +6,8 @@ recording: a chunk is as long as the distance to the next one, and what the conv
 the frames before it is kept in the second cache, with a number of frames at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -116,7 +117,12 @@ class StreamingGraph(Graph):
     def whole(self, spectrogram: Tensor) -> Tensor:
         """Log-probabilities [1, T', V] of a whole normalised spectrogram [1, F, T]."""
         length = torch.tensor([spectrogram.shape[2]])
-        return self.network(spectrogram=spectrogram, spectrogram_length=length)["log_probs"]
+        with self.in_context():
+            return self.network(spectrogram=spectrogram, spectrogram_length=length)["log_probs"]
+
+    def in_context(self) -> AbstractContextManager[None]:
+        """Within it, the network has the context of the streams for whole utterances, too."""
+        return nullcontext()
 
     def normalised(self, audio_signal: Tensor, length: Tensor) -> Tensor:
         """Energies [B, F, size] normalised, and zero beyond the end of a stream."""
@@ -164,12 +170,14 @@ class StreamingConformerGraph(StreamingGraph):
         self.time_shape = [1, 1, conv_size + bins * self.past + 1]
         self.filled = (self.past, context[0])
 
-    def whole(self, spectrogram: Tensor) -> Tensor:
-        """Log-probabilities [1, T', V] of a whole normalised spectrogram [1, F, T]."""
+    @contextmanager
+    def in_context(self) -> Iterator[None]:
+        """Within it, the network has the context of the streams for whole utterances, too."""
         contexts, self.encoder.att_context_sizes = self.encoder.att_context_sizes, [self.context]
-        log_probs = super().whole(spectrogram)
-        self.encoder.att_context_sizes = contexts
-        return log_probs
+        try:
+            yield
+        finally:
+            self.encoder.att_context_sizes = contexts
 
     def forward(  # type: ignore[override]
         self, audio_signal: Tensor, length: Tensor, channel: Tensor, time: Tensor, filled: Tensor
