@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ from src.utils.files import mount_point
 
 Result = TypeVar("Result")
 
-WORKER = "Original Traceback"  # torch's mark of an exception raised by a data worker
+TRACEBACK = "Traceback ("  # begins one
+WORKER = f"Original {TRACEBACK}"  # torch's mark of an exception raised by a data worker
 LOST_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal: .*|exited .*)")
 CONFIG_LIBRARIES = ("hydra", "omegaconf", "yaml")
 # Lines that omegaconf and hydra append to their messages, other than the full key.
@@ -170,7 +172,7 @@ def sentence(error: Exception) -> str:
     """One line that describes an exception; for one of a data worker, the original message."""
     text = str(error).strip()
     if WORKER in text:
-        return text.splitlines()[-1].partition(": ")[2]
+        return worker_sentence(text)
     if is_lost_worker(error):
         reason = text.splitlines()[0].rstrip(". ")
         return f"{reason}; where memory is short, a smaller dataloader.num_workers needs less."
@@ -181,6 +183,18 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return file_sentence(error)
     return " ".join(text.split("\n")) or type(error).__name__
+
+
+def worker_sentence(text: str) -> str:
+    """One line that describes an exception of a data worker: its message, or its type without one.
+
+    Args:
+        text: ends with a traceback, in which all is indented but the type and the message.
+    """
+    trace = text[text.rindex(TRACEBACK) :].splitlines()[1:]
+    lines = dropwhile(lambda line: line.startswith(" "), trace)
+    kind, _, message = " ".join(line.strip() for line in lines if line.strip()).partition(": ")
+    return message or kind.rstrip(":")
 
 
 def config_sentence(error: Exception) -> str:

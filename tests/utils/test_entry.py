@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from torch._utils import ExceptionWrapper
 from tqdm import tqdm
 
 from src.utils.entry import mount_point, run_command
@@ -96,9 +97,27 @@ def test_unknown_key_of_a_strict_config(capsys):
     assert (code, printed) == (1, "error: config, a.c: Key 'c' is not in struct\n")
 
 
-def test_message_of_a_data_worker(capsys):
-    text = "Caught ValueError in worker process 0.\nOriginal Traceback (...):\nValueError: bad row"
-    assert outcome(failing(ValueError(text)), capsys) == (1, "error: bad row\n")
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("bad row"), "bad row"),
+        (ValueError("a.wav: bad row:\n\n  of 3\nnumbers"), "a.wav: bad row: of 3 numbers"),
+        (ValueError(), "ValueError"),
+        (UnicodeError(""), "UnicodeError"),
+    ],
+)
+@pytest.mark.parametrize("chained", [False, True])
+def test_message_of_a_data_worker(error, message, chained, capsys):
+    def work():
+        try:
+            try:
+                raise KeyError("the first error")
+            except KeyError as cause:
+                raise error from (cause if chained else None)
+        except Exception:
+            return ExceptionWrapper(where="in DataLoader worker process 0")
+
+    assert outcome(work().reraise, capsys) == (1, f"error: {message}\n")
 
 
 def test_interrupt(capsys):
