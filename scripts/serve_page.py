@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_local(self) -> bool:
         """Whether the browser asked for this computer by one of its own names."""
-        return self.headers.get("Host", "").rpartition(":")[0] in (HOST, "localhost")
+        return self.headers.get("Host", "").partition(":")[0] in (HOST, "localhost")
 
     def send_headers(self, kind: str, size: int) -> None:
         """Begin an answer.

@@ -98,7 +98,10 @@ def test_nothing_else_is_served(path, connect):
 
 def test_other_requests_are_refused(connect):
     assert connect("/", host="evil.example:8000")[0] == 403
-    assert connect("/", host=f"localhost:{connect.port}")[0] == 200
+    for host in (f"localhost:{connect.port}", "localhost", "127.0.0.1"):
+        assert connect("/", host=host)[0] == 200
+    for host in ("[::1]", "evil.example", "localhost.evil.example"):
+        assert connect("/", host=host)[0] == 403
     assert connect("/", "POST")[0] == 501
     (connect.folder / "model.onnx").unlink()
     assert connect("/models/separator/model.onnx")[0] == 404
