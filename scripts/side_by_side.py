@@ -110,10 +110,11 @@ def wait_for(answer: Any, process: Any) -> float:
         ValueError: the process ended without a result.
     """
     while True:
+        ended = process.exitcode is not None  # before the last look for an answer
         try:
             return answer.get(timeout=1)
         except queue.Empty:
-            if process.exitcode:
+            if ended:
                 raise ValueError(
                     f"The process that measures memory ended with code {process.exitcode}."
                 ) from None

@@ -1,8 +1,11 @@
 import json
+import queue
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from scripts.side_by_side import wait_for
 from src.utils.files import append_jsonl
 from tests.demo import run_script, sine
 from tests.programs import call_script
@@ -97,3 +100,12 @@ def test_measure_manifest(tmp_path):
     assert done.stderr == f"error: --out: {tmp_path / 'none'}: no such folder.\n"
     done = run_script("measure_manifest", "--rows", 1, code=1)
     assert done.stderr == "error: --rows: 1; a whole number from 1000 on.\n"
+
+
+def test_a_measuring_process_that_ends_without_a_result():
+    for code in (0, 1):
+        with pytest.raises(ValueError, match=f"measures memory ended with code {code}"):
+            wait_for(queue.Queue(), SimpleNamespace(exitcode=code))
+    answer: queue.Queue = queue.Queue()
+    answer.put(2.5)
+    assert wait_for(answer, SimpleNamespace(exitcode=0)) == 2.5
