@@ -1,6 +1,6 @@
 """Accuracy of the classification of utterances."""
 
-from src.metrics.base import Metric, ratio
+from src.metrics.base import Metric
 
 LABEL = "label "  # begins the names of sums over the utterances of a class
 
@@ -31,11 +31,13 @@ class Accuracy(Metric):
         return list(scores)
 
     def compute(self) -> dict[str, float]:
-        """The accuracy, that of the most frequent class, and the number of utterances."""
+        """The accuracy, that of the most frequent class, and their number; none without any."""
         counts = [self.total(name) for name in list(self.terms) if name.startswith(LABEL)]
+        if not counts:
+            return {}
         total = sum(counts)
         return {
-            "": ratio(self.total("correct"), total),
-            "majority": ratio(max(counts, default=0), total),
+            "": self.total("correct") / total,
+            "majority": max(counts) / total,
             "utterances": total,
         }

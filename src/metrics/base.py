@@ -80,7 +80,11 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The value over all batches since the last reset, by suffix: `values`, and maybe more."""
+        """The value over all batches since the last reset, by suffix: `values`, and maybe more.
+
+        Empty where nothing was added, since no value, such as the 0 of 0 errors in 0 words, would
+        be one to compare with others.
+        """
 
 
 class MeanScore(Metric):

@@ -102,7 +102,9 @@ class ErrorRate(Metric):
         return ratio(sum(counts.values()), length)
 
     def compute(self) -> dict[str, float]:
-        """The error rate of the corpus and the counts that it is made of."""
+        """The error rate of the corpus and the counts that it is made of; none if it is empty."""
+        if "reference_length" not in self.terms:
+            return {}
         counts = {kind: self.total(kind) for kind in self.values[1:]}
         errors = sum(counts[kind] for kind in ERRORS)
         return {"": ratio(errors, counts["reference_length"]), **counts}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.metrics.base import Metric, ratio
+from src.metrics.base import Metric
 from src.utils.options import check_number, check_whole, shown
 
 logger = logging.getLogger(__name__)
@@ -62,11 +62,13 @@ class MaskedAccuracy(MaskedMean):
         return add_means(self, correct, masked_tokens)
 
     def compute(self) -> dict[str, float]:
-        """The accuracy and that of the majority baseline."""
+        """The accuracy and that of the majority baseline; none if no token was masked."""
         codebooks = {name.split(",")[0] for name in self.terms if name.startswith("codebook")}
         majority = sum(max(counts(self, codebook)) for codebook in codebooks)
         tokens = self.total("tokens")
-        return {"": ratio(self.total("sum"), tokens), "majority": ratio(majority, tokens)}
+        if not tokens:
+            return {}
+        return {"": self.total("sum") / tokens, "majority": majority / tokens}
 
 
 class MaskedLoss(MaskedMean):
@@ -91,8 +93,9 @@ class MaskedLoss(MaskedMean):
         return add_means(self, losses.double(), masked_tokens)
 
     def compute(self) -> dict[str, float]:
-        """The mean over all masked tokens."""
-        return {"": ratio(self.total("sum"), self.total("tokens"))}
+        """The mean over all masked tokens; none if there was none."""
+        tokens = self.total("tokens")
+        return {"": self.total("sum") / tokens} if tokens else {}
 
 
 class MaskedFraction(Metric):
@@ -117,8 +120,9 @@ class MaskedFraction(Metric):
         return scores
 
     def compute(self) -> dict[str, float]:
-        """The masked fraction of all frames."""
-        return {"": ratio(self.total("masked"), self.total("frames"))}
+        """The masked fraction of all frames; none if there was none."""
+        frames = self.total("frames")
+        return {"": self.total("masked") / frames} if frames else {}
 
 
 class CodebookUse(Metric):
@@ -154,8 +158,13 @@ class CodebookUse(Metric):
                 add_counts(self, f"codebook {codebook}", codes[:length])
 
     def compute(self) -> dict[str, float]:
-        """Coverage and perplexity; logs a warning if the codebooks have collapsed."""
+        """Coverage and perplexity; logs a warning if the codebooks have collapsed.
+
+        Empty without tokens.
+        """
         codebooks = sorted({name.split(",")[0] for name in self.terms})
+        if not codebooks:
+            return {}
         used = [counts(self, codebook) for codebook in codebooks]
         coverage = mean([len(own) / self.codebook_size for own in used])
         perplexity = mean([math.exp(entropy(own)) for own in used])
@@ -209,5 +218,5 @@ def entropy(values: list[float]) -> float:
 
 
 def mean(values: list[float]) -> float:
-    """Mean of a list; 0 if it is empty."""
-    return math.fsum(values) / len(values) if values else 0.0
+    """Mean of a list that isn't empty."""
+    return math.fsum(values) / len(values)

@@ -91,7 +91,13 @@ def test_no_masked_token():
     batch = {"logits": torch.zeros(0, 5, 1), "targets": torch.zeros(0, 1, dtype=torch.long)}
     for metric in (MaskedAccuracy(), MaskedLoss()):
         assert metric.update(**batch, masked_tokens=masks(0, 0)) == [None, None]
-        assert metric.compute() == dict.fromkeys(metric.values, 0.0)
+        assert metric.compute() == {}
+
+
+def test_nothing_added_has_no_value(caplog):
+    for metric in (MaskedAccuracy(), MaskedLoss(), MaskedFraction(), CodebookUse(codebook_size=8)):
+        assert metric.compute() == {}
+    assert not caplog.text
 
 
 def test_masked_fraction():

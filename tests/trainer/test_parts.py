@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from src.metrics.tracker import MetricTracker
+from src.metrics.wer import WER
 from src.trainer import signals
 from src.trainer.evaluation import worst_first
 from src.trainer.media import first_item
@@ -28,6 +30,15 @@ def test_monitor():
     assert restored.out_of_patience()
     higher = Monitor("val/SI-SDRi", None, directions)
     assert [higher.is_better({"val/SI-SDRi": v}) for v in (1, 0.5, 2)] == [True, False, True]
+
+
+def test_no_utterance_is_no_new_best():
+    tracker = MetricTracker({"WER": WER()})
+    tracker.update(id=[], skipped=3)
+    values = {f"val/{key}": value for key, value in tracker.compute().items()}
+    monitor = Monitor("val/WER", None, {"val/WER": False})
+    with pytest.raises(ValueError, match="no value to monitor, only of val/skipped_files"):
+        monitor.is_better(values)
 
 
 def test_unknown_monitor_lists_metrics():
