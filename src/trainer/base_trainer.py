@@ -17,7 +17,7 @@ from src.report.collector import Collector
 from src.trainer.averaging import WeightAverage
 from src.trainer.checks import check_names
 from src.trainer.compiling import uncompiled
-from src.trainer.evaluation import Batch, Evaluation, evaluate
+from src.trainer.evaluation import Batch, Evaluation, directions, evaluate
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
@@ -79,7 +79,11 @@ class BaseTrainer(ABC):
         self.run, self.writer, self.accelerator = run, writer, accelerator
         self.reporter, self.total_steps = reporter, total_steps
         check_names(self)
-        self.monitor = Monitor(self.settings.monitor, self.settings.patience, self.directions())
+        validations = [evaluations[name] for name in self.settings.validate_on]
+        monitor, patience = self.settings.monitor, self.settings.patience
+        self.monitor = Monitor(monitor, patience, directions(validations))
+        for optimization in optimizations.values():
+            optimization.follow(self.monitor.higher_is_better)
 
         average, epochs = self.settings.average or {}, self.settings.epochs
         self.average = WeightAverage(self.system.model, **average, epochs=epochs)
@@ -305,13 +309,14 @@ class BaseTrainer(ABC):
         state = self.run.read_state()
         check_processes(self.run.path, state, self.accelerator.num_processes)
         self.run.load_weights(self.system.model, "last")
+        known = self.monitor.load_state_dict(state["monitor"])
         for name, optimization in self.optimizations.items():
             optimization.load_state_dict(state["optimizations"][name])
+            optimization.follow(self.monitor.higher_is_better, anew=not known)
         if "average" in state:  # since runs can have one
             self.average.load_state_dict(state["average"])
         if self.accelerator.scaler and state["scaler"]:  # None: without a GPU until now
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.monitor.load_state_dict(state["monitor"])
         self.train_loader.load_state_dict(state["train_loader"])
         for key in (*COUNTERS, "values", "seconds"):
             setattr(self, key, state[key])
@@ -384,13 +389,3 @@ class BaseTrainer(ABC):
             stages = self.system.transform_stages(first_item(batch))
             which, rate = self.settings.show_stages, self.system.sample_rate
             show_stages(self.writer, stages, which, rate, self.step)
-
-    # Checks --------------------------------------------------------------------------------
-
-    def directions(self) -> dict[str, bool | None]:
-        """What the monitor can watch, and whether higher is better."""
-        return {
-            key: higher
-            for name in self.settings.validate_on
-            for key, higher in self.evaluations[name].directions().items()
-        }

@@ -1,7 +1,7 @@
 """Evaluation, used by both training and inference."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ class Evaluation:
         """`<name>/<metric>` -> whether higher is better; None if a metric has no direction."""
         names = self.metrics.names()
         return {f"{self.name}/{key}": self.metrics.higher_is_better(key) for key in names}
+
+
+def directions(evaluations: Iterable[Evaluation]) -> dict[str, bool | None]:
+    """What can be monitored in some evaluations, and whether higher is better."""
+    return {key: higher for one in evaluations for key, higher in one.directions().items()}
 
 
 def synchronise_buffers(model: nn.Module, accelerator: Accelerator) -> None:

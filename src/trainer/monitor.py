@@ -1,7 +1,11 @@
 """The metric that chooses the best checkpoint and stops training early."""
 
+import logging
 import math
 from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class Monitor:
@@ -26,7 +30,8 @@ class Monitor:
             names = ", ".join(key for key, higher in directions.items() if higher is not None)
             raise ValueError(f"config, trainer.monitor: '{name}'; wanted one of {names}.")
         self.name, self.patience = name, patience
-        self.sign = -1 if name is not None and directions[name] else 1
+        self.higher_is_better = name is not None and bool(directions[name])
+        self.sign = -1 if self.higher_is_better else 1
         self.best: float | None = None
         self.evaluations_since_best = 0
 
@@ -53,11 +58,23 @@ class Monitor:
         """Whether training should stop early."""
         return self.patience is not None and self.evaluations_since_best >= self.patience
 
-    def state_dict(self) -> dict[str, float | int | None]:
+    def state_dict(self) -> dict[str, Any]:
         """State to save in a checkpoint."""
-        return {"best": self.best, "evaluations_since_best": self.evaluations_since_best}
+        since = self.evaluations_since_best
+        return {"name": self.name, "best": self.best, "evaluations_since_best": since}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore the state of a checkpoint."""
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Restore the state of a checkpoint, unless it is that of another metric.
+
+        Returns:
+            Whether it is of the same one, as is a state without a name, of an earlier version.
+        """
+        before = state.get("name", self.name)
+        if before != self.name:
+            logger.info(
+                "trainer.monitor: %s instead of %s, without a best value yet.", self.name, before
+            )
+            return False
         self.best = state["best"]
         self.evaluations_since_best = state["evaluations_since_best"]
+        return True

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.config import build
 from src.utils.modules import submodule
@@ -53,6 +54,20 @@ class Optimization:
             return
         if self.scheduler.last_epoch < getattr(self.scheduler, "total_steps", math.inf):
             self.scheduler.step()
+
+    def follow(self, higher_is_better: bool, anew: bool = False) -> None:
+        """Tell a schedule of torch that depends on the monitored metric which values are better.
+
+        Args:
+            higher_is_better: whether a larger value of the metric is better.
+            anew: whether it is another metric than so far, whose best value says nothing.
+        """
+        if not isinstance(self.scheduler, ReduceLROnPlateau):
+            return
+        mode, worst = ("max", -math.inf) if higher_is_better else ("min", math.inf)
+        if anew or self.scheduler.mode != mode:
+            self.scheduler.mode, self.scheduler.best = mode, worst
+            self.scheduler.num_bad_epochs = 0
 
     def step_on_metric(self, value: float) -> None:
         """Step a schedule that depends on the monitored metric, after an evaluation."""

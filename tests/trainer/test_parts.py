@@ -1,3 +1,4 @@
+import logging
 import math
 import os
 import random
@@ -6,16 +7,21 @@ import signal
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from torch import nn
 
+from src.config import build
 from src.metrics.tracker import MetricTracker
 from src.metrics.wer import WER
 from src.trainer import signals
 from src.trainer.evaluation import worst_first
 from src.trainer.media import first_item
 from src.trainer.monitor import Monitor
+from src.trainer.optimization import Optimization
 from src.trainer.random_state import random_state, set_random_state
 from src.trainer.settings import Settings
 from src.trainer.signals import StopSignal
+from tests.demo import CONFIGS
 
 
 def test_monitor():
@@ -30,6 +36,63 @@ def test_monitor():
     assert restored.out_of_patience()
     higher = Monitor("val/SI-SDRi", None, directions)
     assert [higher.is_better({"val/SI-SDRi": v}) for v in (1, 0.5, 2)] == [True, False, True]
+
+
+def test_state_of_a_monitor_of_another_metric(caplog):
+    caplog.set_level(logging.INFO)
+    directions = {"val/WER": False, "val/SI-SDRi": True}
+    monitor = Monitor("val/WER", 1, directions)
+    assert [monitor.is_better({"val/WER": value}) for value in (0.5, 0.6)] == [True, False]
+    same, other = Monitor("val/WER", 1, directions), Monitor("val/SI-SDRi", 1, directions)
+    state = monitor.state_dict()
+    assert not other.load_state_dict(state) and not other.out_of_patience()
+    assert "trainer.monitor: val/SI-SDRi instead of val/WER" in caplog.text
+    assert other.is_better({"val/SI-SDRi": -3.0})
+    assert same.load_state_dict(state) and same.out_of_patience()
+    del state["name"]  # of an earlier version
+    assert other.load_state_dict(state) and other.best == 0.5
+
+
+def plateau(higher_is_better):
+    """An optimizer of rate 1 whose schedule halves it after an evaluation without improvement."""
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    config = OmegaConf.load(CONFIGS / "scheduler" / "plateau.yaml")
+    config.patience = 0
+    scheduler = build(OmegaConf.create({"scheduler": config}), "scheduler", optimizer=optimizer)
+    optimization = Optimization(optimizer, scheduler, [weight])
+    optimization.follow(higher_is_better)
+    return optimization
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "improving"), [(True, [-9.0, -8, 1, 2]), (False, [2.0, 1, -8, -9])]
+)
+def test_plateau_follows_the_direction_of_the_metric(higher_is_better, improving):
+    optimization = plateau(higher_is_better)
+    for value in improving:
+        optimization.step_on_metric(value)
+        assert optimization.learning_rate == 1.0
+    optimization.step_on_metric(improving[-2])
+    assert optimization.learning_rate == 0.5
+    resumed = plateau(higher_is_better)
+    resumed.load_state_dict(optimization.state_dict())
+    resumed.follow(higher_is_better)
+    resumed.step_on_metric(improving[-2])
+    assert resumed.learning_rate == 0.25  # not better than before
+    resumed.follow(higher_is_better, anew=True)
+    resumed.step_on_metric(improving[0])
+    assert resumed.learning_rate == 0.25
+
+
+def test_plateau_of_a_state_that_took_lower_values_as_better():
+    earlier, resumed = plateau(False), plateau(True)
+    earlier.step_on_metric(0.1)
+    resumed.load_state_dict(earlier.state_dict())
+    resumed.follow(True)
+    for value in (0.2, 0.3):
+        resumed.step_on_metric(value)
+    assert resumed.learning_rate == 1.0
 
 
 def test_no_utterance_is_no_new_best():

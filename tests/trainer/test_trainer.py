@@ -9,6 +9,7 @@ from torch import nn
 
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC
+from src.run import Run
 from src.system import System
 from src.tasks.base import Task
 from src.trainer.optimization import Optimization, build_optimizations
@@ -324,6 +325,23 @@ def test_plateau_needs_a_monitor(corpus, tmp_path):
     options = [*QUICK, "scheduler=plateau", "trainer.monitor=null"]
     with pytest.raises(ValueError, match=r"needs trainer.monitor"):
         train(experiment(NAME, corpus, tmp_path / "r", *options))
+
+
+def test_another_monitor_of_a_resumed_run(corpus, tmp_path, caplog):
+    folder = tmp_path / "r"
+    options = [*QUICK, "scheduler=plateau", "trainer.monitor=val/WER"]
+    train(experiment(NAME, corpus, folder, *options))
+    more = ["trainer.epochs=2", "trainer.monitor=val/loss", f"trainer.resume_from={folder}"]
+    values = train(experiment(NAME, corpus, folder, *options, *more), more)
+    assert "trainer.monitor: val/loss instead of val/WER" in caplog.text
+    state = Run(folder).read_state()
+    schedule = state["optimizations"]["main"]["scheduler"]
+    assert state["monitor"]["best"] == values["val/loss"] == schedule["best"]
+    higher = [*options, "+metrics.Right={_target_: src.metrics.mean.BatchMean, key: loss}"]
+    higher += ["+metrics.Right.higher_is_better=true", "trainer.monitor=val/Right"]
+    train(experiment(NAME, corpus, tmp_path / "higher", *higher))
+    schedule = Run(tmp_path / "higher").read_state()["optimizations"]["main"]["scheduler"]
+    assert schedule["mode"] == "max"
 
 
 def test_metrics_do_not_depend_on_the_batch_size(corpus, tmp_path):
