@@ -1,6 +1,7 @@
 """Evaluation, used by both training and inference."""
 
 import csv
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def run_evaluation(
 
 
 def worst_first(rows: Rows, score: str, higher_is_better: bool | None) -> Rows:
-    """Rows sorted by a score, worst first, then by id; rows without the score come last."""
+    """Rows sorted by a score, worst first, then by id; NaN is worst, rows without it come last."""
     return sorted(rows, key=lambda row: place_of(row, score, higher_is_better))
 
 
@@ -124,8 +125,9 @@ def place_of(
     row: dict[str, Any], score: str, higher_is_better: bool | None
 ) -> tuple[bool, float, str]:
     """The key by which a row is sorted worst first, see `worst_first`."""
-    sign, value = 1 if higher_is_better else -1, row.get(score)
-    return value is None, sign * (value or 0.0), row["id"]
+    sign, value = 1 if higher_is_better else -1, row.get(score) or 0.0
+    place = -math.inf if math.isnan(value) else sign * value  # NaN would leave no order at all
+    return row.get(score) is None, place, row["id"]
 
 
 def write_table(path: Path, rows: Rows) -> None:

@@ -181,3 +181,6 @@ def test_worst_first():
     rows = [{"id": "a", "e": 0.1}, {"id": "c", "e": 0.5}, {"id": "b", "e": 0.5}, {"id": "d"}]
     assert [row["id"] for row in worst_first(rows, "e", False)] == ["b", "c", "a", "d"]
     assert [row["id"] for row in worst_first(rows, "e", True)] == ["a", "b", "c", "d"]
+    rows.insert(2, {"id": "n", "e": math.nan})
+    assert [row["id"] for row in worst_first(rows, "e", False)] == ["n", "b", "c", "a", "d"]
+    assert [row["id"] for row in worst_first(rows, "e", True)] == ["n", "a", "b", "c", "d"]
