@@ -117,7 +117,7 @@ def run_evaluation(
 
 
 def worst_first(rows: Rows, score: str, higher_is_better: bool | None) -> Rows:
-    """Rows sorted by a score, worst first, then by id; NaN is worst, rows without it come last."""
+    """Rows sorted by a score, worst first (NaN before all), then by id; those without it last."""
     return sorted(rows, key=lambda row: place_of(row, score, higher_is_better))
 
 

@@ -1,5 +1,7 @@
 """The optimisation step: accumulation, clipping, schedules, evaluation that changes nothing."""
 
+import math
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -12,6 +14,8 @@ from src.models.encoder_ctc import EncoderCTC
 from src.run import Run
 from src.system import System
 from src.tasks.base import Task
+from src.trainer import base_trainer
+from src.trainer.evaluation import evaluate
 from src.trainer.optimization import Optimization, build_optimizations
 from src.trainer.setup import prepare
 from src.trainer.trainer import Trainer
@@ -325,6 +329,35 @@ def test_plateau_needs_a_monitor(corpus, tmp_path):
     options = [*QUICK, "scheduler=plateau", "trainer.monitor=null"]
     with pytest.raises(ValueError, match=r"needs trainer.monitor"):
         train(experiment(NAME, corpus, tmp_path / "r", *options))
+
+
+@pytest.fixture
+def evaluating(monkeypatch):
+    """A function by which the values of evaluations are set: `<evaluation>/<metric>` -> values."""
+
+    def set_values(given):
+        left = {key: list(values) for key, values in given.items()}
+
+        def changed(system, evaluation, *arguments):
+            values, rows = evaluate(system, evaluation, *arguments)
+            own = {key: left.get(f"{evaluation.name}/{key}") for key in values}
+            return values | {key: one.pop(0) for key, one in own.items() if one}, rows
+
+        monkeypatch.setattr(base_trainer, "evaluate", changed)
+
+    return set_values
+
+
+def test_loss_that_is_not_finite(corpus, tmp_path, evaluating, caplog):
+    options = [*QUICK, "trainer.test_on=[test]", "trainer.monitor=val/WER"]
+    evaluating({"test/loss": [math.nan]})
+    values = train(experiment(NAME, corpus, tmp_path / "test", *options))
+    assert math.isnan(values["test/loss"]) and math.isfinite(values["test/WER"])
+    assert "test/loss is nan at step" in caplog.text
+    assert (tmp_path / "test" / "report" / "report.html").exists()
+    evaluating({"val/loss": [math.inf]})
+    with pytest.raises(ValueError, match="val/loss is inf at step .*: diverged"):
+        train(experiment(NAME, corpus, tmp_path / "val", *options))
 
 
 def test_another_monitor_of_a_resumed_run(corpus, tmp_path, caplog):
