@@ -54,6 +54,10 @@ class Monitor:
         self.evaluations_since_best += 1
         return False
 
+    def best_value(self) -> dict[str, float]:
+        """The metric's name -> its best value so far; empty without one."""
+        return {} if self.name is None or self.best is None else {self.name: self.best}
+
     def out_of_patience(self) -> bool:
         """Whether training should stop early."""
         return self.patience is not None and self.evaluations_since_best >= self.patience

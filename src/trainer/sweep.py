@@ -37,7 +37,7 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
         train: called without arguments, returns `<evaluation>/<metric>` -> value.
 
     Returns:
-        The value of `trainer.monitor`, which sweepers that search minimise; None without one.
+        The best value of `trainer.monitor`, which sweepers that search minimise; None without one.
 
     Raises:
         ValueError: there are several processes, or `run_dir` or a run to be resumed is given.

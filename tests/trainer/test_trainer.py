@@ -360,6 +360,13 @@ def test_loss_that_is_not_finite(corpus, tmp_path, evaluating, caplog):
         train(experiment(NAME, corpus, tmp_path / "val", *options))
 
 
+def test_monitored_value_is_that_of_the_weights_that_are_kept(corpus, tmp_path, evaluating):
+    options = [*QUICK, "trainer.epochs=3", "trainer.monitor=val/WER"]
+    evaluating({"val/WER": [0.6, 0.4, 0.5], "val/CER": [0.3, 0.2, 0.1]})
+    values = train(experiment(NAME, corpus, tmp_path / "r", *options))
+    assert (values["val/WER"], values["val/CER"]) == (0.4, 0.1)
+
+
 def test_another_monitor_of_a_resumed_run(corpus, tmp_path, caplog):
     folder = tmp_path / "r"
     options = [*QUICK, "scheduler=plateau", "trainer.monitor=val/WER"]
