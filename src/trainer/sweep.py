@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import refuse
 
+logger = logging.getLogger(__name__)
+
 TABLE = "sweep.tsv"
 Job = dict[str, Any]
 
@@ -30,7 +33,8 @@ def in_sweep() -> bool:
 def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float | None:
     """Train as a job of a sweep; a job that fails doesn't end the others.
 
-    Its results are written to `<sweep>/job_<number>.json`, since jobs may run on other machines.
+    Its results are written to `<sweep>/job_<number>.json`, since jobs may run on other machines. If
+    they are there, from an earlier start of the same sweep, it isn't trained again.
 
     Args:
         config: of the job; `run_dir` becomes `<sweep>/<number>`.
@@ -40,7 +44,8 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
         The best value of `trainer.monitor`, which sweepers that search minimise; None without one.
 
     Raises:
-        ValueError: there are several processes, or `run_dir` or a run to be resumed is given.
+        ValueError: there are several processes, `run_dir` or a run to be resumed is given, or the
+            folder holds another sweep.
         SystemExit: a signal ends the sweep.
     """
     of_cluster = "SUBMITIT_EXECUTOR" in os.environ  # where each job may have several processes
@@ -57,11 +62,18 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
     sweep, number = Path(hydra.sweep.dir), hydra.job.num
     config.run_dir = str(sweep / str(number))
     job: Job = {"job": number, "overrides": list(hydra.overrides.task), "run": config.run_dir}
+    earlier = finished(sweep, number, job["overrides"])
+    if earlier is not None:
+        print(f"job {number} of the sweep has finished before: {result_path(sweep, number)}")
+        return earlier["values"].get(earlier["monitor"])
     try:
         values = run_command(train)
     except SystemExit as error:
         if error.code != 1:
             raise
+        values, job["failed"] = {}, True
+    except Exception:  # no bad input, or TRIPHONE_TRACEBACK=1
+        logger.exception("job %d of the sweep has failed", number)
         values, job["failed"] = {}, True
     monitor = config.trainer.get("monitor")
     if os.environ.get("RANK", "0") != "0":
@@ -69,6 +81,29 @@ def run_job(config: DictConfig, train: Callable[[], dict[str, float]]) -> float 
     with write_beside(result_path(sweep, number)) as path:
         path.write_text(json.dumps(job | {"monitor": monitor, "values": values}) + "\n")
     return values.get(monitor)
+
+
+def finished(sweep: Path, number: int, overrides: list[str]) -> Job | None:
+    """What a job has written in an earlier start of a sweep; None if it didn't, or has failed.
+
+    Args:
+        sweep: folder of the sweep.
+        number: of the job.
+        overrides: of the job now.
+
+    Raises:
+        ValueError: it had other overrides.
+    """
+    path = result_path(sweep, number)
+    if not path.exists():
+        return None
+    job = json.loads(path.read_text())
+    if job.get("failed"):
+        return None
+    if job["overrides"] != overrides:
+        told = " ".join(job["overrides"])
+        raise ValueError(f"{path}: of another sweep ({told}); name another hydra.sweep.dir.")
+    return job
 
 
 def result_path(sweep: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydra_plugins.slurm_launcher import SlurmLauncher
-from src.trainer.sweep import result_path, table
+from src.trainer.sweep import result_path, run_job, table
 from tests.demo import SMALL, run_script
 
 
@@ -27,6 +27,46 @@ def test_sweep(corpus, tmp_path):
     lines = done.stdout.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("job "))
     assert "val/WER" in lines[header] and "failed" in lines[header + 2]
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A function that runs a job of a sweep with overrides."""
+
+    def run(number, train, *overrides):
+        task = SimpleNamespace(task=list(overrides))
+        sweep, own = SimpleNamespace(dir=str(tmp_path)), SimpleNamespace(num=number)
+        hydra = SimpleNamespace(sweep=sweep, job=own, overrides=task)
+        monkeypatch.setattr("src.trainer.sweep.HydraConfig", SimpleNamespace(get=lambda: hydra))
+        trainer = {"resume_from": None, "monitor": "val/WER"}
+        config = OmegaConf.create({"trainer": trainer, "fit": False, "run_dir": None})
+        return run_job(config, train)
+
+    return run
+
+
+def failing():
+    raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+
+@pytest.mark.parametrize("shown", ["", "1"])
+def test_a_defect_fails_the_job_alone(job, tmp_path, monkeypatch, caplog, shown):
+    monkeypatch.setenv("TRIPHONE_TRACEBACK", shown)
+    assert job(0, failing, "seed=1") is None
+    assert "size of tensor a" in caplog.text and "in failing" in caplog.text
+    assert json.loads(result_path(tmp_path, 0).read_text())["failed"]
+    assert job(1, lambda: {"val/WER": 0.5}, "seed=2") == 0.5
+
+
+def test_a_sweep_that_is_started_again_keeps_what_has_finished(job, tmp_path):
+    assert job(0, lambda: {"val/WER": 0.5}, "seed=1") == 0.5
+    job(1, failing, "seed=2")
+    before = result_path(tmp_path, 0).read_text()
+    assert job(0, failing, "seed=1") == 0.5
+    assert job(1, lambda: {"val/WER": 0.4}, "seed=2") == 0.4
+    assert result_path(tmp_path, 0).read_text() == before
+    with pytest.raises(ValueError, match=r"job_0.json: of another sweep \(seed=1\); name another"):
+        job(0, failing, "seed=3")
 
 
 def test_a_job_that_was_killed_is_in_the_table(tmp_path, capsys):
