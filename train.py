@@ -5,6 +5,8 @@ if __name__ == "__main__":
 
     end_on_signals()  # the other imports take seconds
 
+from contextlib import closing
+
 import hydra
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -87,36 +89,35 @@ def build_and_train(config: DictConfig, accelerator: Accelerator) -> dict[str, f
     wrapped = prepare(config, system, optimizations, accelerator)
     fit = bool(config.get("fit"))  # a run that is resumed may have none
     writer = build_writer(config, run, accelerator, state, quiet=fit)
-    if accelerator.is_main_process and not fit:
-        if resumed:
-            check_data(run.path, loader.amount())
-        else:
-            run.save_config(config, system.text_encoder)
-        run.save_data(loader.amount())
-    reporter = Reporter(
-        system=system,
-        accelerator=accelerator,
-        output=OutputFolder(run.report_path),
-        facts=lambda: facts_of_run(run.path, config, system.model),
-        audio=OmegaConf.select(config, "report.audio", default="worst"),
-        tables=True,
-    )
-    trainer = build(
-        config,
-        "trainer",
-        system=wrapped,
-        train_loader=loader,
-        evaluations=evaluations,
-        optimizations=optimizations,
-        run=run,
-        writer=writer,
-        reporter=reporter,
-        accelerator=accelerator,
-        total_steps=config.total_steps,
-    )
-    values = Fit(trainer, config.fit_limits)() if fit else trainer.train()
-    writer.close()
-    loader.close()
+    with closing(loader), writer:
+        if accelerator.is_main_process and not fit:
+            if resumed:
+                check_data(run.path, loader.amount())
+            else:
+                run.save_config(config, system.text_encoder)
+            run.save_data(loader.amount())
+        reporter = Reporter(
+            system=system,
+            accelerator=accelerator,
+            output=OutputFolder(run.report_path),
+            facts=lambda: facts_of_run(run.path, config, system.model),
+            audio=OmegaConf.select(config, "report.audio", default="worst"),
+            tables=True,
+        )
+        trainer = build(
+            config,
+            "trainer",
+            system=wrapped,
+            train_loader=loader,
+            evaluations=evaluations,
+            optimizations=optimizations,
+            run=run,
+            writer=writer,
+            reporter=reporter,
+            accelerator=accelerator,
+            total_steps=config.total_steps,
+        )
+        values = Fit(trainer, config.fit_limits)() if fit else trainer.train()
     if accelerator.is_main_process and not fit:
         print_summary(config, run, values)
     return values

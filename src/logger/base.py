@@ -22,10 +22,15 @@ class Writer:
         state: result of `state()` before the run was stopped, to resume the tracker's run; None
             or empty for a new one.
 
+    Attributes:
+        failed: whether an error has ended the run; set before `close` is called.
+
     Raises:
         ValueError: an option of the config is not allowed. Only these errors stop a run: faults
             of the tracker itself are other exceptions, which `SafeWriter` turns into warnings.
     """
+
+    failed = False
 
     def __init__(self, run_dir: Path, config: dict[str, Any], state: dict | None = None):
         self.run_dir = run_dir

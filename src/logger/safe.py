@@ -19,19 +19,22 @@ SECONDS_BETWEEN_WARNINGS = 60.0
 class SafeWriter:
     """Forwards all calls to a writer and turns its exceptions into warnings.
 
+    As a context it closes the writer at its end, as failed after an exception.
+
     Args:
         make: creates the writer. If it fails, training continues without a tracker, except after a
             ValueError, which is about a value of the config.
+        state: of the writer in the run that is resumed, which is kept while there is no newer one.
 
     Raises:
         ValueError: an option of the writer is not allowed.
     """
 
-    def __init__(self, make: Callable[[], Writer]):
+    def __init__(self, make: Callable[[], Writer], state: dict[str, str] | None = None):
         self.failures = 0
         self.warned_at = -SECONDS_BETWEEN_WARNINGS
         self.writer: Writer | None = None
-        self.kept_state: dict[str, str] = {}
+        self.kept_state = state or {}
         try:
             self.writer = make()
         except ValueError:
@@ -86,6 +89,20 @@ class SafeWriter:
             self.kept_state = state
         return self.kept_state
 
-    def close(self) -> None:
-        """Finish; all data is written or sent when this returns."""
+    def close(self, failed: bool = False) -> None:
+        """Finish, once, however often the tracker has failed; all data is then written or sent.
+
+        Args:
+            failed: whether the run has.
+        """
+        self.failures = 0
+        if self.writer is not None:
+            self.writer.failed = failed
         self.call("close")
+        self.writer = None
+
+    def __enter__(self) -> "SafeWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)

@@ -86,7 +86,7 @@ class WandBWriter(Writer):
 
     def close(self) -> None:
         """Finish the run; all data is on disk or sent when this returns."""
-        self.run.finish()
+        self.run.finish(exit_code=int(self.failed))
         # finish() only asks wandb's service process to close the run's transaction log, where
         # the last rows are still buffered, and returns. Only the end of that process, which
         # teardown() waits for, guarantees that they are on disk.

@@ -312,12 +312,14 @@ def build_writer(
     """
     if quiet or not accelerator.is_main_process:
         return SafeWriter(lambda: Writer(run.path, {}))
+    before = state["writer"] if state else None
     return SafeWriter(
         lambda: build(
             config,
             "writer",
             run_dir=run.path,
             config=OmegaConf.to_container(config, resolve=True),
-            state=state["writer"] if state else None,
-        )
+            state=before,
+        ),
+        before,
     )

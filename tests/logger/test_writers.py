@@ -248,6 +248,36 @@ def test_tracker_that_cannot_start_warns(caplog):
     writer.close()
     assert writer.state() == {}
     assert "no network" in caplog.text
+    assert SafeWriter(fail, {"id": "7"}).state() == {"id": "7"}  # for the next time
+
+
+class Closing(Failing):
+    def __init__(self, run_dir, closed):
+        super().__init__(run_dir, {})
+        self.closed = closed
+
+    def close(self):
+        self.closed.append(self.failed)
+
+
+def test_writer_is_closed_once_whatever_came_before(tmp_path):
+    closed: list[bool] = []
+    with SafeWriter(lambda: Closing(tmp_path, closed)) as writer:
+        for step in range(MAX_FAILURES):
+            writer.scalars({"a": 1.0}, step)
+    writer.close()
+    assert closed == [False]
+    with pytest.raises(KeyError), SafeWriter(lambda: Closing(tmp_path, closed)):
+        raise KeyError
+    assert closed == [False, True]
+
+
+def test_wandb_run_that_has_failed(tmp_path):
+    with pytest.raises(KeyError), SafeWriter(lambda: WandBWriter(tmp_path, CONFIG, mode="offline")):
+        raise KeyError
+    (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    ends = [one.exit.exit_code for one in records(path) if one.WhichOneof("record_type") == "exit"]
+    assert ends == [1]
 
 
 def test_nothing(tmp_path):

@@ -9,6 +9,8 @@ from accelerate.state import AcceleratorState
 from omegaconf import OmegaConf
 from torch import nn
 
+from src.datasets.loading.train import TrainLoader
+from src.logger.nothing import NothingWriter
 from src.models.conformer import ConformerEncoder
 from src.models.encoder_ctc import EncoderCTC
 from src.run import Run
@@ -358,6 +360,35 @@ def test_loss_that_is_not_finite(corpus, tmp_path, evaluating, caplog):
     evaluating({"val/loss": [math.inf]})
     with pytest.raises(ValueError, match="val/loss is inf at step .*: diverged"):
         train(experiment(NAME, corpus, tmp_path / "val", *options))
+
+
+def test_training_that_fails_closes_writer_and_data(corpus, tmp_path, monkeypatch):
+    closed: list[object] = []
+    monkeypatch.setattr(NothingWriter, "close", lambda writer: closed.append(writer.failed))
+    monkeypatch.setattr(TrainLoader, "close", lambda loader: closed.append(loader.position))
+    train(experiment(NAME, corpus, tmp_path / "a", *QUICK))
+    (well, _), closed[:] = closed, []
+
+    def fail(trainer, batches):
+        raise RuntimeError("no such shape")
+
+    monkeypatch.setattr(Trainer, "optimise", fail)
+    with pytest.raises(RuntimeError, match="no such shape"):
+        train(experiment(NAME, corpus, tmp_path / "b", *QUICK))
+    assert not well and closed == [True, (0, 1)]
+
+
+def test_state_of_a_tracker_that_cannot_start_again_is_kept(corpus, tmp_path, monkeypatch):
+    def unreachable(*arguments, **options):
+        raise ConnectionError("no network")
+
+    folder = tmp_path / "r"
+    monkeypatch.setattr(NothingWriter, "state", lambda writer: {"id": "7"})
+    train(experiment(NAME, corpus, folder, *QUICK))
+    more = ["trainer.epochs=2", f"trainer.resume_from={folder}"]
+    monkeypatch.setattr(NothingWriter, "__init__", unreachable)
+    train(experiment(NAME, corpus, folder, *QUICK, *more), more)
+    assert Run(folder).read_state()["writer"] == {"id": "7"}
 
 
 def test_monitored_value_is_that_of_the_weights_that_are_kept(corpus, tmp_path, evaluating):
