@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.trainer.settings import steps_in_epoch
+from src.utils.options import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def count_steps(settings: Any, loader: Any, state: dict[str, Any] | None = None)
     """Number of optimisation steps of the whole run, for schedulers.
 
     A run that is resumed stays as long as it was planned. If it has more epochs than before, or
-    another number of batches in a step, those that are done count as they were.
+    epochs or steps of another length, those that are done count as they were.
 
     Args:
         settings: `trainer` of the config.
@@ -79,19 +80,37 @@ def count_steps(settings: Any, loader: Any, state: dict[str, Any] | None = None)
         state: of the checkpoint of a resumed run.
 
     Raises:
+        ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length, or the epochs
+            so far were no passes over it.
+    """
+    if state is None:
+        return steps_from(settings, loader, 0)
+    length, epoch = state.get("length", {}), state["epoch"]
+    planned = length.get("total_steps")
+    if planned and length == length_of(settings, loader, planned):
+        return planned
+    if length.get("steps_per_epoch") and not settings.steps_per_epoch:
+        refuse("config, trainer.steps_per_epoch", None, "a number, as the run has had one")
+    later = steps_from(settings, loader, epoch + 1)
+    rest = steps_left(settings, loader, epoch, state["step_in_epoch"])
+    return state["step"] + max(0, rest) + later
+
+
+def steps_from(settings: Any, loader: Any, epoch: int) -> int:
+    """Optimisation steps of all epochs from one on.
+
+    Args:
+        settings: `trainer` of the config.
+        loader: of the training data.
+        epoch: from 0.
+
+    Raises:
         ValueError: `trainer.steps_per_epoch` is null, and the dataset has no length.
     """
     if settings.steps_per_epoch:
-        return settings.epochs * settings.steps_per_epoch
-    if state is None:
-        steps_in_epoch(loader, 0, None)
-        return sum(loader.plan(settings.epochs))
-    planned = state.get("length", {}).get("total_steps")
-    if planned and state["length"] == length_of(settings, loader, planned):
-        return planned
+        return settings.steps_per_epoch * max(0, settings.epochs - epoch)
     steps_in_epoch(loader, 0, None)
-    later = loader.plan(settings.epochs)[state["epoch"] + 1 :]
-    return state["step"] + loader.steps_left(state["epoch"]) + sum(later)
+    return sum(loader.plan(settings.epochs)[epoch:])
 
 
 def steps_left(settings: Any, loader: Any, epoch: int, done: int) -> int:
