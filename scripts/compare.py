@@ -30,7 +30,7 @@ from src.comparison_page import write_comparison
 from src.config import compose_experiment, target_class
 from src.metrics.bootstrap import Difference, Interval
 from src.run import OpenedRun, open_source
-from src.utils.checkpoint import WEIGHTS
+from src.utils.checkpoint import newest_weights
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_whole
@@ -65,8 +65,7 @@ def read_or_evaluate(place: Path, name: str, trusted: list[str]) -> Evaluated:
 
 def is_outdated(table: Path, run: OpenedRun) -> bool:
     """Whether a table is older than the best weights of its run."""
-    weights = run.checkpoint("best")
-    weights = weights / WEIGHTS if weights.is_dir() else weights
+    weights = newest_weights(run.checkpoint("best"))
     return table.stat().st_mtime < weights.stat().st_mtime
 
 

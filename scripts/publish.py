@@ -29,7 +29,7 @@ from src.report.page import PAGE, copy_page, read_page
 from src.report.results import Result, Results, read_results
 from src.run import CHECKPOINTS, OpenedRun, Run, load_run, open_source, restore
 from src.system import System
-from src.utils.checkpoint import WEIGHTS
+from src.utils.checkpoint import newest_weights
 from src.utils.entry import run_command
 from src.utils.files import create_beside, readable
 from src.utils.nodes import plain
@@ -100,8 +100,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def results_of(run: OpenedRun, config: DictConfig, arguments: argparse.Namespace) -> Results | None:
     """The results of the checkpoint that is published."""
-    folder = run.checkpoint(arguments.checkpoint)
-    weights = folder / WEIGHTS if folder.is_dir() else folder
+    weights = newest_weights(run.checkpoint(arguments.checkpoint))
     both = not isinstance(run, Run) or not any(run.path.glob("best*"))
     names = CHECKPOINTS if both else (arguments.checkpoint,)
     return read_results(run.path, run.inference_path, config, weights, names, arguments.trust)

@@ -183,6 +183,13 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name == WEIGHTS or is_shard(path))
 
 
+def newest_weights(checkpoint: Path) -> Path:
+    """The file with weights that was written last, of a checkpoint's folder; a file is its own."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    return max(weight_files(checkpoint), key=lambda path: path.stat().st_mtime)
+
+
 def is_shard(path: Path) -> bool:
     """Whether a file has the name of one that a process of a sharded model writes."""
     return NAME.fullmatch(path.name) is not None

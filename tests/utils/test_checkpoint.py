@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
+from scripts.compare import is_outdated
 from src.utils import checkpoint
 from src.utils.checkpoint import (
     CHECKSUMS,
@@ -22,6 +24,7 @@ from src.utils.checkpoint import (
     WEIGHTS,
     find_checkpoint,
     load_weights,
+    newest_weights,
     read_self_test,
     read_state,
     read_tensors,
@@ -30,6 +33,7 @@ from src.utils.checkpoint import (
     save_checkpoint,
 )
 from src.utils.files import DAY, HOST
+from src.utils.shards import shard_name
 from tests.kill_points import count_operations, kill_at
 
 READERS = {WEIGHTS: read_weights, SELF_TEST: read_self_test, STATE: read_state}
@@ -313,3 +317,18 @@ def test_only_utils_is_needed():
     own = {name for name in done.stdout.split() if name.startswith("src.")}
     files = {f"src.utils.{name}" for name in ("checkpoint", "durable", "files", "shards")}
     assert own == {"src.utils"} | files
+
+
+def test_newest_weights_of_whole_and_sharded_checkpoints(tmp_path):
+    for number, name in enumerate((shard_name(1), shard_name(0), STATE)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    table = tmp_path / "test.tsv"
+    table.touch()
+    os.utime(table, (0.5, 0.5))
+    run = SimpleNamespace(checkpoint=lambda name: tmp_path)
+    assert newest_weights(tmp_path) == tmp_path / shard_name(0)
+    assert is_outdated(table, run)
+    os.utime(table, (3, 3))
+    assert not is_outdated(table, run)
+    assert newest_weights(table) == table
