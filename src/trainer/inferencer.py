@@ -91,6 +91,8 @@ class Inferencer:
     def finish(self, name: str, rows: Rows, folder: Path) -> None:
         """Replace the results of an earlier inference, and write the table and the plot."""
         task: Any = self.system.task
+        for values in ("metrics.json", RESULTS):  # of an earlier inference, maybe of other weights
+            self.output.discard(values)
         self.output.finish(name, folder)
         if rows:
             higher = self.evaluations[name].metrics.higher_is_better(task.sort_by)

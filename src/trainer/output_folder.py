@@ -95,6 +95,15 @@ class OutputFolder:
         self.marker.write()
         return self.path / name
 
+    def discard(self, name: str) -> None:
+        """Remove a listed file directly in the folder, if it is there.
+
+        Raises:
+            FileExistsError: it exists and is not listed.
+        """
+        self.check_free([name])
+        (self.path / name).unlink(missing_ok=True)
+
     def earlier(self, name: str) -> set[str]:
         """The listed files of an earlier evaluation of this name."""
         own = {file for file in self.marker.files if file.startswith(f"{name}/")}

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inference import infer
+from src.trainer.inferencer import Inferencer
 from src.trainer.output_folder import OutputFolder
 from tests.demo import SMALL, composed, experiment
 from train import train
@@ -205,6 +207,20 @@ def test_other_evaluations_stay(out):
 )
 def test_bad_names(out, names):
     assert_refused(out.parent, out, names, ValueError, "evaluate_on: '")
+
+
+def test_values_of_an_earlier_inference_go_before_its_tables(tmp_path):
+    output = OutputFolder(tmp_path)
+    output.start(["test"])
+    for name in ("metrics.json", "evaluations.tsv"):
+        output.claim(name).write_text("of the best checkpoint")
+    system = SimpleNamespace(task=SimpleNamespace(sort_by="e", picture=lambda rows: None))
+    parts = {"accelerator": None, "reporter": None, "evaluations": {}}
+    second = Inferencer(system=system, output=output, config="checkpoint: last", **parts)
+    second.finish("test", [], output.begin())  # killed after it
+    assert (tmp_path / "test.yaml").read_text() == "checkpoint: last"
+    assert not (tmp_path / "metrics.json").exists()
+    assert not (tmp_path / "evaluations.tsv").exists()
 
 
 # Whole inferences ------------------------------------------------------------------------------
