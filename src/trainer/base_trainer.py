@@ -115,8 +115,8 @@ class BaseTrainer(ABC):
         """Train to the end, then test with the best weights.
 
         Returns:
-            `<evaluation>/<metric>` -> value of the last evaluations; that of the monitored metric
-            is of the weights that are kept.
+            `<evaluation>/<metric>` -> value of the weights that are kept as the best ones; of the
+            last ones without a monitored metric.
 
         Raises:
             SystemExit: a signal came, perhaps an error after it; what could be saved was.
@@ -136,7 +136,7 @@ class BaseTrainer(ABC):
                 self.save_last()
                 self.leave()
             try:
-                values = self.values | self.monitor.best_value() | self.test()
+                values = self.values | self.monitor.best_values | self.test()
                 self.check_stop()
             except Stopped:
                 self.leave()  # the last checkpoint is there; the weights now are the best ones'

@@ -17,6 +17,11 @@ class Monitor:
         directions: name of each available metric -> whether higher is better; None if it has no
             direction.
 
+    Attributes:
+        best: the best value so far; None: there is none.
+        best_values: all values of the evaluation that had it.
+        evaluations_since_best: how many there were since.
+
     Raises:
         ValueError: there is no such metric, or it has no direction.
     """
@@ -33,6 +38,7 @@ class Monitor:
         self.higher_is_better = name is not None and bool(directions[name])
         self.sign = -1 if self.higher_is_better else 1
         self.best: float | None = None
+        self.best_values: dict[str, float] = {}
         self.evaluations_since_best = 0
 
     def is_better(self, values: Mapping[str, float]) -> bool:
@@ -44,19 +50,18 @@ class Monitor:
         if self.name is None:
             return False
         if self.name not in values:
-            raise ValueError(f"{self.name}: no value to monitor, only of {', '.join(values)}.")
+            raise ValueError(
+                f"{self.name}: no value to monitor, only of {', '.join(values) or 'nothing'}."
+            )
         value = values[self.name]
         if not math.isnan(value) and (
             self.best is None or self.sign * value < self.sign * self.best
         ):
-            self.best, self.evaluations_since_best = value, 0
+            self.best, self.best_values = value, dict(values)
+            self.evaluations_since_best = 0
             return True
         self.evaluations_since_best += 1
         return False
-
-    def best_value(self) -> dict[str, float]:
-        """The metric's name -> its best value so far; empty without one."""
-        return {} if self.name is None or self.best is None else {self.name: self.best}
 
     def out_of_patience(self) -> bool:
         """Whether training should stop early."""
@@ -64,8 +69,12 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """State to save in a checkpoint."""
-        since = self.evaluations_since_best
-        return {"name": self.name, "best": self.best, "evaluations_since_best": since}
+        return {
+            "name": self.name,
+            "best": self.best,
+            "best_values": self.best_values,
+            "evaluations_since_best": self.evaluations_since_best,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Restore the state of a checkpoint, unless it is that of another metric.
@@ -79,6 +88,6 @@ class Monitor:
                 "trainer.monitor: %s instead of %s, without a best value yet.", self.name, before
             )
             return False
-        self.best = state["best"]
+        self.best, self.best_values = state["best"], state.get("best_values", {})
         self.evaluations_since_best = state["evaluations_since_best"]
         return True
