@@ -164,6 +164,7 @@ class Spelling:
     """The tokens of WORDS."""
 
     vocabulary = ["", " ", "a", "b"]
+    keeps_words = True
 
     def decode(self, ids):
         return " ".join("".join(self.vocabulary[i] for i in ids).split())
