@@ -91,10 +91,11 @@ def iterate_table(
             last = reader.line_num if reader.fieldnames else 0  # of the header, if there is one
             for row in reader:
                 last = reader.line_num
-                if None in row:  # where DictReader puts the cells of no column
+                more = row.pop(None, [])  # where DictReader puts the cells of no column
+                if any(more):
                     raise ValueError(
-                        f"{path}, line {last}: {len(row[None])} cells more than columns; the first "
-                        f"is {shown(row[None][0])}."
+                        f"{path}, line {last}: {len(more)} cells more than columns; the first "
+                        f"is {shown(more[0])}."
                     )
                 yield row | {"line": last}
     except UnicodeDecodeError:
