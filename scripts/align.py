@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.datasets.manifest import Manifest, write_manifest
+from src.datasets.manifest import write_manifest
 from src.datasets.manifest_dataset import ManifestDataset
 from src.datasets.tables import read_lines
 from src.forced_alignment import emissions, open_transcripts, word_times
@@ -55,8 +55,6 @@ def align(arguments: argparse.Namespace) -> None:
         lines = "".join(ctm(name, words) for _, name, words in aligned)
         with write_beside(arguments.ctm) as beside:
             beside.write_text(lines, encoding="utf-8")
-    if left_out := len(Manifest(arguments.manifest)) - len(aligned):
-        print(f"{left_out} rows longer than {system.task.window_seconds:g} s are left out.")
     failed = sum(not words for _, _, words in aligned)
     print(f"{len(rows)} words of {len(aligned)} rows in {arguments.out}")
     if failed:

@@ -14,6 +14,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 from inference import infer
 from src.comparison import name_runs
 from src.config import compose_experiment
-from src.metrics.conversation import HYPOTHESES, PACKAGE
+from src.metrics.conversation import HYPOTHESES, PACKAGE, recovered
 from src.utils.entry import run_command
 from src.utils.files import write_beside
 from src.utils.options import check_choice
@@ -48,21 +49,21 @@ def converse(separator: Path, seed: int, output: Path, arguments: argparse.Names
         Value of each metric by its name.
 
     Raises:
-        ValueError: there is no error rate, of one of `HYPOTHESES`.
+        ValueError: there is no error rate of one of `HYPOTHESES`.
     """
     config = compose_experiment("inference_conversation", *arguments.overrides)
     config.separator, config.recogniser = str(separator), arguments.recogniser
     config.seed, config.output, config.evaluate_on = seed, str(output), ["test"]
-    others = [name for name in config.metrics if name.split("_")[0] in RATES]
-    for name in others:
-        if name.split("_")[0] != arguments.metric:  # some take long
-            del config.metrics[name]
+    for other in RATES:
+        if other != arguments.metric:  # some take long
+            for hypothesis in HYPOTHESES:
+                config.metrics.pop(column(other, hypothesis), None)
     values = {key.removeprefix("test/"): value for key, value in infer(config).items()}
     missing = [key for key in HYPOTHESES if column(arguments.metric, key) not in values]
     if missing:
         raise ValueError(
-            f"{output}: no {arguments.metric} of {', '.join(missing)}; it needs the package "
-            f"{PACKAGE}, and conversations whose transcripts and clean sources are known."
+            f"{output}: no {arguments.metric} of {', '.join(missing)}; it needs conversations with "
+            "known transcripts and clean sources."
         )
     return values
 
@@ -72,15 +73,11 @@ def column(metric: str, hypothesis: str) -> str:
     return metric if hypothesis == SEPARATED else f"{metric}_{hypothesis}"
 
 
-def recovered(values: Mapping[str, float]) -> float:
-    """The recovered fraction of what the mixture costs; NaN where it costs nothing."""
-    lost = values["mixture"] - values["sources"]
-    return (values["mixture"] - values[SEPARATED]) / lost if lost > 0 else float("nan")
-
-
 def compare(arguments: argparse.Namespace) -> None:
     """Make all inferences, and print and write the table."""
     check_choice("--metric", arguments.metric, RATES)
+    if find_spec(PACKAGE) is None:
+        raise ValueError(f"{arguments.metric}: needs `pip install {PACKAGE}`.")
     runs = name_runs(arguments.separator)
     draws = [(name, seed) for name in runs for seed in arguments.seeds]
     found: dict[str, Values] = {name: {row: [] for row in ROWS} for name in runs}

@@ -358,7 +358,8 @@ def score(row: Row, step: Evaluate, items: list[dict[str, Any]], form: Form) -> 
         seconds += time.perf_counter() - start
         metric.update(**batch)
     duration = sum(len(item["audio"]) for item in items) / form.config["sample_rate"]
-    row.metric, row.score = name, factor * metric.compute()[""]
+    value = metric.compute().get("")
+    row.metric, row.score = name, None if value is None else factor * value
     row.real_time_factor = seconds / duration
     return row
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 
-from src.datasets.manifest import Manifest
 from src.datasets.manifest_dataset import ManifestDataset
 from src.forced_alignment import emissions, open_transcripts
 from src.report.collector import write_player
@@ -117,8 +116,6 @@ def find(arguments: argparse.Namespace) -> None:
     rows = ranked(rows, arguments.threshold)
     out = arguments.out or arguments.manifest.with_suffix(".suspects.tsv")
     write_suspects(out, rows)
-    if left_out := len(Manifest(arguments.manifest)) - len(rows):
-        print(f"{left_out} rows longer than {system.task.window_seconds:g} s are left out.")
     found = sum(bool(row["reasons"]) for row in rows)
     page = out.with_suffix(".html")
     write_suspects_page(page, rows, dataset, arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from src.datasets.tables import read_text
 from src.metrics.cer import CER
 from src.metrics.error_rate import ERRORS, ErrorRate
 from src.metrics.wer import WER
@@ -26,18 +27,6 @@ def read_folder(folder: Path, language: str) -> dict[str, str]:
         raise FileNotFoundError(f"{folder}: no .txt files here.")
     normalize = str.strip if language == "none" else Normalizer(language)
     return {path.stem: normalize(read_text(path)) for path in paths}
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark.
-
-    Raises:
-        ValueError: it is no UTF-8 text; names the file.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text ({error}).") from None
 
 
 def common_names(references: dict[str, str], hypotheses: dict[str, str], allow: bool) -> list[str]:

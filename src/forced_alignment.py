@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from src.datasets.loading.collate import collate
+from src.datasets.manifest import Manifest
 from src.datasets.manifest_dataset import ManifestDataset
 from src.run import load_run
 from src.system import System
@@ -46,7 +47,7 @@ def open_transcripts(
     """A recogniser and the rows of a manifest that it can align.
 
     Rows longer than the task's window are left out: memory of an alignment grows with the square
-    of the duration.
+    of the duration. Prints how many they are.
 
     Raises:
         ValueError: the run is no recogniser, or the manifest has no transcripts.
@@ -58,6 +59,8 @@ def open_transcripts(
     dataset = ManifestDataset(str(manifest), **system.dataset_arguments(train=False) | options)
     if not dataset.has_targets:
         raise ValueError(f"{manifest}: has no transcripts.")
+    if left_out := len(Manifest(manifest)) - len(dataset):
+        print(f"{left_out} rows longer than {system.task.window_seconds:g} s are left out.")
     return system, dataset
 
 

@@ -41,10 +41,10 @@ def name_datasets(config: DictConfig) -> None:
         place = f"config, evaluations.{name}.dataset"
         if isinstance(dataset, str) and dataset.endswith(".jsonl"):
             dataset = like_test_set(config, dataset, place)
-        if not isinstance(dataset, DictConfig):
+        elif isinstance(dataset, DictConfig):
+            target_class(evaluation, "dataset")  # raises
+        else:
             continue
-        if isinstance(evaluation.dataset, DictConfig):
-            target_class(evaluation, "dataset")
         if config.datasets.get(name) is not None:
             raise ValueError(f"{place}: there is a dataset '{name}'; choose another name.")
         with open_dict(config):

@@ -8,6 +8,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
@@ -233,6 +234,16 @@ class Recovered(CpWer):
 
     def compute(self) -> dict[str, float]:
         """The fraction over all recordings; empty where the mixture costs nothing."""
-        separated, mixture, sources = (self.total(key) for key in HYPOTHESES)
-        lost = mixture - sources
-        return {"": (mixture - separated) / lost} if lost > 0 else {}
+        fraction = recovered({key: self.total(key) for key in HYPOTHESES})
+        return {} if math.isnan(fraction) else {"": fraction}
+
+
+def recovered(errors: Mapping[str, float]) -> float:
+    """(mixture - separated) / (mixture - sources); NaN where the mixture costs nothing.
+
+    Args:
+        errors: or error rates, by the names in `HYPOTHESES`.
+    """
+    separated, mixture, sources = (errors[key] for key in HYPOTHESES)
+    lost = mixture - sources
+    return (mixture - separated) / lost if lost > 0 else math.nan

@@ -58,7 +58,7 @@ def single_spaced(text: str) -> str:
 
 
 def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """WER of a set of utterances in percent.
+    """WER of a set of utterances in percent; 0 of none.
 
     Args:
         references: of the utterances.
@@ -66,4 +66,4 @@ def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
     """
     metric = WER()
     metric.update(text=references, prediction=hypotheses)
-    return 100 * metric.compute()[""]
+    return 100 * metric.compute().get("", 0.0)

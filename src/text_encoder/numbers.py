@@ -38,7 +38,11 @@ class NumberSpeller:
         self.after = re.compile(rf"({number})(?:\s?({scale}))?\s?({sign})")
         self.scaled = re.compile(rf"({number})\s?({scale})(?!\w)")
         self.ordinal = re.compile(self.language.ordinal)
-        self.decade = re.compile(r"\b([0-9]{1,3}(?:,[0-9]{3})*,[0-9]{2}0|[0-9]{1,3}0)'?s\b")
+        # With an apostrophe only years are: room 310's door.
+        self.decade = re.compile(
+            r"\b(?:([0-9]{1,3}(?:,[0-9]{3})*,[0-9]{2}0|[0-9]{1,3}0)s"
+            r"|(1[1-9][0-9]0|20[0-9]0|[2-9]0)'s)\b"
+        )
         self.number = re.compile(rf"({number})('s\b)?")
 
     def __call__(self, text: str) -> str:
@@ -54,7 +58,9 @@ class NumberSpeller:
         text = self.scaled.sub(lambda m: spaced(self.in_scale(m[1], m[2])), text)
         text = self.ordinal.sub(lambda m: spaced(self.read_ordinal(m[1], m[2])), text)
         if self.language.code == "en":
-            text = self.decade.sub(lambda m: spaced(plural(self.cardinal(m[1], year=True))), text)
+            text = self.decade.sub(
+                lambda m: spaced(plural(self.cardinal(m[1] or m[2], year=True))), text
+            )
         return self.number.sub(
             lambda m: spaced(self.cardinal(m[1], year=True) + (m[2] or "")), text
         )

@@ -308,7 +308,8 @@ class BaseTrainer(ABC):
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, of another model, or can't be resumed by other processes.
+            ValueError: it is damaged, of another model, can't be resumed by other processes, or a
+                run that has ended is to have another monitored metric.
         """
         state = self.run.read_state()
         check_processes(self.run.path, state, self.accelerator.num_processes)
@@ -324,6 +325,8 @@ class BaseTrainer(ABC):
         self.train_loader.load_state_dict(state["train_loader"])
         for key in (*COUNTERS, "values", "seconds"):
             setattr(self, key, state[key])
+        if self.monitor.name and not known and self.epoch >= self.settings.epochs:
+            raise ValueError("config, trainer.monitor: another one needs more trainer.epochs.")
         self.saved = (self.step, self.epoch)
         self.skipped_files = sum(state["skipped_files"]) if self.accelerator.is_main_process else 0
         set_random_state_of(self.accelerator.process_index, state["random"])

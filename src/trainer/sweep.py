@@ -99,6 +99,7 @@ def finished(sweep: Path, number: int, overrides: list[str]) -> Job | None:
         return None
     job = json.loads(path.read_text())
     if job.get("failed"):
+        path.unlink(missing_ok=True)  # so that what the job writes now is known for new
         return None
     if job["overrides"] != overrides:
         told = " ".join(job["overrides"])

@@ -224,7 +224,7 @@ def given_samples(samples: Any) -> Tensor:
         given = torch.as_tensor(samples)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"samples: {type(samples).__name__}, no numbers ({error}).") from None
-    if given.dtype not in PCM and not given.is_floating_point():
+    if given.numel() and given.dtype not in PCM and not given.is_floating_point():
         kind = str(given.dtype).removeprefix("torch.")
         raise ValueError(f"samples: {kind}, whose full scale is unknown; floats in [-1, 1].")
     silence, full_scale = PCM.get(given.dtype, (0, 1.0))

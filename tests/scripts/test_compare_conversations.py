@@ -25,10 +25,11 @@ def call(monkeypatch, tmp_path):
         configs.append(config)
         return {key: values[config.seed - 1] for key, values in RATES.items()}
 
-    def called(*options):
+    def called(*options, package=True):
         arguments = ["compare_conversations.py", *map(str, options), "--recogniser", str(RUN)]
         monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "out")])
         monkeypatch.setattr(compare_conversations, "infer", infer)
+        monkeypatch.setattr(compare_conversations, "find_spec", lambda name: package)
         compare_conversations.main()
         return configs
 
@@ -70,3 +71,10 @@ def test_what_cannot_be_compared_is_named(call, capsys, options, message):
     with pytest.raises(SystemExit):
         call(*options)
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_meeteval_nothing_is_transcribed(call, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        call(RUN, package=None)
+    assert capsys.readouterr().err == "error: cpWER: needs `pip install meeteval`.\n"
+    assert not (tmp_path / "out").exists()

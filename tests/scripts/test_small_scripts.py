@@ -47,7 +47,7 @@ def test_encodings_of_scored_texts(folders, capsys):
     assert "WER 0.500000  (3 substitutions, 0 deletions, 0 insertions, of 6)" in done.stdout
     path.write_text("it is five", encoding="utf-16")
     done = call_script("score_asr", *places, code=1)
-    assert done.stderr.startswith(f"error: {path}: no UTF-8 text (")
+    assert done.stderr == f"error: {path}: not text in UTF-8.\n"
 
 
 def test_plot_training(tmp_path):

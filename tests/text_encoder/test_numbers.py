@@ -17,6 +17,7 @@ ENGLISH = {
     "the 1980s, the 90s": "the nineteen eighties the nineties",
     "the 1990's, 22,000s, 1985's": "the nineteen nineties twenty two thousands "
     "nineteen eighty five's",
+    "the 80's, room 310's": "the eighties room three hundred and ten's",
     "50%": "fifty percent",
     "3.5 %": "three point five percent",
     "$1": "one dollar",

@@ -402,7 +402,10 @@ def test_another_monitor_of_a_resumed_run(corpus, tmp_path, caplog):
     folder = tmp_path / "r"
     options = [*QUICK, "scheduler=plateau", "trainer.monitor=val/WER"]
     train(experiment(NAME, corpus, folder, *options))
-    more = ["trainer.epochs=2", "trainer.monitor=val/loss", f"trainer.resume_from={folder}"]
+    more = ["trainer.monitor=val/loss", f"trainer.resume_from={folder}"]
+    with pytest.raises(ValueError, match="trainer.monitor: another one needs more trainer.epochs"):
+        train(experiment(NAME, corpus, folder, *options, *more), more)
+    more.append("trainer.epochs=2")
     values = train(experiment(NAME, corpus, folder, *options, *more), more)
     assert "trainer.monitor: val/loss instead of val/WER" in caplog.text
     state = Run(folder).read_state()
