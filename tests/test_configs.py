@@ -177,6 +177,11 @@ def test_targets_of_config_groups_exist(path):
         assert get_class(target)
 
 
+def test_a_few_hours_start_from_an_encoder_too():
+    config = compose_experiment("asr_few_hours", "init=encoder", "init.encoder.source=x")
+    assert set(config.init) == {"encoder"}
+
+
 def test_inference_config_composes():
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("inference_asr", overrides=["run=x", "datasets=custom_dir"])
