@@ -156,10 +156,9 @@ def test_any_number_of_voices(corpus, tmp_path):
 
 def test_enhancement_of_own_recordings(corpus, tmp_path):
     run = tmp_path / "run"
-    room = "{_target_: src.datasets.mixtures.rooms.RecordedRooms, sample_rate: 8000, source: ROOMS}"
     responses = write(tmp_path / "rooms" / "a" / "x.wav", 0.1, 8000).parents[1]
     options = [*SMALL, "trainer.epochs=1", "trainer.log_every_steps=1", "loss.weights.spectral=2"]
-    options.append(f"+datasets.train.room={room.replace('ROOMS', str(responses))}")
+    options += ["+rooms@datasets.train.room=recorded", f"datasets.train.room.source={responses}"]
     metrics = train(experiment("enhancement_mossformer2", corpus, run, *options))
     row = next(row for row in read_jsonl(run / "metrics.jsonl") if "train/spectral" in row)
     parts = row["train/si_sdr"] + 2 * row["train/spectral"]
@@ -182,6 +181,20 @@ def test_rooms_and_noise(corpus, tmp_path):
     options += [f"+transforms.batch.train.noise={noise}, sample_rate: 8000}}"]
     metrics = train(experiment("separation_mossformer2", corpus, tmp_path / "r", *options))
     assert np.isfinite(metrics["test/SI-SDRi"])
+
+
+def test_mixtures_in_rooms(corpus, tmp_path):
+    rooms = [write(tmp_path / k / "a" / "x.wav", 0.1, 8000).parents[1] for k in ("old", "new")]
+    options = [*SMALL, "trainer.epochs=1", "datasets=room_mixtures"]
+    for split in ("train", "val", "test"):
+        options.append(f"datasets.{split}.manifest={corpus}/val.jsonl")
+    options += [f"datasets.train.room.source={rooms[0]}", "+rooms@datasets.test.room=recorded"]
+    options += [f"datasets.test.room.source={rooms[1]}"]
+    options += [f"datasets.train.noises.noise.manifest={corpus}/noise.jsonl"]
+    options += [f"run_dir={tmp_path / 'run'}", "writer=nothing", "device=cpu"]
+    config = composed("separation_mossformer2", *options)
+    assert config.datasets.val.room.source == str(rooms[0])
+    assert np.isfinite(train(config)["test/SI-SDRi"])
 
 
 def test_three_speakers_in_folders(tmp_path):
