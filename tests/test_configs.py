@@ -23,7 +23,7 @@ RECOGNISER = FIXTURES / "asr_fastconformer_ctc_bpe.nemo"
 # The paper's size runs with its own transforms and layers, but narrow ones.
 NARROW = {
     "asr_deepspeech2": list(SMALL),
-    "asr_deepspeech2_librispeech": [*SMALL[:3], "trainer.test_on=[test]", "precision='no'"],
+    "asr_deepspeech2_librispeech": [*SMALL[:3], "precision='no'"],
     "asr_baseline": ["model.hidden_size=16"],
     "asr_conformer": ENCODER,
     "asr_conformer_cr_ctc": [*ENCODER, "model.intermediate_layers=[1]"],
@@ -31,7 +31,6 @@ NARROW = {
         *ENCODER,
         "text_encoder=english",
         "model.encoder.subsampling_factor=4",  # for characters
-        "trainer.test_on=[test]",
         "precision='no'",
     ],
     "asr_few_hours": [*ENCODER, "init.model=null", "model.intermediate_layers=[1]"],
