@@ -87,18 +87,19 @@ def unpack_as(archive: Path, place: Path, inside: str | None = None, progress: b
     """
     unpacked = place.with_name(f"{place.name}.unpacked")
     unpacked.mkdir(parents=True, exist_ok=True)
-    unpack(archive, unpacked, progress)
-    top = list(unpacked.iterdir())
-    if inside is None:
-        found = top[0] if len(top) == 1 and top[0].is_dir() else unpacked
-    else:
-        found = unpacked / inside
-    if not top or not found.is_dir():
-        shutil.rmtree(unpacked)
-        raise ValueError(f"{archive}: has no {'files' if inside is None else inside}.")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    found.rename(place)
-    shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        unpack(archive, unpacked, progress)
+        top = list(unpacked.iterdir())
+        if inside is None:
+            found = top[0] if len(top) == 1 and top[0].is_dir() else unpacked
+        else:
+            found = unpacked / inside
+        if not top or not found.is_dir():
+            raise ValueError(f"{archive}: has no {'files' if inside is None else inside}.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        found.rename(place)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def checksum_of(archive: Archive) -> str:

@@ -1,5 +1,6 @@
 """Resumable downloads, and extraction of archives that can't write outside of their folder."""
 
+import gzip
 import hashlib
 import http.client
 import tarfile
@@ -104,5 +105,7 @@ def unpack(archive: Path, folder: Path, progress: bool = True) -> None:
                     with target.open("wb") as file:
                         while chunk := content.read(CHUNK):
                             file.write(chunk)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            while tar.fileobj and tar.fileobj.read(CHUNK):  # to its end, where gzip has a checksum
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{archive}: not a readable archive ({error}).") from None

@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from src.datasets.corpora.archives import unpack_as
 from src.datasets.corpora.download import download, unpack
 
 DATA = bytes(range(256)) * 100
@@ -85,3 +86,18 @@ def test_damaged_archive(tmp_path):
     path.write_bytes(whole[:-12])  # cut off within the member's four bytes
     with pytest.raises(ValueError, match="not a readable archive"):
         unpack(path, tmp_path / "in")
+
+
+@pytest.mark.parametrize("damage", ["byte", "end"])
+def test_damage_that_only_the_checksum_of_gzip_shows(tmp_path, damage):
+    plain = write_tar(tmp_path / "x.tar", "a").read_bytes() + bytes(1 << 18)
+    data = bytearray(gzip.compress(plain, compresslevel=0))
+    if damage == "byte":
+        data[data.index(b"evil")] ^= 1
+    else:
+        del data[-6:]
+    path = tmp_path / "x.tgz"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.tgz: not a readable archive \([^\n]*\)\.$"):
+        unpack_as(path, tmp_path / "in")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x.tar", "x.tgz"]
