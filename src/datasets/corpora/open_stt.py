@@ -1,6 +1,7 @@
 """Open STT (github.com/snakers4/open_stt): Russian, 20,000 hours of calls, books, radio and videos.
 
-No checksums of its current archives are published, so it is read from a folder.
+It is read from a folder: archives and manifests are linked in its README, their MD5s are in its
+md5sum.lst.
 """
 
 from collections.abc import Iterator
