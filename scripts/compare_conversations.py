@@ -63,7 +63,7 @@ def converse(separator: Path, seed: int, output: Path, arguments: argparse.Names
     if missing:
         raise ValueError(
             f"{output}: no {arguments.metric} of {', '.join(missing)}; it needs conversations with "
-            "known transcripts and clean sources."
+            "known transcripts and clean sources, and must not be left out by --overrides."
         )
     return values
 

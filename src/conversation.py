@@ -1,6 +1,5 @@
 """A separator and a recogniser as one system: who said what in a recording."""
 
-import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from src.config import build, inference_config, target_class
 from src.datasets.loading.collate import collate
-from src.interop.initialization import RECOGNISER, SYSTEMS, is_joint
+from src.interop.initialization import RECOGNISER, SYSTEMS, is_joint, report_rates
 from src.run import OpenedRun, open_source, restore
 from src.system import System
 from src.tasks.conversation import ConversationTask, Voices, by_speaker, segments_of
@@ -29,8 +28,6 @@ from src.utils.modules import dotted_name
 from src.utils.options import refuse
 from src.utils.segments import Segment
 from src.utils.streams import block_powers
-
-logger = logging.getLogger(__name__)
 
 BLOCK = 0.01  # seconds over which levels are measured
 INFERENCE, OWN = "inference", "conversation"  # in the name of a run's output folder
@@ -55,14 +52,7 @@ class Conversation(nn.Module):
         super().__init__()
         self.separator, self.recogniser, self.task = separator, recogniser, task
         self.sample_rate = recogniser.sample_rate
-        rates = separator.sample_rate, recogniser.sample_rate
-        if rates[0] != rates[1]:
-            logger.info(
-                "The separator works at %d Hz and the recogniser at %d Hz: voices are resampled, "
-                "and have nothing above %d Hz.",
-                *rates,
-                min(rates) // 2,
-            )
+        report_rates(separator.sample_rate, recogniser.sample_rate)
 
     @property
     def model(self) -> nn.Module:

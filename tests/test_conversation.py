@@ -123,6 +123,18 @@ def test_recordings_in_a_folder(runs, corpus, tmp_path):
     assert (info.samplerate, info.frames) == (16000, 4 * len(speech))
 
 
+def test_mixtures_without_transcripts_have_no_error_rates(runs, corpus, tmp_path):
+    speech = soundfile.read(next((corpus / "audio").rglob("*.flac")))[0]
+    for name in ("mix", "s1", "s2"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "talk.wav", speech, 16000)
+    data = ["datasets=custom_dir_separation", f"datasets.test.dir={tmp_path}"]
+    values = converse(runs, *data, f"output={tmp_path / 'out'}")
+    assert "test/residual" in values
+    assert not [key for key in values if "WER" in key or "recovered" in key]
+    assert (tmp_path / "out" / "test" / "talk.stm").exists()
+
+
 def test_runs_in_the_wrong_place_raise(runs, corpus):
     data = f"datasets.test.folder={corpus}"
     with pytest.raises(ValueError, match=r"config, separator: .* is a run of recognition, not of"):

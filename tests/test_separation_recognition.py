@@ -283,3 +283,13 @@ def test_goes_on_from_a_joint_run(trained, corpus):
     weights = built(config).model.state_dict()
     for name, value in Run(trained / "both").read_weights("best").items():
         assert torch.equal(weights[name], value)
+
+
+def test_resampling_of_voices_is_said_once(runs, corpus, caplog):
+    with caplog.at_level("INFO"):
+        adopt_configs(joint(runs, corpus, "said"))
+    said = [message for message in caplog.messages if "voices are resampled" in message]
+    assert said == [
+        "The separator works at 8000 Hz and the recogniser at 16000 Hz: voices are resampled, and "
+        "have nothing above 4000 Hz."
+    ]

@@ -98,6 +98,25 @@ def adopt_configs(config: DictConfig) -> None:
         config.sample_rate = saved.sample_rate
         kept = f"only the dropout of model.{source.key} is not"
         logger.info("Size and front end are taken from %s; %s.", source.source, kept)
+    if is_joint(config.model) and config.model.get("recogniser_rate"):
+        report_rates(config.sample_rate, config.model.recogniser_rate)
+
+
+def report_rates(separator: int, recogniser: int) -> None:
+    """Log that voices are resampled for the recogniser, if they are.
+
+    Args:
+        separator: its sample rate in Hz.
+        recogniser: its sample rate in Hz.
+    """
+    if separator != recogniser:
+        logger.info(
+            "The separator works at %d Hz and the recogniser at %d Hz: voices are resampled, and "
+            "have nothing above %d Hz.",
+            separator,
+            recogniser,
+            min(separator, recogniser) // 2,
+        )
 
 
 def adopt_model(config: DictConfig, saved: Saved) -> None:

@@ -58,19 +58,20 @@ class ConversationErrorRate(Metric):
         """meeteval's error rate of one recording, both in the form of its STM."""
 
     def update(
-        self, id: list[str], reference_segments: list[list[Segment]], **batch
+        self, id: list[str], reference_segments: list[list[Segment]] | None = None, **batch
     ) -> list[float | None] | None:
         """Add a batch, if the metric is available.
 
         Args:
             id: names of the recordings.
-            reference_segments: of each recording.
+            reference_segments: of each recording; None: what is said isn't known.
             batch: `<hypothesis>_segments`, those of each recording, or None.
 
         Returns:
-            The error rate of each recording; None if the metric is unavailable.
+            The error rate of each recording; None if the metric is unavailable, or without
+            reference.
         """
-        if self.unavailable:
+        if self.unavailable or reference_segments is None:
             return None
         lists = {key: batch.get(f"{key}_segments", [None] * len(id)) for key in HYPOTHESES}
         scores: list[float | None] = []
@@ -208,13 +209,13 @@ class Recovered(CpWer):
     higher_is_better = True
 
     def update(
-        self, id: list[str], reference_segments: list[list[Segment]], **batch
+        self, id: list[str], reference_segments: list[list[Segment]] | None = None, **batch
     ) -> list[float | None] | None:
         """Add a batch, if the metric is available.
 
         Args:
             id: names of the recordings.
-            reference_segments: of each recording.
+            reference_segments: of each recording; None: what is said isn't known.
             batch: `separated_segments`, `mixture_segments` and `sources_segments` of each
                 recording, which doesn't count where one is None.
 
@@ -222,7 +223,7 @@ class Recovered(CpWer):
             None: a single recording may have lost nothing.
         """
         lists = [batch.get(f"{key}_segments", [None] * len(id)) for key in HYPOTHESES]
-        if self.unavailable:
+        if self.unavailable or reference_segments is None:
             return None
         for name, reference, *hypotheses in zip(id, reference_segments, *lists, strict=True):
             if any(hypothesis is None for hypothesis in hypotheses):

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from src.config import compose_experiment
 from src.metrics.non_intrusive import DnsMos, Leakage, Nisqa, Residual
 from src.metrics.tracker import MetricTracker
 from src.tasks.separated_recording import SeparatedRecording, products_of
@@ -116,3 +118,9 @@ def test_no_opinion_scores_where_nothing_is_heard(monkeypatch):
     batch = {"estimates_written": estimates, "estimates_written_length": length}
     assert metric.update(rows=[{"active_1": 0, "active_2": 0}], **batch) == [None]
     assert metric.compute() == {}
+
+
+def test_opinion_scores_of_conversations():
+    config = compose_experiment("inference_conversation", "metrics=[conversation,mos]")
+    assert {"cpWER", "DNSMOS"} <= set(config.metrics)
+    assert OmegaConf.to_container(config.metrics, resolve=True)["NISQA"]["sample_rate"] == 16000

@@ -212,7 +212,8 @@ class ConversationFolder(BaseDataset):
 
     Raises:
         FileNotFoundError: there is no such folder or reference, or no recording in the folder.
-        ValueError: the reference is damaged, lacks a recording, or has several names for one.
+        ValueError: the reference is damaged, lacks a recording, has several names for one, or
+            names one that isn't in the folder.
     """
 
     def __init__(
@@ -231,9 +232,14 @@ class ConversationFolder(BaseDataset):
         self.segments: dict[str, list[Segment]] = {}
         if path is not None:
             segments = read_segments(path)
+            absent = dict.fromkeys(segments)
             for row in self.manifest:
                 recording = str(row.audio_filepath)
-                self.segments[recording] = segments[name_in(path, segments, Path(recording))]
+                name = name_in(path, segments, Path(recording))
+                self.segments[recording] = segments[name]
+                absent.pop(name, None)
+            if absent and not skip and len(self.manifest) == len(rows):  # no option left any out
+                raise ValueError(f"{path}: no recording of {', '.join(absent)} in {dir}.")
 
     def make_item(self, row: Row, id: str, seed: int) -> Item:
         """Paths of a recording and its sources, and what is said in it."""

@@ -95,6 +95,9 @@ def test_folder_with_and_without_reference(tmp_path):
     (tmp_path / "other.stm").write_text("c 1 A 0.0 1.0 hello\n")
     with pytest.raises(ValueError, match=r"other.stm: no segment of .*a.b.wav"):
         ConversationFolder(str(tmp_path), reference=str(tmp_path / "other.stm"))
+    (tmp_path / "other.stm").write_text("a.b 1 A 0.0 1.0 hello\nc 1 A 0.0 1.0 hello\n")
+    with pytest.raises(ValueError, match=r"other.stm: no recording of c in "):
+        ConversationFolder(str(tmp_path), reference=str(tmp_path / "other.stm"))
     with pytest.raises(FileNotFoundError, match=r"none.stm: no such"):
         ConversationFolder(str(tmp_path), reference=str(tmp_path / "none.stm"))
 
