@@ -22,7 +22,7 @@ from src.tasks.conversation import ConversationTask, Voices, by_speaker, segment
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.alignment import Word
 from src.utils.annotations import TARGET
-from src.utils.audio import read_audio, write_audio
+from src.utils.audio import Recording, write_audio
 from src.utils.batch import Batch, report_skipped, select
 from src.utils.modules import dotted_name
 from src.utils.options import refuse
@@ -190,10 +190,10 @@ class Conversation(nn.Module):
             path: of the file.
             start, end: of the part, in seconds.
         """
-        audio = read_audio(path, self.sample_rate, start, end - start)
+        part = Recording(path, self.sample_rate, start, end - start)  # it may be the whole hour
         return [
             replace(word, start=word.start + start, end=word.end + start)
-            for word in self.recogniser(audio, self.sample_rate)
+            for word in self.recogniser(part)
         ]
 
 

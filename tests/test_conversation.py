@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from inference import infer
+from src.conversation import Conversation
 from src.metrics.conversation import OrcWer, report_missing
+from src.run import load_run
+from src.utils.audio import read_audio
 from src.utils.segments import Segment, read_segments
 from tests.demo import SMALL, composed, experiment
 from train import train
@@ -133,6 +137,24 @@ def test_mixtures_without_transcripts_have_no_error_rates(runs, corpus, tmp_path
     assert "test/residual" in values
     assert not [key for key in values if "WER" in key or "recovered" in key]
     assert (tmp_path / "out" / "test" / "talk.stm").exists()
+
+
+def test_long_parts_are_read_in_windows(runs, corpus, tmp_path, monkeypatch):
+    speech = soundfile.read(next((corpus / "audio").rglob("*.flac")))[0]
+    soundfile.write(tmp_path / "talk.wav", np.tile(speech, 1 + 130 * 16000 // len(speech)), 16000)
+    recogniser = load_run(runs / "r")
+    read: list[float] = []
+
+    def reading(path, sample_rate, offset=0.0, duration=None):
+        read.append(duration)
+        return read_audio(path, sample_rate, offset, duration)
+
+    monkeypatch.setattr("src.utils.audio.read_audio", reading)
+    recogniser.task.word_times, recogniser.task.output = True, "words"
+    talk = Conversation(SimpleNamespace(sample_rate=16000), recogniser, None)
+    words = talk.words(tmp_path / "talk.wav", 1.0, 129.0)
+    assert max(read) <= 60 and sum(read) >= 128
+    assert words[0].start >= 1 and words[-1].end == pytest.approx(129, abs=3)
 
 
 def test_runs_in_the_wrong_place_raise(runs, corpus):

@@ -23,8 +23,6 @@ from src.utils.options import check_number, check_whole, shown
 from src.utils.resampling import resample, resampled
 from src.utils.shard_sample import AudioPath, audio_place, check_shard
 
-Audio = str | Path | Tensor | np.ndarray | tuple
-
 LONG = 300  # seconds from which a file is read in blocks
 BLOCK = 10  # seconds
 RESERVED = 1 << 28  # samples at first
@@ -173,13 +171,17 @@ class Recording:
         return audio[: end - start]
 
 
+Audio = str | Path | Tensor | np.ndarray | tuple | Recording
+
+
 def given_audio(
     audio: Audio, own_rate: int | None, sample_rate: int, longest: float | None = None
 ) -> Tensor | Recording:
     """Any form of audio as mono samples [T] at a sample rate.
 
     Args:
-        audio: a path; samples [T] or [channels, T]; or a pair (samples, their sample rate).
+        audio: a path; samples [T] or [channels, T]; a pair (samples, their sample rate); or a
+            `Recording` of the sample rate.
         own_rate: of samples given without it, in Hz.
         sample_rate: of the audio returned, in Hz.
         longest: seconds from which on a file isn't read, but returned as a `Recording`; an MP3 is
@@ -196,6 +198,11 @@ def given_audio(
             if len(recording) > longest * sample_rate:
                 return recording
         return read_audio(path, sample_rate)
+    if isinstance(audio, Recording):
+        if audio.sample_rate != sample_rate:
+            raise ValueError(f"{audio.path}: a Recording of {audio.sample_rate} Hz; {sample_rate}.")
+        whole = longest is None or len(audio) <= longest * sample_rate
+        return audio[:] if whole else audio
     if isinstance(audio, tuple):
         if len(audio) != 2:
             raise ValueError(f"A tuple of {len(audio)}; (samples, sample_rate).")

@@ -9,12 +9,13 @@ import torch
 import torchaudio
 from scipy.signal import resample_poly
 
-from src.datasets.corpora.libricss import LibriCss
+from src.datasets.corpora.libricss import LibriCss, LibriCssConversations
 from src.datasets.corpora.librimix import LibriMix
 from src.datasets.corpora.sparse_librimix import SparseLibriMix
 from src.datasets.corpora.wham import Wham, WhamFolder
 from src.datasets.corpora.wsj0_mix import Wsj0Mix, as_matlab
 from src.utils.loudness import integrated_loudness
+from src.utils.segments import Segment
 
 RATE = 16000
 STEP = 1 / 32768
@@ -421,8 +422,9 @@ def test_sessions_of_libricss(libricss):
     wanted = soundfile.read(place / "record/raw_recording.wav", dtype="float32")[0][:, 3]
     assert torch.equal(item["audio"], torch.from_numpy(wanted))
     assert (item["file_rate"], item["file_frames"]) == (16000, 4800)
-    spoken = {"start": 0.05, "end": 0.2, "speaker": "1089", "text": "HE SAID"}
-    assert item["utterances"] == [spoken]
+    talk = LibriCssConversations(str(libricss), ["OV10"], channel=3)
+    assert talk.has_targets and talk[1]["segments"] == [Segment("1089", 0.05, 0.2, "HE SAID")]
+    assert torch.equal(talk[1]["audio"], item["audio"]) and "segments" not in item
     assert data[3]["audio"].shape == (2400,) and data[3]["file_frames"] == 4800
     assert LibriCss(str(libricss), ["0S"], signal="clean")[0]["audio"].shape == (4000,)
 

@@ -289,3 +289,13 @@ def test_given_samples():
     ):
         with pytest.raises(ValueError, match=named):
             given_audio(given, rate, 16000)
+
+
+def test_a_given_recording_is_read_unless_it_is_long(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 16000), 8000)
+    recording = Recording(tmp_path / "a.wav", 8000, 0.5, 1.0)
+    assert given_audio(recording, None, 8000, longest=0.9) is recording
+    samples = read_audio(tmp_path / "a.wav", 8000, 0.5, 1.0)
+    assert torch.equal(given_audio(recording, None, 8000), samples)
+    with pytest.raises(ValueError, match=r"a.wav: a Recording of 8000 Hz; 16000\."):
+        given_audio(recording, None, 16000)

@@ -13,6 +13,7 @@ from src.datasets.tables import read_lines, seconds
 from src.utils.audio_files import open_audio
 from src.utils.options import check_choice, check_whole
 from src.utils.resampling import resample
+from src.utils.segments import Segment
 from src.utils.shard_sample import AudioPath
 
 CONDITIONS = ("0L", "0S", "OV10", "OV20", "OV30", "OV40")
@@ -22,10 +23,9 @@ CHANNELS = 7
 
 
 class LibriCss(BaseDataset):
-    """Items {id, path, seed, audio [T], file_rate, file_frames, utterances}, one for each session.
+    """Items {id, path, seed, audio [T], file_rate, file_frames}, one for each session.
 
-    `utterances` are what is said, as {start, end, speaker, text} with times in seconds. There are
-    no sources.
+    There are no sources. What is said is in the items of `LibriCssConversations`.
 
     Args:
         dir: the folder for_release, or the one that holds it.
@@ -75,8 +75,21 @@ class LibriCss(BaseDataset):
             "audio": resample(torch.from_numpy(samples), sample_rate, self.sample_rate),
             "file_rate": sample_rate,
             "file_frames": len(samples),
-            "utterances": row.extra["utterances"],
         }
+
+
+class LibriCssConversations(LibriCss):
+    """The sessions with `segments`, a list of `Segment`: what is said, by whom and when.
+
+    For -cn=inference_conversation; options and errors are those of `LibriCss`.
+    """
+
+    has_targets = True
+
+    def make_item(self, row: Row, id: str, seed: int) -> Item:
+        """A session as one microphone has recorded it, and what is said in it."""
+        said = [Segment(**one) for one in row.extra["utterances"]]
+        return super().make_item(row, id, seed) | {"segments": said}
 
 
 def find_rows(folder: Path, condition: str, file: str) -> list[dict[str, Any]]:
