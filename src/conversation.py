@@ -22,7 +22,7 @@ from src.tasks.conversation import ConversationTask, Voices, by_speaker, segment
 from src.tasks.recognition import RecognitionTask
 from src.text_encoder.alignment import Word
 from src.utils.annotations import TARGET
-from src.utils.audio import Recording, read_audio, write_audio
+from src.utils.audio import Recording, knows_length, read_audio, write_audio
 from src.utils.batch import Batch, report_skipped, select
 from src.utils.modules import dotted_name
 from src.utils.options import refuse
@@ -190,8 +190,8 @@ class Conversation(nn.Module):
             path: of the file.
             start, end: of the part, in seconds.
         """
-        mp3 = path.suffix.lower() == ".mp3"  # its header may not know its length
-        read = read_audio if mp3 else Recording  # a part may be the whole hour
+        # A part may be the whole hour.
+        read = Recording if knows_length(path) else read_audio
         part = read(path, self.sample_rate, start, end - start)
         return [
             replace(word, start=word.start + start, end=word.end + start)

@@ -184,8 +184,8 @@ def given_audio(
             `Recording` of the sample rate.
         own_rate: of samples given without it, in Hz.
         sample_rate: of the audio returned, in Hz.
-        longest: seconds from which on a file isn't read, but returned as a `Recording`; an MP3 is
-            read, because its header may not know its length. None: never.
+        longest: seconds from which on a file isn't read, but returned as a `Recording`, unless its
+            header may not know its length. None: never.
 
     Raises:
         ValueError: no samples, or samples without a sample rate, or a file that can't be read.
@@ -193,7 +193,7 @@ def given_audio(
     """
     if isinstance(audio, str | Path):
         path = Path(audio)
-        if longest is not None and path.suffix.lower() != ".mp3":
+        if longest is not None and knows_length(path):
             recording = Recording(path, sample_rate)
             if len(recording) > longest * sample_rate:
                 return recording
@@ -214,6 +214,11 @@ def given_audio(
     if not samples.numel():
         raise ValueError("samples: none at all.")
     return to_mono_at(samples, own_rate, sample_rate)
+
+
+def knows_length(path: Path) -> bool:
+    """Whether the header of a file knows its length: that of an MP3 may not."""
+    return path.suffix.lower() != ".mp3"
 
 
 def given_samples(samples: Any) -> Tensor:
