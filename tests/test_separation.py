@@ -197,6 +197,16 @@ def test_mixtures_in_rooms(corpus, tmp_path):
     assert np.isfinite(train(config)["test/SI-SDRi"])
 
 
+def test_recorded_rooms_are_tested_after_simulated_ones(tmp_path):
+    recorded = "{_target_: src.datasets.mixtures.rooms.RecordedRooms, source: F, sample_rate: 8000}"
+    options = ["datasets=room_mixtures", "rooms@datasets.train.room=simulated"]
+    options += [f"datasets.{split}.manifest=M" for split in ("train", "val", "test")]
+    options += ["datasets.train.noises=null", f"datasets.test.room={recorded}"]
+    datasets = composed("separation_mossformer2", *options).datasets
+    assert set(datasets.test.room) == {"_target_", "source", "sample_rate"}
+    assert datasets.val.room == datasets.train.room != datasets.test.room
+
+
 def test_three_speakers_in_folders(tmp_path):
     folder = tmp_path / "mine"
     parts = [write(folder / f"s{k}" / "x.wav", 0.5, 8000, seed=k) for k in (1, 2, 3)]

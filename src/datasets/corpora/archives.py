@@ -110,13 +110,26 @@ def checksum_of(archive: Archive) -> str:
     """
     if "://" not in archive.checksum:
         return archive.checksum
+    return listed_checksum(archive.checksum, archive.name)
+
+
+def listed_checksum(url: str, name: str) -> str:
+    """The checksum of a file in a published list of lines `CHECKSUM PATH`.
+
+    Args:
+        url: of the list.
+        name: of the file, the last part of its path.
+
+    Raises:
+        ValueError: the list can't be read or has no line for it; names the list.
+    """
     try:
-        with urllib.request.urlopen(archive.checksum, timeout=60) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             lines = response.read(MOST).decode("utf-8", "replace").splitlines()
     except (OSError, http.client.HTTPException) as error:
-        raise ValueError(f"{archive.checksum}: could not be read ({error}).") from None
+        raise ValueError(f"{url}: could not be read ({error}).") from None
     for line in lines:
         words = line.split()
-        if len(words) == 2 and words[1].lstrip("*").rpartition("/")[2] == archive.name:
+        if len(words) == 2 and words[1].lstrip("*").rpartition("/")[2] == name:
             return words[0].lower()
-    raise ValueError(f"{archive.checksum}: has no checksum of {archive.name}.")
+    raise ValueError(f"{url}: has no checksum of {name}.")

@@ -1,8 +1,8 @@
 """Resumable downloads, and extraction of archives that can't write outside of their folder."""
 
-import gzip
 import hashlib
 import http.client
+import lzma
 import tarfile
 import urllib.error
 import urllib.request
@@ -107,5 +107,7 @@ def unpack(archive: Path, folder: Path, progress: bool = True) -> None:
                             file.write(chunk)
             while tar.fileobj and tar.fileobj.read(CHUNK):  # to its end, where gzip has a checksum
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk; bad bzip2 and gzip have none
+            raise
         raise ValueError(f"{archive}: not a readable archive ({error}).") from None

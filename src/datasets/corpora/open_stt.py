@@ -1,8 +1,4 @@
-"""Open STT (github.com/snakers4/open_stt): Russian, 20,000 hours of calls, books, radio and videos.
-
-It is read from a folder: archives and manifests are linked in its README, their MD5s are in its
-md5sum.lst.
-"""
+"""Open STT (github.com/snakers4/open_stt): 20,000 hours of Russian calls, books, radio and videos."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +6,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from src.datasets.corpora.archives import Archive, fetch_archive, listed_checksum
+from src.datasets.corpora.download import download as download_file
 from src.datasets.manifest import cached_manifest
 from src.datasets.recognition import RecognitionDataset
 from src.datasets.tables import cell, iterate_table, read_text, seconds
 from src.utils.audio_files import check_file
 
+URL = "https://azureopendatastorage.blob.core.windows.net/openstt/ru_open_stt_opus"
+CHECKSUMS = "https://raw.githubusercontent.com/snakers4/open_stt/master/md5sum.lst"
 COLUMNS = ("wav_path", "text_path", "duration")
 ENDINGS = (".opus", ".mp3", ".wav")  # of the same recording in the releases of the corpus
 
@@ -22,26 +22,54 @@ ENDINGS = (".opus", ".mp3", ".wav")  # of the same recording in the releases of 
 class OpenSTT(RecognitionDataset):
     """A part of the corpus: its manifest `NAME.csv`, and its folder `NAME` of hashed names.
 
+    What isn't there is downloaded, in Opus.
+
     Args:
-        folder: holds `manifests/NAME.csv` or `NAME.csv`, and the unpacked archive.
         name: of the part: public_youtube700_val, asr_calls_2_val, ...
+        folder: holds `manifests/NAME.csv` or `NAME.csv`, and the unpacked archive, or will.
+        download: whether to fetch a manifest or an archive that isn't there.
         options: of `RecognitionDataset`.
 
     Raises:
-        FileNotFoundError: there is no such manifest, or a recording or its text is missing.
-        ValueError: a line of the manifest can't be read.
+        FileNotFoundError: a recording or its text is missing; or the part isn't there and
+            `download` is false.
+        ValueError: there is no such part, the download fails, or a line of the manifest can't be
+            read.
     """
 
-    def __init__(self, folder: str, name: str, **options):
+    def __init__(
+        self, name: str, folder: str = "data/open_stt", download: bool = True, **options: Any
+    ):
         place = Path(folder)
         table = place / f"{name}.csv"
-        if not table.exists() and (place / "manifests").is_dir():
+        if not table.exists():
             table = place / "manifests" / f"{name}.csv"
+        if download:
+            fetch_part(place, table, name)
         check_file(table, "manifest")
         manifest = cached_manifest(
             place / f"{name}.jsonl", lambda: read_rows(table, place), source=table
         )
         super().__init__(manifest, **options)
+
+
+def fetch_part(folder: Path, table: Path, name: str) -> None:
+    """Download the manifest and the archive of a part, those that aren't there.
+
+    Args:
+        folder: of the corpus.
+        table: path of the manifest.
+        name: of the part.
+
+    Raises:
+        ValueError: there is no such part, or the download fails.
+    """
+    if not table.exists():
+        checksum = listed_checksum(CHECKSUMS, table.name)
+        download_file(f"{URL}/manifests/{table.name}", table, checksum, "md5")
+    if not (folder / name).exists():
+        file = f"{name}.tar.gz"
+        fetch_archive(Archive(f"{URL}/archives/{file}", file, name, CHECKSUMS, "md5"), folder)
 
 
 def read_rows(table: Path, folder: Path) -> Iterator[dict[str, Any]]:

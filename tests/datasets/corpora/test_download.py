@@ -1,9 +1,11 @@
+import errno
 import gzip
 import hashlib
 import http.client
 import io
 import tarfile
 
+import numpy as np
 import pytest
 
 from src.datasets.corpora.archives import unpack_as
@@ -85,6 +87,36 @@ def test_damaged_archive(tmp_path):
     whole = gzip.compress(gzip.decompress(write_tar(path, "a", mode="w:gz").read_bytes())[:515])
     path.write_bytes(whole[:-12])  # cut off within the member's four bytes
     with pytest.raises(ValueError, match="not a readable archive"):
+        unpack(path, tmp_path / "in")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("damage", ["byte", "end"])
+def test_damage_within_compressed_data(tmp_path, kind, damage):
+    path = tmp_path / f"x.tar.{kind}"
+    noise = np.random.default_rng(0).bytes(100000)
+    with tarfile.open(path, f"w:{kind}") as tar:
+        member = tarfile.TarInfo("a")
+        member.size = len(noise)
+        tar.addfile(member, io.BytesIO(noise))
+    data = bytearray(path.read_bytes())
+    if damage == "byte":
+        data[len(data) // 2] ^= 255
+    else:
+        del data[len(data) // 2 :]
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"x.tar.{kind}: not a readable archive"):
+        unpack(path, tmp_path / "in")
+
+
+def test_full_disk_is_no_damage(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "x.tar", "a")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
         unpack(path, tmp_path / "in")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import sys
 import tarfile
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import soundfile
 from hydra.utils import instantiate
 
 from scripts.train_subwords import main as train_subwords
-from src.datasets.corpora import golos, mls, speech_commands, tedlium
+from src.datasets.corpora import golos, mls, open_stt, speech_commands, tedlium
 from src.datasets.corpora.an4 import AN4
 from src.datasets.corpora.gigaspeech import GigaSpeech
 from src.datasets.corpora.golos import Golos
@@ -274,7 +275,7 @@ LAYOUTS = {
         make_open_stt,
         OpenSTT,
         [
-            ({"name": name}, [("да нет", None, 0, 1.5, "ru")])
+            ({"name": name, "download": False}, [("да нет", None, 0, 1.5, "ru")])
             for name in ("radio_2", "asr_calls_2_val")
         ],
         {
@@ -282,7 +283,7 @@ LAYOUTS = {
             "radio_2/0/a1/b2c3.txt": (None, "no such transcript"),
             "radio_2/0/a1/b2c3.opus": (None, "b2c3.wav: no such audio file"),
         },
-        [({"name": "radio_9"}, "radio_9.csv: no such manifest")],
+        [({"name": "radio_9", "download": False}, "radio_9.csv: no such manifest")],
     ),
     "voxforge": Layout(
         make_voxforge,
@@ -535,3 +536,26 @@ def test_russian_recipe(tmp_path, monkeypatch):
     encoder = instantiate(composed("asr_russian", *own).text_encoder)
     ids = encoder.encode("Купи iPhone за 5 рублей, ещё!")
     assert encoder.decode(ids) == "купи ифоне за пять рублей еще"
+
+
+def test_parts_of_open_stt_are_downloaded(tmp_path, server, monkeypatch):
+    made, web = tmp_path / "made", tmp_path / "web"
+    make_open_stt(made)
+    (web / "archives").mkdir(parents=True)
+    shutil.copytree(made / "manifests", web / "manifests")
+    name = "asr_calls_2_val"
+    archive, _ = packed(web / "archives", made, name, f"{name}.tar.gz")
+    table = hashlib.md5((web / "manifests" / f"{name}.csv").read_bytes()).hexdigest()
+    lines(web / "md5sum.lst", f"{archive} archives/{name}.tar.gz", f"{table} manifests/{name}.csv")
+    monkeypatch.setattr(open_stt, "URL", server.url)
+    monkeypatch.setattr(open_stt, "CHECKSUMS", f"{server.url}/md5sum.lst")
+    data = tmp_path / "data"
+    with pytest.raises(ValueError, match=r"md5sum.lst: has no checksum of radio_9.csv"):
+        OpenSTT("radio_9", str(data))
+    assert not data.exists()
+    server.handler.cut_offs = 1
+    with pytest.raises(ValueError, match=r"tar.gz: could not be downloaded .* run again to resume"):
+        OpenSTT(name, str(data))
+    assert [row.text for row in OpenSTT(name, str(data)).manifest] == ["да нет"]
+    (web / "md5sum.lst").unlink()
+    assert len(OpenSTT(name, str(data))) == 1  # nothing is asked for again
