@@ -1,4 +1,4 @@
-"""Open STT (github.com/snakers4/open_stt): 20,000 hours of Russian calls, books, radio and videos."""
+"""Open STT (github.com/snakers4/open_stt): 20,000 hours of Russian calls, books, radio, videos."""
 
 from collections.abc import Iterator
 from pathlib import Path
