@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -23,11 +24,12 @@ from src.tasks.recognition import RecognitionTask
 from src.text_encoder.alignment import Word
 from src.utils.annotations import TARGET
 from src.utils.audio import Recording, knows_length, read_audio, write_audio
+from src.utils.audio_files import audio_info
 from src.utils.batch import Batch, report_skipped, select
 from src.utils.modules import dotted_name
 from src.utils.options import refuse
 from src.utils.segments import Segment
-from src.utils.streams import block_powers
+from src.utils.streams import block_powers, crossfaded
 
 BLOCK = 0.01  # seconds over which levels are measured
 INFERENCE, OWN = "inference", "conversation"  # in the name of a run's output folder
@@ -38,7 +40,7 @@ class Conversation(nn.Module):
 
     Both systems run in their own windows, so that memory doesn't grow with the separated audio,
     which is on disk. A recording is separated at its own sample rate, and each voice is resampled
-    for the recogniser.
+    for the recogniser. Where a voice is alone, the recogniser hears the recording itself.
 
     Args:
         separator: estimates the voices.
@@ -119,7 +121,8 @@ class Conversation(nn.Module):
             recording, row = separated["separated"][0], separated["rows"][0]
             active = [k for k in range(1, len(row)) if row.get(f"active_{k}")]
             recording.save(Path(folder), "voice", "mixture", active)
-            voices = self.listen({k: Path(folder) / f"s{k}" / "voice.wav" for k in active})
+            files = {k: Path(folder) / f"s{k}" / "voice.wav" for k in active}
+            voices = self.listen(files, path)
             found = self.references(batch, path) if "segments" in batch else {}
         segments = listed(voices)
         found |= {
@@ -168,20 +171,29 @@ class Conversation(nn.Module):
             heard = [self.listen({k: path}) for k, path in enumerate(paths, start=1)]
         return listed({k: own for voice in heard for k, own in voice.items()}) if heard else None
 
-    def listen(self, paths: dict[int, Path]) -> Voices:
+    def listen(self, paths: dict[int, Path], mixture: Path | None = None) -> Voices:
         """Transcribe the parts of voices in which they speak.
 
         Args:
             paths: number of a voice -> its file; all of the same length and sample rate.
+            mixture: file in which they were heard, and which replaces a voice where it's alone.
         """
         if not paths:
             return {}
         measured = [block_powers(path, BLOCK) for path in paths.values()]
-        parts = self.task.spoken(np.stack([powers for powers, _ in measured]), measured[0][1])
-        return {
-            k: [words for span in own for words in self.task.utterances(self.words(path, *span))]
-            for (k, path), own in zip(paths.items(), parts, strict=True)
-        }
+        powers, seconds = np.stack([own for own, _ in measured]), measured[0][1]
+        parts = self.task.spoken(powers, seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            if mixture is not None:
+                alone = self.task.alone(powers, seconds)
+                paths = {
+                    k: with_mixture(path, mixture, own, own_alone, Path(folder) / f"{k}.wav")
+                    for (k, path), own, own_alone in zip(paths.items(), powers, alone, strict=True)
+                }
+            return {
+                k: [part for span in own for part in self.task.utterances(self.words(path, *span))]
+                for (k, path), own in zip(paths.items(), parts, strict=True)
+            }
 
     def words(self, path: Path, start: float, end: float) -> list[Word]:
         """What the recogniser hears in a part of a file, with times in the file.
@@ -197,6 +209,32 @@ class Conversation(nn.Module):
             replace(word, start=word.start + start, end=word.end + start)
             for word in self.recogniser(part, self.sample_rate)
         ]
+
+
+def with_mixture(
+    voice: Path, mixture: Path, powers: np.ndarray, alone: np.ndarray, output: Path
+) -> Path:
+    """Write a voice that is replaced by the mixture where it's alone, at the level of the voice.
+
+    Args:
+        voice: its file.
+        mixture: file of the same length and sample rate.
+        powers: mean square of the voice in blocks of `BLOCK`, [N].
+        alone: whether it's alone in them, [N].
+        output: file to write.
+
+    Returns:
+        The output; the voice itself if it never is alone.
+    """
+    heard, _ = block_powers(mixture, BLOCK)
+    if not heard[alone].sum():
+        return voice
+    gain = float(np.sqrt(powers[alone].sum() / heard[alone].sum()))
+    rate = audio_info(voice).sample_rate
+    with soundfile.SoundFile(output, "w", rate, 1, subtype="FLOAT") as file:
+        for block in crossfaded(mixture, voice, alone.astype(float), BLOCK, gain):
+            file.write(block.numpy())
+    return output
 
 
 def listed(voices: Voices) -> list[Segment]:

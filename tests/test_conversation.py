@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from inference import infer
-from src.conversation import Conversation
+from src.conversation import Conversation, with_mixture
 from src.metrics.conversation import OrcWer, report_missing
 from src.run import load_run
 from src.utils.audio import read_audio
@@ -155,6 +155,21 @@ def test_long_parts_are_read_in_windows(runs, corpus, tmp_path, monkeypatch):
     words = talk.words(tmp_path / "talk.wav", 1.0, 129.0)
     assert max(read) <= 60 and sum(read) >= 128
     assert words[0].start >= 1 and words[-1].end == pytest.approx(129, abs=3)
+
+
+def test_a_voice_that_is_alone_is_heard_in_the_mixture(tmp_path):
+    rng = np.random.default_rng(0)
+    mixture = rng.uniform(-0.5, 0.5, 32_000)
+    voice = np.where(np.arange(32_000) < 16_000, 0.5 * mixture, 0.1 * rng.uniform(-1, 1, 32_000))
+    paths = tmp_path / "mixture.wav", tmp_path / "voice.wav"
+    for path, samples in zip(paths, (mixture, voice), strict=True):
+        soundfile.write(path, samples, 16000)
+    powers, alone = (voice**2).reshape(200, 160).mean(1), np.arange(200) < 90
+    heard = with_mixture(paths[1], paths[0], powers, alone, tmp_path / "heard.wav")
+    samples = soundfile.read(heard)[0]
+    np.testing.assert_allclose(samples[:14_000], 0.5 * mixture[:14_000], atol=1e-3)
+    np.testing.assert_allclose(samples[15_000:], voice[15_000:], atol=1e-4)
+    assert with_mixture(paths[1], paths[0], powers, np.zeros(200, bool), heard) == paths[1]
 
 
 def test_runs_in_the_wrong_place_raise(runs, corpus):

@@ -35,6 +35,10 @@ class ConversationTask(Task):
         quiet_db: relative to the loudest part of a voice, below which it is silent.
         leakage_db: relative to the other voices, below which a voice is what leaked from them; None
             takes nothing for that.
+        lead_db: relative to the other voices, which a voice reaches somewhere in each stretch above
+            `leakage_db`; otherwise all of the stretch leaked. A second threshold, as of hysteresis.
+        alone_db: relative to a voice, below which all others together are what leaked from it, so
+            that it's alone; there the mixture has fewer artefacts. None: it never is.
 
     Raises:
         ValueError: a value is out of range.
@@ -50,12 +54,17 @@ class ConversationTask(Task):
         pause: float = 0.8,
         quiet_db: float = -40.0,
         leakage_db: float | None = -6.0,
+        lead_db: float = 10.0,
+        alone_db: float | None = -8.0,
     ):
         check_number("task.pause", pause, 2 * MARGIN)
         check_number("task.quiet_db", quiet_db, -200.0, high=0.0)
         check_number("task.leakage_db", leakage_db, -200.0, high=0.0, optional=True)
+        check_number("task.lead_db", lead_db, -200.0, high=200.0)
+        check_number("task.alone_db", alone_db, -200.0, high=0.0, optional=True)
         self.sample_rate, self.pause = sample_rate, pause
         self.quiet_db, self.leakage_db = quiet_db, leakage_db
+        self.lead_db, self.alone_db = lead_db, alone_db
 
     def spoken(self, powers: np.ndarray, seconds: float) -> list[list[Span]]:
         """Where each voice speaks.
@@ -67,18 +76,13 @@ class ConversationTask(Task):
         Returns:
             For each voice the first and last second of each part.
         """
-        window = np.ones(max(1, round(SMOOTHED / seconds)))
-        count = powers.shape[1]
-        if not count:
+        if not powers.shape[1]:
             return [[] for _ in powers]
-        smooth = [np.convolve(own, window / len(window), "same")[:count] for own in powers]
-        level = np.stack(smooth)
+        level = smoothed(powers, seconds)
         found = []
         for k, own in enumerate(level):
             speaks = own > max(FLOOR, 10 ** (self.quiet_db / 10) * own.max())
-            others = np.delete(level, k, 0)
-            if self.leakage_db is not None and len(others):
-                speaks &= own >= 10 ** (self.leakage_db / 10) * others.max(0)
+            speaks = self.without_leakage(speaks, own, np.delete(level, k, 0))
             sound = np.flatnonzero(powers[k] > FLOOR)
             parts = joined(speaks, round(self.pause / seconds))
             margin = round(MARGIN / seconds)
@@ -92,6 +96,37 @@ class ConversationTask(Task):
                 ]
             )
         return found
+
+    def without_leakage(
+        self, sounds: np.ndarray, own: np.ndarray, others: np.ndarray
+    ) -> np.ndarray:
+        """Blocks in which a voice isn't what leaked from the others, bool [N].
+
+        Args:
+            sounds: blocks in which it isn't silent, bool [N].
+            own: smoothed mean squares of the voice, [N].
+            others: those of the others, [S - 1, N].
+        """
+        if self.leakage_db is None or not len(others):
+            return sounds
+        loudest = others.max(0)
+        found = sounds & (own >= 10 ** (self.leakage_db / 10) * loudest)
+        leads = own >= 10 ** (self.lead_db / 10) * loudest
+        for start, end in joined(found, 1):
+            found[start:end] = leads[start:end].any()
+        return found
+
+    def alone(self, powers: np.ndarray, seconds: float) -> np.ndarray:
+        """Blocks in which a voice is the only one, bool [S, N].
+
+        Args:
+            powers: mean square of each voice in consecutive blocks, [S, N].
+            seconds: of a block.
+        """
+        if self.alone_db is None or not powers.shape[1]:
+            return np.zeros(powers.shape, dtype=bool)
+        level = smoothed(powers, seconds)
+        return (level > FLOOR) & (level.sum(0) - level <= 10 ** (self.alone_db / 10) * level)
 
     def utterances(self, words: list[Word]) -> Iterator[list[Word]]:
         """The words between pauses."""
@@ -162,6 +197,18 @@ class ConversationTask(Task):
             batch: after the evaluation step.
         """
         return [{"seconds": round(one.seconds(), 3)} for one in batch["separated"]]
+
+
+def smoothed(powers: np.ndarray, seconds: float) -> np.ndarray:
+    """Mean squares [S, N] of blocks, averaged over `SMOOTHED`.
+
+    Args:
+        powers: mean square of each voice in consecutive blocks, [S, N], at least one.
+        seconds: of a block.
+    """
+    window = np.ones(max(1, round(SMOOTHED / seconds)))
+    count = powers.shape[1]
+    return np.stack([np.convolve(own, window / len(window), "same")[:count] for own in powers])
 
 
 def joined(mask: np.ndarray, pause: int) -> list[tuple[int, int]]:

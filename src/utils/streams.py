@@ -53,3 +53,30 @@ def block_powers(path: AudioPath, seconds: float) -> tuple[np.ndarray, float]:
         count = len(audio) // size
         powers.append(audio[: count * size].view(count, size).square().mean(1))
     return torch.cat(powers).numpy(), size / rate
+
+
+def crossfaded(
+    first: AudioPath, second: AudioPath, weights: np.ndarray, seconds: float, gain: float = 1.0
+) -> Iterator[Tensor]:
+    """Blocks [t] of `weights * gain * first + (1 - weights) * second`.
+
+    Args:
+        first, second: recordings of the same length and sample rate.
+        weights: of the first one in consecutive blocks [N], between whose centres they change
+            linearly.
+        seconds: of a block, which is rounded to whole samples.
+        gain: of the first one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: one isn't readable as audio or has samples that aren't finite.
+    """
+    rate = audio_info(first).sample_rate
+    size, start = max(1, round(seconds * rate)), 0
+    centres = (np.arange(len(weights)) + 0.5) * size
+    blocks = (read_blocks(path, AT_ONCE * size / rate) for path in (first, second))
+    for one, other in zip(*blocks, strict=True):
+        samples = np.interp(np.arange(start, start + len(one)) + 0.5, centres, weights)
+        weight = torch.from_numpy(samples.astype(np.float32))
+        yield weight * gain * one + (1 - weight) * other
+        start += len(one)

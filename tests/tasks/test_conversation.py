@@ -33,8 +33,26 @@ def test_leaking_voices_do_not_speak():
     voices = powers((1, 3, -20)), powers((1, 3, -40), (5, 7, -25))
     assert spoken(*voices)[1] == [pytest.approx((5, 7))]
     assert len(spoken(*voices, leakage_db=None)[1]) == 2
+    assert len(spoken(*voices, leakage_db=-30.0)[1]) == 1
+    assert len(spoken(*voices, leakage_db=-30.0, lead_db=-30.0)[1]) == 2
+    near = powers((1, 3, -20), (3, 4, -60)), powers((1, 3, -23), (3, 4, -25))
+    assert spoken(*near)[1] == [pytest.approx((1, 4))], "it's alone in the end"
+    assert spoken(near[0], powers((1, 3, -23)))[1] == [], "never is it alone"
     quiet = powers((1, 3, -20), (5, 7, -55))
     assert len(spoken(quiet, quiet_db=-30.0)[0]) == 1
+
+
+def test_where_a_voice_is_alone():
+    voices = powers((1, 6, -20)), powers((2, 3, -30), (4, 5, -24))
+    task = ConversationTask(16000)
+    alone = task.alone(np.stack(voices), BLOCK)
+    wanted = powers((1, 4, 0), (5, 6, 0)) > 0
+    changed = np.flatnonzero(alone[0] != wanted) * BLOCK
+    assert all(min(abs(second - edge) for edge in (1, 4, 5, 6)) < 0.1 for second in changed)
+    assert not alone[1].any()
+    task.alone_db = None
+    assert not task.alone(np.stack(voices), BLOCK).any()
+    assert task.alone(np.zeros((2, 0)), BLOCK).shape == (2, 0)
 
 
 def test_margins_hold_sound_only():

@@ -5,7 +5,7 @@ import torch
 from torchaudio.functional import resample
 
 from src.utils.resampling import resampled
-from src.utils.streams import read_blocks
+from src.utils.streams import crossfaded, read_blocks
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_errors(tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan), 1000, subtype="FLOAT")
     with pytest.raises(ValueError, match=r"nan.wav: has samples that are not finite"):
         list(read_blocks(tmp_path / "nan.wav"))
+
+
+def test_crossfading_files(tmp_path):
+    first, second = np.full(25_003, 0.25), np.full(25_003, 0.5)
+    for name, samples in (("a", first), ("b", second)):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 1000, subtype="FLOAT")
+    weights = np.zeros(2500)
+    weights[1000:1500] = 1
+    paths = tmp_path / "a.wav", tmp_path / "b.wav"
+    blocks = list(crossfaded(*paths, weights, seconds=0.01, gain=2.0))
+    assert len(blocks) == 3
+    torch.testing.assert_close(torch.cat(blocks), torch.full((25_003,), 0.5))
+    mixed = torch.cat(list(crossfaded(*paths, weights, seconds=0.01)))
+    assert (mixed[:9995] == 0.5).all() and (mixed[10_005:14_995] == 0.25).all()
+    assert (mixed[15_005:] == 0.5).all()
+    assert mixed.diff().abs().max() <= 0.026
