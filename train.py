@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from src.building import build_system
-from src.config import build, check_overrides, check_top_level
+from src.config import build, check_noise_is_used, check_overrides, check_top_level
 from src.datasets.building import name_datasets
 from src.interop.initialization import adopt_configs, adopted_text_encoder, initialize
 from src.interop.sources import pin_sources
@@ -57,6 +57,7 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
         overrides = []  # the run has them already
     config = own_config(config, overrides or [])
     check_values(config)
+    check_noise_is_used(config, overrides or [])
     accelerator = build_accelerator(config)
     if config.get("fit"):
         check_fit(config, accelerator)

@@ -219,6 +219,25 @@ def check_top_level(config: DictConfig, inference: bool = False) -> None:
             check_types(f"config, transforms.{kind}", TRANSFORM_TYPES, plain(uses))
 
 
+def check_noise_is_used(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Check that noise which the command line asks for is added somewhere.
+
+    Args:
+        config: of an experiment.
+        overrides: of the command line.
+
+    Raises:
+        ValueError: nothing refers to `noise`.
+    """
+    given = any(override.startswith("noise=") for override in overrides)
+    if given and config.noise is not None and "${noise}" not in OmegaConf.to_yaml(config):
+        raise ValueError(
+            f"config, noise: nothing adds {config.noise}; take transforms with noise, e.g. "
+            "transforms=asr_small, or set it where it's added, e.g. "
+            "datasets.train.noises.noise.manifest."
+        )
+
+
 def check_mergeable(config: Any, changes: Any, place: str = "") -> None:
     """Check that mappings meet mappings in a merge; a list can't be set entry by entry.
 

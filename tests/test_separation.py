@@ -197,6 +197,19 @@ def test_mixtures_in_rooms(corpus, tmp_path):
     assert np.isfinite(train(config)["test/SI-SDRi"])
 
 
+def test_validation_with_more_sources_ends_before_the_first_step(tmp_path):
+    for name, count in (("tr", 2), ("cv", 3)):
+        for part in ("mix", *(f"s{k + 1}" for k in range(count))):
+            write(tmp_path / name / part / "x.wav", 0.5, 8000)
+    options = [option for option in SMALL if "segment" not in option]
+    options += ["datasets=mixture_folders", "trainer.epochs=1", f"run_dir={tmp_path / 'run'}"]
+    options += [f"datasets.{k}.dir={tmp_path / v}" for k, v in (("train", "tr"), ("val", "cv"))]
+    options += [f"datasets.test.dir={tmp_path / 'tr'}", "writer=nothing", "device=cpu"]
+    with pytest.raises(ValueError, match=r"^val: The model separates 2 speakers .* have 3"):
+        train(composed("separation_mossformer2", *options))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_recorded_rooms_are_tested_after_simulated_ones(tmp_path):
     recorded = "{_target_: src.datasets.mixtures.rooms.RecordedRooms, source: F, sample_rate: 8000}"
     options = ["datasets=room_mixtures", "rooms@datasets.train.room=simulated"]

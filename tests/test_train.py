@@ -340,9 +340,9 @@ def test_non_finite_loss_does_not_change_weights(corpus, tmp_path, monkeypatch):
 
     def poisoned(self, **batch):
         outputs = real(self, **batch)
-        calls.append(batch["id"])
-        if len(calls) == 3:
-            outputs["loss"] = outputs["loss"] * float("nan")
+        if self.training:
+            calls.append(batch["id"])
+            outputs["loss"] = outputs["loss"] * (float("nan") if len(calls) == 3 else 1)
         return outputs
 
     monkeypatch.setattr(CTCLoss, "forward", poisoned)
@@ -353,6 +353,25 @@ def test_non_finite_loss_does_not_change_weights(corpus, tmp_path, monkeypatch):
     assert f"step 3 discarded, non-finite loss or gradient: {', '.join(calls[2])}" in log
     rows = [row for row in read_jsonl(tmp_path / "r" / "metrics.jsonl") if "train/loss" in row]
     assert rows[-1]["train/discarded_steps"] == 1
+
+
+def test_what_cannot_be_evaluated_ends_before_the_first_step(corpus, tmp_path):
+    beam = ["+metrics.WER_beam._target_=src.metrics.wer.WER"]
+    beam += ["+metrics.WER_beam.prediction=prediction_beam"]
+    with pytest.raises(ValueError, match=r"^val: .*'prediction_beam'"):
+        train(experiment(NAME, corpus, tmp_path / "r", *SMALL, *beam))
+    assert not (tmp_path / "r" / "metrics.jsonl").exists()
+
+
+def test_noise_that_is_missing_or_not_used_raises(corpus, tmp_path):
+    noise = f"noise={tmp_path}/none.jsonl"
+    small = [*SMALL, "transforms=asr_small", "transforms.batch.train.noise.p=0.0"]
+    with pytest.raises(FileNotFoundError, match="none.jsonl: no such manifest"):
+        train(experiment(NAME, corpus, tmp_path / "r", *small, noise))
+    unused = experiment(NAME, corpus, tmp_path / "s", *SMALL, "transforms=asr", noise)
+    with pytest.raises(ValueError, match=r"config, noise: nothing adds .*none.jsonl"):
+        train(unused, [noise])
+    assert not (tmp_path / "s").exists()
 
 
 def test_repeated_non_finite_losses_raise(corpus, tmp_path, monkeypatch):

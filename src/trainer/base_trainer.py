@@ -17,7 +17,7 @@ from src.report.collector import Collector
 from src.trainer.averaging import WeightAverage
 from src.trainer.checks import check_names
 from src.trainer.compiling import uncompiled
-from src.trainer.evaluation import Batch, Evaluation, directions, evaluate
+from src.trainer.evaluation import Batch, Evaluation, directions, evaluate, try_evaluations
 from src.trainer.media import first_item, show_stages
 from src.trainer.monitor import Monitor
 from src.trainer.optimization import Optimization
@@ -125,6 +125,7 @@ class BaseTrainer(ABC):
         """
         if self.settings.resume_from:
             self.restore()
+        try_evaluations(self.system, self.evaluations.values())
         self.log_plan()
         with self.stop, self.saver:
             try:

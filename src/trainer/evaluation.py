@@ -13,8 +13,10 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
+from src.datasets.loading.collate import collate
 from src.metrics.tracker import MetricTracker
 from src.trainer.compiling import uncompiled
+from src.trainer.random_state import random_state, set_random_state
 from src.trainer.sharding import unsharded
 from src.utils.files import write_beside
 
@@ -114,6 +116,34 @@ def run_evaluation(
             rows += batch["rows"]
     evaluation.metrics.share(gather_object)
     return evaluation.metrics.compute(), gather_object(rows)
+
+
+@torch.no_grad()
+def try_evaluations(system: nn.Module, evaluations: Iterable[Evaluation]) -> None:
+    """Evaluate an item of each dataset: it's hours until the first epoch ends.
+
+    It's the shortest item of this process; of a dataset that is only an iterator there is none.
+    Random states are left as they were.
+
+    Args:
+        system: `src.system.System`, which is put in evaluation mode.
+        evaluations: datasets, metrics and losses.
+
+    Raises:
+        ValueError: the model, a loss or a metric doesn't suit the data; names the evaluation.
+    """
+    state, step = random_state(), system.evaluation_step
+    system.eval()
+    with unsharded(system.model), uncompiled(system.model):  # type: ignore[arg-type]
+        for one in evaluations:
+            if not one.loader.keys:
+                continue
+            batch = collate([one.loader.dataset[one.loader.keys[-1][-1]]])
+            try:
+                one.metrics.update(**step(batch, one.loss))  # type: ignore[operator]
+            except ValueError as error:
+                raise ValueError(f"{one.name}: {error}") from None
+    set_random_state(state)
 
 
 def worst_first(rows: Rows, score: str, higher_is_better: bool | None) -> Rows:

@@ -97,7 +97,10 @@ class AddNoise(AddWhiteNoise):
             FileNotFoundError: the manifest or a recording does not exist.
             ValueError: the manifest lists no recordings, or one is not readable.
         """
-        return super().forward(seed, **batch) if self.recordings is not None else {}
+        if self.recordings is None:
+            return {}
+        self.recordings.check()  # now, not at the first item that noise is drawn for
+        return super().forward(seed, **batch)
 
     def noise(self, generator: torch.Generator, length: int) -> Tensor:
         """A random excerpt [length] of a random recording, repeated where it is too short."""
