@@ -1,9 +1,10 @@
-"""Learning-rate schedules that torch does not have."""
+"""Learning-rate schedules that torch does not have, or not for every length of a run."""
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from src.utils.options import check_number, check_whole
 
@@ -68,3 +69,27 @@ class WarmupCosine(LRScheduler):
         remaining = (self.total_steps - step) / max(1, self.total_steps - self.warmup_steps)
         cosine = 0.5 * (1 - math.cos(math.pi * min(1.0, max(0.0, remaining))))
         return [base_lr * min(step / self.warmup_steps, cosine) for base_lr in self.base_lrs]
+
+
+class OneCycle(OneCycleLR):
+    """One-cycle policy (arXiv 1708.07120) of a run of any length.
+
+    Torch's OneCycleLR fails at its first step where the learning rate rises in exactly one step;
+    here that step has the highest learning rate already, as in a shorter run.
+
+    Args:
+        optimizer: its parameter groups get the learning rates of the policy.
+        total_steps: number of optimisation steps of the run.
+        pct_start: fraction of `total_steps` in which the learning rate rises.
+        options: further arguments of OneCycleLR, e.g. `max_lr`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_steps: int, pct_start: float = 0.3, **options: Any
+    ) -> None:
+        if pct_start * total_steps == 1:  # torch divides by the difference
+            pct_start *= 1 - 1e-9
+        super().__init__(optimizer, total_steps=total_steps, pct_start=pct_start, **options)

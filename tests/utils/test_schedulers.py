@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from src.trainer.optimization import Optimization
-from src.utils.schedulers import Noam, WarmupCosine
+from src.utils.schedulers import Noam, OneCycle, WarmupCosine
 
 
 def test_extended_run_uses_new_schedule():
@@ -38,6 +38,20 @@ def test_noam_by_hand():
     expected = [5 * 512**-0.5 * min(s**-0.5, s * 4**-1.5) for s in range(1, 7)]
     assert learning_rates[:4] == pytest.approx(expected[:4])
     assert learning_rates[4:] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("steps", [1, 9, 10, 11, 20])
+def test_one_cycle_of_any_length(steps):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    options = {"max_lr": 1.0, "cycle_momentum": False}
+    scheduler = OneCycle(optimizer, steps, pct_start=1.0 if steps == 1 else 0.1, **options)
+    learning_rates = []
+    for _ in range(steps):
+        learning_rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert learning_rates[-1] < 0.01
+    assert steps == 1 or max(learning_rates) > 0.9
 
 
 @pytest.mark.parametrize(
