@@ -89,8 +89,7 @@ class BaseTrainer(ABC):
         self.average = WeightAverage(self.system.model, **average, epochs=epochs)
         self.throughput = Throughput(self.system, accelerator)
         self.step = 0  # optimisation steps so far
-        self.epoch = 0
-        self.step_in_epoch = 0
+        self.epoch = self.step_in_epoch = 0
         self.skipped_files = 0
         self.discarded = self.discarded_in_a_row = 0  # steps whose loss or gradient wasn't finite
         self.values: dict[str, float] = {}  # of the last validation
@@ -133,6 +132,8 @@ class BaseTrainer(ABC):
                     self.train_epoch()
                     self.finish_epoch()
                     self.check_stop()
+                if self.epoch < self.settings.epochs:
+                    self.monitor.log_early_stop(self.epoch)
             except Stopped:
                 self.save_last()
                 self.leave()

@@ -67,6 +67,21 @@ class Monitor:
         """Whether training should stop early."""
         return self.patience is not None and self.evaluations_since_best >= self.patience
 
+    def log_early_stop(self, epoch: int) -> None:
+        """Log that patience is used up.
+
+        Args:
+            epoch: number of epochs so far.
+        """
+        logger.info(
+            "Early stopping after epoch %d; evaluations since the best %s: %d "
+            "(trainer.patience=%d).",
+            epoch,
+            self.name,
+            self.evaluations_since_best,
+            self.patience,
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """State to save in a checkpoint."""
         return {

@@ -320,11 +320,17 @@ def test_fp16_without_a_gpu_is_said(caplog):
 
 
 def test_early_stopping(corpus, tmp_path):
-    options = [*QUICK, "trainer.epochs=9", "trainer.patience=2", "optimizer.lr=0"]
+    folder = tmp_path / "r"
+    options = [*QUICK, "trainer.epochs=3", "trainer.patience=1", "optimizer.lr=0"]
     options += ["trainer.monitor=val/WER", "scheduler=constant"]
-    train(experiment(NAME, corpus, tmp_path / "r", *options))
-    evaluations = [r for r in read_jsonl(tmp_path / "r" / "metrics.jsonl") if "val/WER" in r]
-    assert len(evaluations) < 9
+    train(experiment(NAME, corpus, folder, *options))
+    told = "after epoch 2; evaluations since the best val/WER: 1 (trainer.patience=1)."
+    assert (folder / "log.txt").read_text().count(told) == 1
+    more = ["trainer.epochs=4", f"trainer.resume_from={folder}"]
+    train(experiment(NAME, corpus, folder, *more), more)
+    assert (folder / "log.txt").read_text().count(told) == 2
+    evaluations = [r for r in read_jsonl(folder / "metrics.jsonl") if "val/WER" in r]
+    assert len(evaluations) == 2
 
 
 def test_plateau_needs_a_monitor(corpus, tmp_path):
