@@ -344,7 +344,8 @@ def inference_config(config: DictConfig, changes: DictConfig | None) -> DictConf
     Args:
         config: the run's own.
         changes: an inference experiment of src/configs; a dataset with a `_target_` replaces that
-            of its name, else its values do. None changes nothing.
+            of its name, also in the evaluation of its name, else its values do. None changes
+            nothing.
     """
     if changes is None:
         return config
@@ -358,4 +359,9 @@ def inference_config(config: DictConfig, changes: DictConfig | None) -> DictConf
         whole = [name for name, one in datasets.items() if one is None or "_target_" in one]
         kept = [str(name) for name in merged.datasets if name not in whole]
         merged.datasets = OmegaConf.merge(OmegaConf.masked_copy(merged.datasets, kept), datasets)
+        given = changes.get("evaluations") or {}
+        for name in whole:
+            evaluation = (merged.get("evaluations") or {}).get(name) or {}
+            if "dataset" not in (given.get(name) or {}):
+                evaluation.pop("dataset", None)
     return merged

@@ -103,8 +103,18 @@ def test_no_experiment_replaces_values_of_a_debug_mode(name, mode):
     for key in ("dataloader", "trainer"):
         assert dict(config[key]) == dict(config[key]) | dict(wanted[key])
     if mode == "overfit":
+        for evaluation in ("val", "test"):
+            assert config.evaluations[evaluation].dataset == "train"
         for kind, own in OmegaConf.to_container(wanted.transforms).items():
             assert OmegaConf.to_container(config.transforms[kind])["train"] == own["train"]
+
+
+@pytest.mark.parametrize("datasets", ["manifest", "mixed"])
+def test_overfitting_takes_a_command_that_names_its_own_datasets(datasets):
+    own = [f"datasets.{split}.manifest={split}.jsonl" for split in ("val", "test")]
+    config = composed("asr_baseline", "debug=overfit", f"datasets={datasets}", *own)
+    assert config.datasets.train.limit == 4
+    assert config.datasets.val.manifest == "val.jsonl"
 
 
 def test_asr_overfits_one_batch(corpus, tmp_path):

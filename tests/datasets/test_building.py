@@ -58,3 +58,13 @@ def test_datasets_of_an_inference_replace_those_of_the_same_name():
     changes = OmegaConf.create({"datasets": {"test": other, "new": MANIFEST, "val": {"limit": 1}}})
     merged = OmegaConf.to_container(inference_config(run, changes))
     assert merged["datasets"] == {"test": other, "new": MANIFEST, "val": MANIFEST | {"limit": 1}}
+
+
+def test_datasets_of_an_inference_are_those_of_the_evaluations_of_their_names():
+    evaluations = {name: {"dataset": "train", "metrics": {}} for name in ("test", "val", "new")}
+    run = OmegaConf.create({"datasets": {"train": MANIFEST}, "evaluations": evaluations})
+    given = {"datasets": {"test": MANIFEST, "val": {"limit": 1}, "new": MANIFEST}}
+    given["evaluations"] = {"new": {"dataset": "val"}}
+    merged = inference_config(run, OmegaConf.create(given)).evaluations
+    assert merged.test == {"metrics": {}}
+    assert merged.val.dataset == "train" and merged.new.dataset == "val"
