@@ -155,6 +155,7 @@ def test_augmented_audio_and_spectrograms_are_logged(corpus, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     options = ["debug=augment", *SMALL, "writer=tensorboard", "trainer.epochs=2"]
+    options += ["trainer.patience=1", "scheduler=plateau"]  # which are for evaluations
     train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
     events = EventAccumulator(str(tmp_path / "r" / "tensorboard"))
     events.Reload()

@@ -12,7 +12,7 @@ def check_names(trainer: Any) -> None:
         trainer: `src.trainer.base_trainer.BaseTrainer`.
 
     Raises:
-        ValueError: one doesn't.
+        ValueError: one doesn't; or a schedule needs a monitored metric, or the loss has parameters.
     """
     for key in ("validate_on", "test_on"):
         for name in getattr(trainer.settings, key):
@@ -21,9 +21,9 @@ def check_names(trainer: Any) -> None:
                 raise ValueError(f"config, trainer.{key}: no evaluation '{name}' of {names}.")
     for name in trainer.settings.freeze:
         submodule(trainer.system.model, name, "trainer.freeze")
-    if trainer.settings.monitor is None and any(
-        optimization.needs_metric for optimization in trainer.optimizations.values()
-    ):
+    needs_metric = any(one.needs_metric for one in trainer.optimizations.values())
+    # Without evaluations, as in debug=augment, such a schedule is constant.
+    if needs_metric and trainer.settings.monitor is None and trainer.settings.validate_on:
         raise ValueError("config, scheduler: needs trainer.monitor, e.g. val/loss.")
     loss = trainer.system.loss
     if loss is not None and any(parameter.requires_grad for parameter in loss.parameters()):

@@ -23,13 +23,13 @@ class Monitor:
         evaluations_since_best: how many there were since.
 
     Raises:
-        ValueError: there is no such metric, or it has no direction.
+        ValueError: there is no such metric, or it has no direction; or patience needs one.
     """
 
     def __init__(
         self, name: str | None, patience: int | None, directions: Mapping[str, bool | None]
     ):
-        if name is None and patience is not None:
+        if name is None and patience is not None and directions:  # without evaluations: no effect
             raise ValueError("config, trainer.patience: needs trainer.monitor, e.g. val/loss.")
         if name is not None and directions.get(name) is None:
             names = ", ".join(key for key, higher in directions.items() if higher is not None)

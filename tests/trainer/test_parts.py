@@ -111,6 +111,8 @@ def test_unknown_monitor_lists_metrics():
             Monitor(name, None, directions)
     with pytest.raises(ValueError, match="patience: needs"):
         Monitor(None, 3, directions)
+    monitor = Monitor(None, 1, {})  # there are no evaluations
+    assert not monitor.is_better({}) and not monitor.out_of_patience()
 
 
 @pytest.mark.parametrize(
