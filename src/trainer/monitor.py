@@ -33,7 +33,8 @@ class Monitor:
             raise ValueError("config, trainer.patience: needs trainer.monitor, e.g. val/loss.")
         if name is not None and directions.get(name) is None:
             names = ", ".join(key for key, higher in directions.items() if higher is not None)
-            raise ValueError(f"config, trainer.monitor: '{name}'; wanted one of {names}.")
+            wanted = f"one of {names}" if names else "null, or evaluations in trainer.validate_on"
+            raise ValueError(f"config, trainer.monitor: '{name}'; wanted {wanted}.")
         self.name, self.patience = name, patience
         self.higher_is_better = name is not None and bool(directions[name])
         self.sign = -1 if self.higher_is_better else 1

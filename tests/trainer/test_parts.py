@@ -109,6 +109,8 @@ def test_unknown_monitor_lists_metrics():
     for name in ("val/WRE", "val/WER_insertions", "min val/WER"):
         with pytest.raises(ValueError, match=f"'{name}'; wanted one of val/WER\\."):
             Monitor(name, None, directions)
+    with pytest.raises(ValueError, match="'val/WER'; wanted null, or evaluations in trainer.val"):
+        Monitor("val/WER", None, {})
     with pytest.raises(ValueError, match="patience: needs"):
         Monitor(None, 3, directions)
     monitor = Monitor(None, 1, {})  # there are no evaluations
