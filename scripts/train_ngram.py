@@ -8,6 +8,7 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -43,14 +44,17 @@ def train(arguments: argparse.Namespace) -> None:
     """Train the model and write it.
 
     Raises:
-        ValueError: the order is out of range, the text is bad, or `out` is a folder.
+        ValueError: the order is out of range, the text is bad or empty, or `out` is a folder.
     """
     check_whole("--order", arguments.order, high=100)
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
-    texts = map(normalize, read_texts(arguments.text))
-    model = train_ngram(filter(None, texts), arguments.order)
+    texts = filter(None, map(normalize, read_texts(arguments.text)))
+    first = next(texts, None)
+    if first is None:
+        raise ValueError(f"{arguments.text}: no texts to train on.")
+    model = train_ngram(chain([first], texts), arguments.order)
     model.write_arpa(arguments.out)
     print(f"{len(model.ngrams)} n-grams. Use them with: ", end="")
     print(f"task.decoders.beam.language_model={arguments.out}")

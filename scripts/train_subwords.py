@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,14 +19,19 @@ def train(arguments: argparse.Namespace) -> None:
     """Train the model and write it.
 
     Raises:
-        ValueError: the size is out of range, the manifest is bad, or `out` is a folder.
+        ValueError: the size is out of range, the manifest is bad or has no texts, or `out` is a
+            folder.
     """
     check_whole("--size", arguments.size, low=2, high=1_000_000)
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
-    texts = (normalize(row.text) for row in Manifest(arguments.manifest) if row.text)
-    model = train_subwords(texts, arguments.size)
+    rows = Manifest(arguments.manifest)
+    texts = filter(None, (normalize(row.text) for row in rows if row.text))
+    first = next(texts, None)
+    if first is None:
+        raise ValueError(f"{arguments.manifest}: no texts to train on.")
+    model = train_subwords(chain([first], texts), arguments.size)
     with write_beside(arguments.out) as path:
         path.write_bytes(model)
     group = "russian_subwords" if arguments.language == "ru" else "subwords"

@@ -94,6 +94,8 @@ def check_fractions(fractions: Mapping[str, float]) -> None:
 
 def check_filled(manifest: Manifest, splits: Mapping[str, list[Values]], advice: str) -> None:
     """Raise unless every split has rows."""
+    if not len(manifest):
+        raise ValueError(f"{manifest.path}: no rows.")
     for name, rows in splits.items():
         if not rows:
             raise ValueError(f"{manifest.path}: no rows for {name}; {advice}.")

@@ -94,6 +94,7 @@ def test_split_by_duration(tmp_path):
     [
         ([{"speaker": None}], speaker_of, FRACTIONS, r"line 1: speaker is null, wanted a text"),
         ([{"text": "!?"}], sentence_of, FRACTIONS, r"line 1: text is '!\?', wanted a sentence"),
+        ([], speaker_of, FRACTIONS, r"m.jsonl: no rows\.$"),
         ([{}], speaker_of, FRACTIONS, "no rows for .*; another seed"),
         ([{}], speaker_of, {"a": 0.5, "b": 0.6}, "fractions: .*; numbers above 0, the sum is 1"),
         ([{}], speaker_of, {"a": 1.0}, "fractions: .*; numbers above 0"),

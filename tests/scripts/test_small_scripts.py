@@ -75,6 +75,9 @@ def test_train_subwords(tmp_path):
     assert done.stderr == f"error: {tmp_path}: a folder, not a file to write.\n"
     done = run_script("train_subwords", tmp_path / "m.jsonl", "x", "--size", -1, code=1)
     assert done.stderr == "error: --size: -1; a whole number from 2 to 1000000.\n"
+    append_jsonl(tmp_path / "n.jsonl", row | {"text": "!"})
+    done = call_script("train_subwords", tmp_path / "n.jsonl", "x", code=1)
+    assert done.stderr == f"error: {tmp_path}/n.jsonl: no texts to train on.\n"
 
 
 def test_make_demo_speech(corpus, tmp_path):

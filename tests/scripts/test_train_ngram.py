@@ -57,7 +57,9 @@ def test_missing_manifest_prints_one_line(tmp_path):
 
 def test_bad_arguments_print_one_line(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"audio_filepath": "a", "duration": 1, "text": "hello"}')
+    (tmp_path / "empty.jsonl").touch()
     for arguments, message in (
+        ((tmp_path / "empty.jsonl", "x"), f"{tmp_path}/empty.jsonl: no texts to train on."),
         ((tmp_path, "x.arpa"), f"{tmp_path}: a folder, not a manifest."),
         ((tmp_path / "m.jsonl", tmp_path), f"{tmp_path}: a folder, not a file to write."),
         ((tmp_path / "m.jsonl", "x", "--order", 0), "--order: 0; a whole number from 1 to 100."),
