@@ -25,6 +25,7 @@ from src.utils.nodes import (
 from src.utils.options import refuse
 
 CONFIGS = Path(__file__).parent / "configs"
+DEFAULT = "asr_deepspeech2"  # the experiment of train.py without -cn
 ELSEWHERE = ("-cp", "--config-path", "-cd", "--config-dir")  # hydra's options for other configs
 FIXED = (
     "model",
@@ -258,17 +259,21 @@ def check_mergeable(config: Any, changes: Any, place: str = "") -> None:
 # The config of a run --------------------------------------------------------------------
 
 
-def resume_config(config: DictConfig, overrides: list[str]) -> None:
+def resume_config(config: DictConfig, overrides: list[str], experiment: str | None = None) -> None:
     """Set single values of the config of a run that is resumed.
 
     Args:
         config: the run's own; changed in place.
         overrides: of the command line.
+        experiment: name of the one that the command line chooses; None: not known.
 
     Raises:
         ValueError: an override chooses a group, a key that the run's config doesn't have, or one
-            that its weights or optimizer state depend on.
+            that its weights or optimizer state depend on; or the run is of another experiment.
     """
+    own, known = config.get("name"), experiments()  # other names are a user's
+    if experiment not in (own, DEFAULT) and experiment in known and own in known:
+        raise ValueError(f"config, -cn: {experiment}; the run is one of {own}, so leave -cn out.")
     for override in parse_overrides(overrides):
         key = override.key_or_group
         if key == "trainer.resume_from" or override.is_delete() and key.startswith("hydra"):

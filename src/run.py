@@ -367,15 +367,15 @@ def own_config(config: DictConfig, overrides: list[str]) -> DictConfig:
 
     Raises:
         FileNotFoundError: there is no run to be resumed.
-        ValueError: it is a published one, its config is damaged, or an override that a resumed
-            run can't take.
+        ValueError: it is a published one or of another experiment, its config is damaged, or an
+            override that a resumed run can't take.
     """
     source = config.trainer.get("resume_from")
     if not source:
         return config
     check_has_state(Path(source))
     own = Run.open(Path(source), config.trust).read_config()
-    resume_config(own, overrides)
+    resume_config(own, overrides, config.get("name"))
     own.trainer.resume_from = source
     own.trust = config.trust
     return own

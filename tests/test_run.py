@@ -11,12 +11,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from src.config import build, resume_config
+from src.config import DEFAULT, build, resume_config
 from src.loaded_config import read_config
-from src.run import Run, load_run, open_run
+from src.run import Run, load_run, open_run, own_config
 from src.utils.checkpoint import save_checkpoint
 from src.utils.files import append_jsonl, read_jsonl
-from tests.demo import SMALL, experiment
+from tests.demo import ROOT, SMALL, experiment
 from tests.trainer.test_output_folder import snapshot
 from train import train
 
@@ -345,6 +345,18 @@ def test_damaged_config_raises(trained, tmp_path, text):
 def test_fixed_values_of_resumed_run(trained, override, words):
     with pytest.raises(ValueError, match=words):
         resume_config(Run.open(trained).read_config(), [override])
+
+
+def test_a_run_is_resumed_as_the_experiment_that_it_is_of(trained):
+    other = {"name": "ssl_nest", "trainer": {"resume_from": str(trained)}, "trust": []}
+    with pytest.raises(ValueError, match="-cn: ssl_nest; the run is one of asr_deepspeech2"):
+        own_config(OmegaConf.create(other), [])
+    config = read_config(trained / "config.yaml")
+    config.name = "ssl_nest"
+    resume_config(config, [], DEFAULT)
+    assert f'config_name="{DEFAULT}"' in (ROOT / "train.py").read_text()
+    config.name = "mine"
+    resume_config(config, [], "asr_conformer")
 
 
 def test_new_values_of_resumed_run(trained):
