@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from torch import nn
 
 from src.building import build_model
-from src.config import build
+from src.config import build, check_top_level
 from src.utils.entry import run_command
 
 HEADER = ("module", "parameters", "trained", "fraction")
@@ -42,13 +42,14 @@ def count(arguments: argparse.Namespace) -> None:
     """Build the model on the meta device, which takes no memory, and print its parameters.
 
     Raises:
-        ValueError: the config can't be composed.
+        ValueError: the config can't be composed, or is one of inference.
     """
     try:
         with initialize_config_dir(str(ROOT / "src" / "configs"), version_base="1.3"):
             config = compose(arguments.config_name, overrides=arguments.overrides)
     except HydraException as error:
         raise ValueError(str(error).splitlines()[0]) from None
+    check_top_level(config)
     text_encoder = build(config, "text_encoder")
     with torch.device("meta"):
         model = build_model(config, text_encoder)

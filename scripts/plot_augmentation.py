@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from src.config import check_top_level
 from src.datasets.loading.collate import collate
 from src.transforms.chain import Chain
 from src.utils.audio import read_audio
@@ -29,10 +30,11 @@ def spectrograms(path: Path, experiment: str) -> dict[str, Tensor]:
         Spectrograms by title.
 
     Raises:
-        ValueError: the experiment has no spectrograms.
+        ValueError: the experiment has no spectrograms, or is one of inference.
     """
     with initialize_config_dir(str(ROOT / "src" / "configs"), version_base="1.3"):
         config = compose(experiment)
+    check_top_level(config)
     audio = read_audio(path, config.sample_rate)
     by_title = {}
     for title, use, seed in (

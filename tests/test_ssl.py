@@ -243,6 +243,8 @@ def test_count_parameters():
     assert printed[-1].split() == ["all", "113,106,000", "112,964,608", "100.0%"]
     done = call_script("count_parameters", "-cn=nothing", code=1)
     assert "nothing" in done.stderr and "Traceback" not in done.stderr
+    done = call_script("count_parameters", "-cn=inference_asr", code=1)
+    assert done.stderr == "error: config, -cn: this experiment is one for inference.py.\n"
 
 
 def test_compare_starts(corpus, pretrained, tmp_path, monkeypatch, capsys):

@@ -63,6 +63,8 @@ def test_plot_augmentation(corpus, tmp_path):
     audio = next((corpus / "audio").rglob("*.flac"))
     run_script("plot_augmentation", audio, tmp_path / "a.png", "-cn", "asr_deepspeech2_librispeech")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+    done = call_script("plot_augmentation", audio, "x", "-cn=inference_asr", code=1)
+    assert done.stderr == "error: config, -cn: this experiment is one for inference.py.\n"
 
 
 def test_train_subwords(tmp_path):
