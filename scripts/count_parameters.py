@@ -42,7 +42,7 @@ def count(arguments: argparse.Namespace) -> None:
     """Build the model on the meta device, which takes no memory, and print its parameters.
 
     Raises:
-        ValueError: the config can't be composed, or is one of inference.
+        ValueError: the config can't be composed, is one of inference, or leaves the model open.
     """
     try:
         with initialize_config_dir(str(ROOT / "src" / "configs"), version_base="1.3"):
@@ -53,6 +53,8 @@ def count(arguments: argparse.Namespace) -> None:
     text_encoder = build(config, "text_encoder")
     with torch.device("meta"):
         model = build_model(config, text_encoder)
+    if not isinstance(model, nn.Module):
+        raise ValueError("config, model: without _target_; it is that of init.model.source.")
     rows = rows_of(model, arguments.depth)
     total, trained = sum(row[1] for row in rows), sum(row[2] for row in rows)
     width = max(len(row[0]) for row in rows)

@@ -245,6 +245,8 @@ def test_count_parameters():
     assert "nothing" in done.stderr and "Traceback" not in done.stderr
     done = call_script("count_parameters", "-cn=inference_asr", code=1)
     assert done.stderr == "error: config, -cn: this experiment is one for inference.py.\n"
+    done = call_script("count_parameters", "-cn=asr_finetune", code=1)
+    assert done.stderr.startswith("error: config, model: without _target_")
 
 
 def test_compare_starts(corpus, pretrained, tmp_path, monkeypatch, capsys):
