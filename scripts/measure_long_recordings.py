@@ -233,12 +233,18 @@ def report_confidence(scores: np.ndarray) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure and print everything."""
+    """Measure and print everything.
+
+    Raises:
+        ValueError: the run is no recogniser.
+    """
+    torch.set_num_threads(1)
+    transcribe = load_run(arguments.run, device="cpu")
+    if transcribe.task.name != "recognition":
+        raise ValueError(f"{arguments.run}: no recogniser; only one gives words with times.")
     folder = Path(arguments.corpus)
     rows = read_jsonl(folder / "test.jsonl")
     starts = word_starts(folder, "test")
-    torch.set_num_threads(1)
-    transcribe = load_run(arguments.run, device="cpu")
     alone = {row["audio_filepath"]: transcribe(folder / row["audio_filepath"]) for row in rows}
     peaks = []
     with tempfile.TemporaryDirectory() as scratch:

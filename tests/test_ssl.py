@@ -233,6 +233,11 @@ def test_plot_layer_weights(corpus, pretrained, tmp_path):
     assert done.stderr.endswith("a run of LayerProbe; wanted NEST, EncoderCTC.\n")
 
 
+def test_long_recordings_are_measured_with_recognisers(pretrained):
+    done = call_script("measure_long_recordings", pretrained[0], code=1)
+    assert done.stderr.startswith(f"error: {pretrained[0]}: no recogniser; only one gives words")
+
+
 def test_count_parameters():
     options = [
         "encoder@model.encoder=fastconformer_l",
