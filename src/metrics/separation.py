@@ -1,6 +1,7 @@
 """Metrics of source separation: means over utterances, as reported in papers."""
 
 import logging
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SDR = 100.0  # dB, above which SDR measures only rounding errors
 MIN_SDR = -80.0  # dB, of a silent estimate
+STOI_FRAME = 0.0257  # seconds, of which pystoi makes its first frame (257 samples at 10 kHz)
 
 
 @dataclass
@@ -239,10 +241,9 @@ class PackageMetric(UtteranceMean):
         """Value of each estimate, each over the length of its utterance: [B, S]."""
         estimates, sources = signals.estimates.cpu(), signals.sources.cpu()
         values = torch.zeros(estimates.shape[:2])
-        for i, size in enumerate(signals.length.tolist()):
-            for k, source in enumerate(sources[i]):
-                if source.any():
-                    values[i, k] = self.measure_signal(estimates[i, k, :size], source[:size])
+        for i, k in self.defined(signals).nonzero().tolist():
+            size = int(signals.length[i])
+            values[i, k] = self.measure_signal(estimates[i, k, :size], sources[i, k, :size])
         return values
 
     @abstractmethod
@@ -287,6 +288,10 @@ class Stoi(PackageMetric):
     """
 
     package = "pystoi"
+
+    def __init__(self, sample_rate: int, by_number: bool = False):
+        super().__init__(sample_rate, by_number)
+        self.min_length = math.ceil(STOI_FRAME * sample_rate)
 
     def measure_signal(self, estimate: Tensor, source: Tensor) -> float:
         """STOI of one estimate [T]."""

@@ -173,6 +173,16 @@ def test_utterance_shorter_than_the_filter_has_no_sdr():
     assert metric.compute()[""] == scores[1]
 
 
+@pytest.mark.filterwarnings("ignore:Not enough STFT frames")
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
+def test_utterance_shorter_than_a_frame_has_no_stoi(sample_rate):
+    pytest.importorskip("pystoi")
+    metric, batch = Stoi(sample_rate), batch_of(2)
+    sizes = torch.tensor([10, metric.min_length])
+    scores = metric.update(**batch | {"sources_length": sizes})
+    assert scores[0] is None and np.isfinite(scores[1])
+
+
 @pytest.mark.parametrize(("kind", "best"), [(Stoi, 1.0), (Pesq, 4.5)])
 def test_stoi_and_pesq_are_those_of_their_packages(kind, best):
     pytest.importorskip(kind.package)
