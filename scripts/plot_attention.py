@@ -69,7 +69,7 @@ def draw(arguments: argparse.Namespace) -> None:
     weights = local_attention(system, audio, block)
     check_index("--group", arguments.group, len(weights), arguments.audio)
     first = arguments.group * GROUP_SIZE
-    last = min(first + GROUP_SIZE, model.num_frames(len(audio)))
+    last = min(first + GROUP_SIZE, model.num_frames(max(len(audio), model.kernel_size)))
     weights = weights[arguments.group, : last - first, : last - first]
     start, end = (frame * model.stride / sample_rate for frame in (first, last))
     figure = plot(weights, start, end, f"block {block}, group {arguments.group}")

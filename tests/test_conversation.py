@@ -116,6 +116,7 @@ def test_recordings_in_a_folder(runs, corpus, tmp_path):
     soundfile.write(tmp_path / "talk.wav", np.tile(speech, 4), 16000)
     soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
     soundfile.write(tmp_path / "click.wav", np.full(400, 0.1), 44100)
+    soundfile.write(tmp_path / "tiny.wav", np.full(10, 0.1), 16000)
     data = ["datasets=conversation_folder", f"datasets.test.dir={tmp_path}"]
     changes = ["+changes.separator.task.window=2.0", "+changes.separator.task.overlap=0.5"]
     values = converse(runs, *data, *changes, f"output={tmp_path / 'out'}")
@@ -123,6 +124,7 @@ def test_recordings_in_a_folder(runs, corpus, tmp_path):
     assert "test/cpWER" not in values and not (folder / "all" / "reference.stm").exists()
     assert (folder / "silence.txt").read_text() == ""
     assert not list(folder.glob("s*/silence.wav")), "silent streams are left out"
+    assert (folder / "tiny.txt").read_text() == ""
     info = soundfile.info(folder / "s1" / "talk.wav")
     assert (info.samplerate, info.frames) == (16000, 4 * len(speech))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.layers.mossformer.mask_net import MaskNet
 from src.models.ops.dispatch import known_values
 from src.models.ops.masking import mask_padding
-from src.utils.lengths import padding_mask
+from src.utils.lengths import padding_mask, without_padding
 
 
 class MossFormer2(nn.Module):
@@ -70,7 +70,6 @@ class MossFormer2(nn.Module):
         self,
         audio: Float[Tensor, "B T"],
         audio_length: Int[Tensor, " B"],
-        id: list[str] | None = None,
         **_,
     ) -> dict[str, Tensor]:
         """Estimate the signal of each speaker.
@@ -78,21 +77,19 @@ class MossFormer2(nn.Module):
         Args:
             audio: mixtures, [B, T].
             audio_length: in samples, [B].
-            id: names of the mixtures, for error messages.
 
         Returns:
             `estimates` [B, S, T] with `estimates_length`, and `masks` [B, S, D, N] over N encoded
             frames with `masks_length`. The last samples of a mixture, fewer than half a kernel,
-            belong to no frame and are 0 in `estimates`.
-
-        Raises:
-            ValueError: a mixture is shorter than the kernel; names it by `id`.
+            belong to no frame and are 0 in `estimates`. A mixture shorter than the kernel is
+            followed by zeros up to one frame.
         """
         samples = known_values(audio_length)
-        if samples is not None:
-            self.check_length(samples, id)
-        encoded = F.relu(self.encoder(audio.unsqueeze(1))).transpose(1, 2)  # [B, N, D]
-        masks_length = self.num_frames(audio_length)
+        padded, padded_length = audio, audio_length
+        if samples is not None and min(samples) < self.kernel_size:
+            padded, padded_length = self.pad_short(audio, audio_length)
+        encoded = F.relu(self.encoder(padded.unsqueeze(1))).transpose(1, 2)  # [B, N, D]
+        masks_length = self.num_frames(padded_length)
         padding = None  # spares equally long mixtures the masking
         if samples is None or min(samples) < audio.shape[1]:
             padding = padding_mask(masks_length, encoded.shape[1]).unsqueeze(2)  # [B, N, 1]
@@ -108,11 +105,8 @@ class MossFormer2(nn.Module):
             "masks_length": masks_length,
         }
 
-    def check_length(self, samples: list[int], id: list[str] | None) -> None:
-        """Raise ValueError if a mixture has fewer samples than the kernel."""
-        shortest = samples.index(min(samples))
-        if samples[shortest] < self.kernel_size:
-            name = id[shortest] if id else f"item {shortest}"
-            raise ValueError(
-                f"{name}: {samples[shortest]} samples, fewer than a window of {self.kernel_size}."
-            )
+    def pad_short(self, audio: Tensor, audio_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixtures [B, T], each zero-padded to at least the kernel, and their lengths [B]."""
+        missing = max(0, self.kernel_size - audio.shape[1])
+        padded = F.pad(without_padding(audio, audio_length), (0, missing))
+        return padded, audio_length.clamp(min=self.kernel_size)

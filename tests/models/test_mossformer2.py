@@ -137,11 +137,15 @@ def test_bfloat16_gradients_have_same_direction():
     assert same > 0.99
 
 
-def test_too_short_audio_raises():
-    model = MossFormer2(d_model=8, num_layers=1)
-    batch = {"audio": torch.zeros(2, 20), "audio_length": torch.tensor([20, 15])}
-    with pytest.raises(ValueError, match="short.wav: 15 samples, fewer than a window of 16"):
-        model(**batch, id=["long.wav", "short.wav"])
+def test_a_mixture_shorter_than_the_kernel_is_zero_padded():
+    torch.manual_seed(0)
+    model = MossFormer2(d_model=8, num_layers=1).eval()
+    audio = torch.randn(1, 5)
+    short = model(audio=audio, audio_length=torch.tensor([5]))
+    padded = model(audio=torch.nn.functional.pad(audio, (0, 11)), audio_length=torch.tensor([16]))
+    assert short["estimates"].shape == (1, 2, 5) and short["estimates"].any()
+    torch.testing.assert_close(short["estimates"], padded["estimates"][..., :5])
+    assert short["estimates_length"].tolist() == [5] and short["masks_length"].tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_bad_arguments_are_named(name, value, allowed):
 
 
 @pytest.mark.parametrize("use_fsmn", [True, False])
-@pytest.mark.parametrize("lengths", [[2500, 1700, 1030, 4], [600, 600], [5, 4]], ids=str)
+@pytest.mark.parametrize("lengths", [[2500, 1700, 1030, 4, 3], [600, 600], [5, 4], [3, 1]], ids=str)
 def test_independent_of_padding(lengths, use_fsmn):
     torch.manual_seed(0)
     model = MossFormer2(
