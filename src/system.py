@@ -20,6 +20,9 @@ from src.utils.phases import phase
 from src.utils.self_test import comparable, compare, test_signal
 from src.utils.windows import Windows, frame_counter, frame_stride, outputs_of, recordings_of
 
+Autocast = Callable[[], AbstractContextManager]
+Transform = Callable[[Batch], Batch]
+
 
 class System(nn.Module):
     """A model with its transforms, loss, task and text encoder.
@@ -62,7 +65,7 @@ class System(nn.Module):
             inference_transforms if inference_transforms is not None else Chain({})
         )
         self.text_encoder, self.sample_rate, self.config = text_encoder, sample_rate, config
-        self.autocast: Callable[[], AbstractContextManager] = nullcontext
+        self.autocast: Autocast = nullcontext
         self.streaming: dict[Any, StreamingRecogniser] = {}  # by context and decoder
 
     @property
@@ -102,7 +105,7 @@ class System(nn.Module):
         with phase("transforms"), self.full_precision():
             batch = self.train_transforms(**to_device(batch, self.device))
         with phase("forward"):
-            batch = batch | self.mixed_precision_model()(**batch)
+            batch = batch | MixedPrecisionModel(self.model, self.autocast)(**batch)
         check_keys("loss", self.loss, self.loss.forward, batch)
         with phase("loss"), self.full_precision():
             parts = self.loss(**batch)
@@ -129,7 +132,7 @@ class System(nn.Module):
         report_skipped(batch)
         if not batch["id"]:
             return batch
-        batch = self.decode(batch, self.mixed_precision_model())
+        batch = self.decode(batch, self.autocast)
         short = batch if "windows" not in batch else select(batch, batch["windows"] == 1)
         if loss is not None and short["id"]:
             check_keys("loss", loss, loss.forward, short)
@@ -141,19 +144,22 @@ class System(nn.Module):
         return batch | added
 
     @torch.no_grad()
-    def decode(self, batch: Batch, model: Any) -> Batch:
+    def decode(self, batch: Batch, autocast: Autocast) -> Batch:
         """The batch after the inference transforms, with what the task decodes from the model.
 
         Args:
             batch: from `collate`; not modified.
-            model: in the precision that is wanted.
+            autocast: makes the context of a forward pass.
         """
         batch = to_device(batch, self.device)
         times = {} if self.stride is None else {"frame_seconds": self.stride / self.sample_rate}
+        transforming = MixedPrecisionModel(self.model, autocast, self.transform)
+        if "recording" in batch:  # paths, of which the task reads a window at a time
+            return batch | self.task.decode(transforming, batch)
         if (windows := self.windows_for(batch)) is not None:
-            model = WindowedModel(model, self.inference_transforms, windows, self.task.joined)
-            return batch | self.task.decode(model, batch | times)
-        changed = self.transform(batch)
+            windowed = WindowedModel(transforming, windows, self.task.joined)
+            return batch | self.task.decode(windowed, batch | times)
+        changed, model = self.transform(batch), MixedPrecisionModel(self.model, autocast)
         return changed | self.task.decode(model, changed | times)
 
     def transform(self, batch: Batch) -> Batch:
@@ -186,10 +192,6 @@ class System(nn.Module):
         """Samples between two output frames; None if it isn't constant or isn't known."""
         count = self.frame_counter()
         return None if count is None else frame_stride(count, self.sample_rate)
-
-    def mixed_precision_model(self) -> "MixedPrecisionModel":
-        """The model with a forward pass in the precision of training."""
-        return MixedPrecisionModel(self.model, self.autocast)
 
     def predict(self, audio: Audio | list[Audio], sample_rate: int | None = None) -> Any:
         """The task's output for a recording, or a list of outputs for a list of recordings.
@@ -304,8 +306,7 @@ class System(nn.Module):
     def self_test(self) -> dict[str, Tensor]:
         """One second of synthetic audio, and all floating-point outputs for it.
 
-        It is stored in checkpoints, to verify when one is loaded that code, front end and weights
-        still match.
+        It is stored in checkpoints, to verify on loading that code, front end and weights match.
 
         Returns:
             `audio` [T] and the outputs of `decode`, all float32.
@@ -327,7 +328,7 @@ class System(nn.Module):
         was_training = self.training
         self.eval()
         given = collate([{"id": "self_test", "path": "self_test", "seed": 0, "audio": audio}])
-        batch = self.decode(given, MixedPrecisionModel(self.model, nullcontext))
+        batch = self.decode(given, nullcontext)
         self.train(was_training)
         new = {key: value for key, value in batch.items() if key not in given}
         return {key: value.float().cpu() for key, value in new.items() if comparable(value)}
@@ -341,40 +342,42 @@ class MixedPrecisionModel:
     Args:
         model: called with the keys of a batch.
         autocast: makes the context of a forward pass.
+        transform: makes a batch what the model is called with; None: it is that already.
     """
 
-    def __init__(self, model: nn.Module, autocast: Callable[[], AbstractContextManager]):
-        self.model, self.autocast = model, autocast
+    def __init__(self, model: nn.Module, autocast: Autocast, transform: Transform | None = None):
+        self.model, self.autocast, self.transform = model, autocast, transform
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
     def __call__(self, **batch: Any) -> Batch:
-        """The outputs of the model, with half-precision tensors as float32."""
+        """The outputs of the model, as float32, and what `transform` made, if there is one."""
+        changed = {} if self.transform is None else self.transform(batch)
+        batch = batch | changed
         check_keys("model", self.model, self.model.forward, batch)
         with self.autocast():
             outputs = self.model(**batch)
         half = (torch.float16, torch.bfloat16)
-        return {
+        return changed | {
             key: value.float() if isinstance(value, Tensor) and value.dtype in half else value
             for key, value in outputs.items()
         }
 
 
 class WindowedModel:
-    """Inference transforms and a model, run on overlapping windows of recordings of any length.
+    """A model that is run on overlapping windows of recordings of any length.
 
     Its other attributes are those of the model.
 
     Args:
-        model: called with the keys of a batch.
-        transforms: of inference.
+        model: transforms what it is called with.
         windows: how recordings are cut and joined.
         key: of the model's output that is joined, [B, T', V].
     """
 
-    def __init__(self, model: Any, transforms: Chain, windows: Windows, key: str):
-        self.model, self.transforms, self.windows, self.key = model, transforms, windows, key
+    def __init__(self, model: MixedPrecisionModel, windows: Windows, key: str):
+        self.model, self.windows, self.key = model, windows, key
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -390,10 +393,8 @@ class WindowedModel:
 
     def parts(self, audio: Tensor | Recording, name: str) -> list[Tensor]:
         """The output [T', V] for each window of a recording [T]."""
-        device = next(self.model.parameters()).device
         parts: list[Tensor] = []
         for group in self.windows.groups(audio):
-            items = [{"id": name, "seed": 0, "audio": span} for span in group]
-            batch = self.model(**self.transforms(**to_device(collate(items), device)))
-            parts += outputs_of(batch, self.key)
+            items = [{"id": name, "audio": span} for span in group]
+            parts += outputs_of(self.model(**collate(items)), self.key)
         return parts

@@ -44,7 +44,7 @@ def speech(corpus, seconds, pause=0.5):
 def outputs(run, audio, **task):
     made = system(run, **task)
     batch = collate([{"id": "a", "path": "a", "audio": audio}])
-    return made.decode(batch, made.mixed_precision_model())
+    return made.decode(batch, made.autocast)
 
 
 def test_short_recordings_are_as_without_windows(run, corpus):

@@ -24,7 +24,7 @@ from src.tasks.windows import Separate, separate_in_windows
 from src.utils.audio import Recording, write_audio
 from src.utils.audio_files import audio_info
 from src.utils.lengths import without_padding
-from src.utils.levels import LEVELS, apply_level, limit_peak
+from src.utils.levels import LEVELS, apply_level, limit_peak, mixture_gains
 from src.utils.options import check_number
 from src.utils.plots import power_spectrogram, scatter_image, signals_image
 from src.utils.resampling import resample, resampled
@@ -124,17 +124,25 @@ class SeparationTask(Task):
     def separate_item(self, model: Any, audio: Tensor, name: str) -> Tensor:
         """Estimates [S, T] of one mixture [T], in windows if it is longer than one."""
         if len(audio) <= self.window:
-            return separate_alone(model, audio, name)
+            return separate_alone(model, audio, name)["estimates"][0]
         separate = self.window_separator(model, name)
         parts = separate_in_windows([audio], separate, self.window, self.overlap)
         return torch.cat(list(parts), 1)
 
     def window_separator(self, model: Any, name: str) -> Separate:
-        """A function from a window [T] to its estimates [S, T], whose level suits all windows."""
+        """A function from a window [T] to its estimates [S, T], whose level suits all windows.
+
+        A model that transforms what it is called with returns that, too. Cleaning may scale each
+        window by another gain, so the level is always that of the recording.
+        """
 
         def separate(audio: Tensor) -> Tensor:
-            estimates = separate_alone(model, audio, name).float()
-            return apply_level(estimates[None], audio[None], self.own_level)[0]
+            outputs = separate_alone(model, audio, name)
+            estimates, mixture = outputs["estimates"].float(), audio[None]
+            if self.own_level == "model" and "audio" in outputs:
+                heard = outputs["audio"].unsqueeze(1)
+                estimates = estimates * mixture_gains(heard, mixture)
+            return apply_level(estimates, mixture, self.own_level)[0]
 
         return separate
 
@@ -326,10 +334,10 @@ def permuted(outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
     return outputs | in_source_order | known
 
 
-def separate_alone(model: Any, audio: Tensor, name: str) -> Tensor:
-    """Estimates [S, T] of one mixture [T]; the name is for the model's error messages."""
+def separate_alone(model: Any, audio: Tensor, name: str) -> dict[str, Any]:
+    """Outputs of a model for one mixture [T], with its name for error messages."""
     length = torch.tensor([len(audio)], device=audio.device)
-    return model(audio=audio[None], audio_length=length, id=[name])["estimates"][0]
+    return model(audio=audio[None], audio_length=length, id=[name])
 
 
 def activity_rows(estimates: Tensor, audio: Tensor, length: Tensor, active_db: float) -> list[dict]:

@@ -6,12 +6,15 @@ import pytest
 import soundfile
 import torch
 
+from src.datasets.loading.collate import collate
 from src.logger.base import Writer
 from src.loss.pit import PermutationInvariantSiSdr
 from src.metrics.separation import SdrImprovement, SiSdr, SiSdrImprovement
 from src.metrics.tracker import MetricTracker
 from src.system import System
 from src.tasks.separation import SeparationTask
+from src.transforms.chain import Chain
+from src.transforms.wave.cleaning import Loudness, measure_loudness
 from src.utils.si_sdr import si_sdr
 
 RATE = 8000
@@ -153,6 +156,26 @@ def test_windows_have_the_level_of_the_mixture_or_of_the_model(tmp_path, level, 
     assert row["num_active"] == 1
     written = recording.beginning(3)[0]
     torch.testing.assert_close(written, gain * sources_of(1, 3 * RATE)[0], rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("level", ["mixture", "model"])
+def test_windows_are_cleaned_and_keep_the_level_of_the_recording(tmp_path, level):
+    class Listening(Halves):
+        heard = ()
+
+        def forward(self, audio, **_):
+            self.heard = (*self.heard, measure_loudness(audio[0], RATE))
+            return {"estimates": torch.stack([audio, 1e-3 * audio], 1)}
+
+    audio = sources_of(1, 6 * RATE) * torch.linspace(-2, 0, 6 * RATE).pow(2)  # fades out
+    path = write(tmp_path / "x.wav", audio)
+    model, task = Listening(1, 1), SeparationTask(RATE, 1.0, 0.25, output_level=level)
+    cleaning = Chain({"loudness": Loudness(-23.0, RATE)})
+    system = System(model, task, sample_rate=RATE, inference_transforms=cleaning)
+    batch = collate([{"id": "x", "path": str(path), "seed": 0, "recording": str(path)}])
+    (recording,) = system.evaluation_step(batch)["separated"]
+    assert len(model.heard) == 8 and model.heard[:6] == pytest.approx([-23.0] * 6, abs=0.1)
+    torch.testing.assert_close(recording.beginning(6)[0], audio[0], rtol=0.02, atol=1e-3)
 
 
 def test_permutation_is_constant_over_ten_minutes(tmp_path):
