@@ -57,7 +57,8 @@ def train(config: DictConfig, overrides: list[str] | None = None) -> dict[str, f
         overrides = []  # the run has them already
     config = own_config(config, overrides or [])
     check_values(config)
-    check_noise_is_used(config, overrides or [])
+    if not config.trainer.resume_from:  # whose config has no references
+        check_noise_is_used(config, overrides or [])
     accelerator = build_accelerator(config)
     if config.get("fit"):
         check_fit(config, accelerator)

@@ -230,7 +230,9 @@ def check_noise_is_used(config: DictConfig, overrides: Sequence[str]) -> None:
     Raises:
         ValueError: nothing refers to `noise`.
     """
-    given = any(override.startswith("noise=") for override in overrides)
+    given = any(override.lstrip("+").startswith("noise=") for override in overrides)
+    if "debug=overfit" in overrides:  # without augmentation
+        return
     if given and config.noise is not None and "${noise}" not in OmegaConf.to_yaml(config):
         raise ValueError(
             f"config, noise: nothing adds {config.noise}; take transforms with noise, e.g. "

@@ -185,9 +185,9 @@ class Conversation(nn.Module):
         parts = self.task.spoken(powers, seconds)
         with tempfile.TemporaryDirectory() as folder:
             if mixture is not None:
-                alone = self.task.alone(powers, seconds)
+                alone, heard = self.task.alone(powers, seconds), block_powers(mixture, BLOCK)[0]
                 paths = {
-                    k: with_mixture(path, mixture, own, own_alone, Path(folder) / f"{k}.wav")
+                    k: with_mixture(path, mixture, own, heard, own_alone, Path(folder) / f"{k}.wav")
                     for (k, path), own, own_alone in zip(paths.items(), powers, alone, strict=True)
                 }
             return {
@@ -212,7 +212,12 @@ class Conversation(nn.Module):
 
 
 def with_mixture(
-    voice: Path, mixture: Path, powers: np.ndarray, alone: np.ndarray, output: Path
+    voice: Path,
+    mixture: Path,
+    powers: np.ndarray,
+    heard: np.ndarray,
+    alone: np.ndarray,
+    output: Path,
 ) -> Path:
     """Write a voice that is replaced by the mixture where it's alone, at the level of the voice.
 
@@ -220,13 +225,13 @@ def with_mixture(
         voice: its file.
         mixture: file of the same length and sample rate.
         powers: mean square of the voice in blocks of `BLOCK`, [N].
+        heard: that of the mixture, [N].
         alone: whether it's alone in them, [N].
         output: file to write.
 
     Returns:
         The output; the voice itself if it never is alone.
     """
-    heard, _ = block_powers(mixture, BLOCK)
     if not heard[alone].sum():
         return voice
     gain = float(np.sqrt(powers[alone].sum() / heard[alone].sum()))

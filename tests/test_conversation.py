@@ -166,12 +166,13 @@ def test_a_voice_that_is_alone_is_heard_in_the_mixture(tmp_path):
     paths = tmp_path / "mixture.wav", tmp_path / "voice.wav"
     for path, samples in zip(paths, (mixture, voice), strict=True):
         soundfile.write(path, samples, 16000)
-    powers, alone = (voice**2).reshape(200, 160).mean(1), np.arange(200) < 90
-    heard = with_mixture(paths[1], paths[0], powers, alone, tmp_path / "heard.wav")
+    levels = [(signal**2).reshape(200, 160).mean(1) for signal in (voice, mixture)]
+    alone = np.arange(200) < 90
+    heard = with_mixture(paths[1], paths[0], *levels, alone, tmp_path / "heard.wav")
     samples = soundfile.read(heard)[0]
     np.testing.assert_allclose(samples[:14_000], 0.5 * mixture[:14_000], atol=1e-3)
     np.testing.assert_allclose(samples[15_000:], voice[15_000:], atol=1e-4)
-    assert with_mixture(paths[1], paths[0], powers, np.zeros(200, bool), heard) == paths[1]
+    assert with_mixture(paths[1], paths[0], *levels, np.zeros(200, bool), heard) == paths[1]
 
 
 def test_runs_in_the_wrong_place_raise(runs, corpus):

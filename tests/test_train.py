@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from src.config import check_noise_is_used
 from src.run import load_run
 from src.trainer.trainer import Trainer
 from src.utils.checkpoint import read_tensors
@@ -372,6 +373,7 @@ def test_noise_that_is_missing_or_not_used_raises(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"config, noise: nothing adds .*none.jsonl"):
         train(unused, [noise])
     assert not (tmp_path / "s").exists()
+    check_noise_is_used(unused, [noise, "debug=overfit"])
 
 
 def test_repeated_non_finite_losses_raise(corpus, tmp_path, monkeypatch):

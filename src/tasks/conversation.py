@@ -36,7 +36,8 @@ class ConversationTask(Task):
         leakage_db: relative to the other voices, below which a voice is what leaked from them; None
             takes nothing for that.
         lead_db: relative to the other voices, which a voice reaches somewhere in each stretch above
-            `leakage_db`; otherwise all of the stretch leaked. A second threshold, as of hysteresis.
+            `leakage_db`, or it's the strongest voice there; otherwise all of the stretch leaked. A
+            second threshold, as of hysteresis; None: there is none.
         alone_db: relative to a voice, below which all others together are what leaked from it, so
             that it's alone; there the mixture has fewer artefacts. None: it never is.
 
@@ -54,13 +55,13 @@ class ConversationTask(Task):
         pause: float = 0.8,
         quiet_db: float = -40.0,
         leakage_db: float | None = -6.0,
-        lead_db: float = 10.0,
+        lead_db: float | None = 10.0,
         alone_db: float | None = -8.0,
     ):
         check_number("task.pause", pause, 2 * MARGIN)
         check_number("task.quiet_db", quiet_db, -200.0, high=0.0)
         check_number("task.leakage_db", leakage_db, -200.0, high=0.0, optional=True)
-        check_number("task.lead_db", lead_db, -200.0, high=200.0)
+        check_number("task.lead_db", lead_db, -200.0, high=200.0, optional=True)
         check_number("task.alone_db", alone_db, -200.0, high=0.0, optional=True)
         self.sample_rate, self.pause = sample_rate, pause
         self.quiet_db, self.leakage_db = quiet_db, leakage_db
@@ -111,9 +112,12 @@ class ConversationTask(Task):
             return sounds
         loudest = others.max(0)
         found = sounds & (own >= 10 ** (self.leakage_db / 10) * loudest)
+        if self.lead_db is None:
+            return found
         leads = own >= 10 ** (self.lead_db / 10) * loudest
         for start, end in joined(found, 1):
-            found[start:end] = leads[start:end].any()
+            strongest = own[start:end].sum() >= others[:, start:end].sum(1).max()
+            found[start:end] = strongest or leads[start:end].any()
         return found
 
     def alone(self, powers: np.ndarray, seconds: float) -> np.ndarray:

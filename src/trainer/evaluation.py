@@ -143,6 +143,9 @@ def try_evaluations(system: nn.Module, evaluations: Iterable[Evaluation]) -> Non
                 one.metrics.update(**step(batch, one.loss))  # type: ignore[operator]
             except ValueError as error:
                 raise ValueError(f"{one.name}: {error}") from None
+            except Exception as error:
+                error.add_note(f"It was raised in the evaluation {one.name}.")
+                raise
     set_random_state(state)
 
 

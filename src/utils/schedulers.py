@@ -72,7 +72,7 @@ class WarmupCosine(LRScheduler):
 
 
 class OneCycle(OneCycleLR):
-    """One-cycle policy (arXiv 1708.07120) of a run of any length.
+    """One-cycle policy (arXiv 1708.07120), also of runs as short as ten steps.
 
     Torch's OneCycleLR fails at its first step where the learning rate rises in exactly one step;
     here that step has the highest learning rate already, as in a shorter run.

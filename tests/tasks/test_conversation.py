@@ -34,12 +34,24 @@ def test_leaking_voices_do_not_speak():
     assert spoken(*voices)[1] == [pytest.approx((5, 7))]
     assert len(spoken(*voices, leakage_db=None)[1]) == 2
     assert len(spoken(*voices, leakage_db=-30.0)[1]) == 1
-    assert len(spoken(*voices, leakage_db=-30.0, lead_db=-30.0)[1]) == 2
+    for lead in (-30.0, None):
+        assert len(spoken(*voices, leakage_db=-30.0, lead_db=lead)[1]) == 2
     near = powers((1, 3, -20), (3, 4, -60)), powers((1, 3, -23), (3, 4, -25))
     assert spoken(*near)[1] == [pytest.approx((1, 4))], "it's alone in the end"
     assert spoken(near[0], powers((1, 3, -23)))[1] == [], "never is it alone"
     quiet = powers((1, 3, -20), (5, 7, -55))
     assert len(spoken(quiet, quiet_db=-30.0)[0]) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_strongest_voice_of_a_stretch_speaks(count):
+    equal = [powers((1, 8, -20))] * count
+    assert spoken(*equal) == [[pytest.approx((1, 8))]] * count
+    rest = [powers((1, 8, -24)) for _ in range(count - 1)]
+    assert spoken(powers((1, 8, -20)), *rest) == [[pytest.approx((1, 8))], *[[]] * (count - 1)]
+    turns = np.arange(count)[:, None] == (np.arange(1000) // 200) % count
+    voices = spoken(*np.where(turns, 0.01, 0.001))  # each is never 10 dB above what leaks into it
+    assert all(voices), "each has turns"
 
 
 def test_where_a_voice_is_alone():
