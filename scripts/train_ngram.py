@@ -8,7 +8,6 @@ import gzip
 import sys
 import zlib
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -16,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from src.datasets.manifest import Manifest
 from src.text_encoder.decoders.ngram import open_text
 from src.text_encoder.decoders.ngram_training import train_ngram
-from src.text_encoder.normalizer import LATIN, Normalizer
+from src.text_encoder.normalizer import LATIN, Normalizer, normalized
 from src.utils.entry import run_command
 from src.utils.files import check_regular
 from src.utils.options import check_whole
@@ -50,11 +49,8 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
-    texts = filter(None, map(normalize, read_texts(arguments.text)))
-    first = next(texts, None)
-    if first is None:
-        raise ValueError(f"{arguments.text}: no texts to train on.")
-    model = train_ngram(chain([first], texts), arguments.order)
+    texts = normalized(read_texts(arguments.text), normalize, arguments.text)
+    model = train_ngram(texts, arguments.order)
     model.write_arpa(arguments.out)
     print(f"{len(model.ngrams)} n-grams. Use them with: ", end="")
     print(f"task.decoders.beam.language_model={arguments.out}")

@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from src.datasets.manifest import Manifest
-from src.text_encoder.normalizer import LATIN, Normalizer
+from src.text_encoder.normalizer import LATIN, Normalizer, normalized
 from src.text_encoder.subwords import train_subwords
 from src.utils.entry import run_command
 from src.utils.files import write_beside
@@ -26,12 +25,8 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.out.is_dir():
         raise ValueError(f"{arguments.out}: a folder, not a file to write.")
     normalize = Normalizer(arguments.language, arguments.fold_yo, arguments.latin)
-    rows = Manifest(arguments.manifest)
-    texts = filter(None, (normalize(row.text) for row in rows if row.text))
-    first = next(texts, None)
-    if first is None:
-        raise ValueError(f"{arguments.manifest}: no texts to train on.")
-    model = train_subwords(chain([first], texts), arguments.size)
+    texts = (row.text for row in Manifest(arguments.manifest) if row.text)
+    model = train_subwords(normalized(texts, normalize, arguments.manifest), arguments.size)
     with write_beside(arguments.out) as path:
         path.write_bytes(model)
     group = "russian_subwords" if arguments.language == "ru" else "subwords"

@@ -231,9 +231,9 @@ def check_noise_is_used(config: DictConfig, overrides: Sequence[str]) -> None:
         ValueError: nothing refers to `noise`.
     """
     given = any(override.lstrip("+").startswith("noise=") for override in overrides)
-    if "debug=overfit" in overrides:  # without augmentation
+    if not given or config.noise is None or "debug=overfit" in overrides:  # which augments nothing
         return
-    if given and config.noise is not None and "${noise}" not in OmegaConf.to_yaml(config):
+    if "${noise}" not in OmegaConf.to_yaml(config):
         raise ValueError(
             f"config, noise: nothing adds {config.noise}; take transforms with noise, e.g. "
             "transforms=asr_small, or set it where it's added, e.g. "

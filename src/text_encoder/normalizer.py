@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from src.text_encoder.languages import LANGUAGES
 from src.text_encoder.latin import transliterate
@@ -113,3 +115,22 @@ def without_marks(text: str, decompose: bool) -> str:
         return text
     text = unicodedata.normalize("NFD", text) if decompose else text
     return "".join(c for c in text if not unicodedata.combining(c))
+
+
+def normalized(texts: Iterable[str], normalize: Normalizer, path: Path) -> Iterator[str]:
+    """Normalised texts, without the empty ones.
+
+    Args:
+        texts: as they are written.
+        normalize: makes a text normal.
+        path: of the file that they are read from, for the message.
+
+    Raises:
+        ValueError: none is left.
+    """
+    count = 0
+    for text in filter(None, map(normalize, texts)):
+        count += 1
+        yield text
+    if not count:
+        raise ValueError(f"{path}: no texts to train on.")
