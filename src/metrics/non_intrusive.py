@@ -2,15 +2,18 @@
 
 import logging
 import math
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.metrics.base import MeanScore, ratio
+from src.utils.files import write_beside
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +21,11 @@ LOWEST = -80.0  # dB, about what is left of rounding
 PIECE = 30  # seconds that are rated at once
 SHORTEST = 0.5  # seconds
 AUDIBLE = 1e-3  # RMS level of a piece that is rated
+SPEECHMOS_WEIGHTS = {  # files of DNSMOS in torchmetrics' folder, and in the package speechmos
+    "DNSMOS/model_v8.onnx": "dnsmos_models/model_v8.onnx",
+    "DNSMOS/sig_bak_ovr.onnx": "dnsmos_models/sig_bak_ovr.onnx",
+    "pDNSMOS/sig_bak_ovr.onnx": "pdnsmos_models/sig_bak_ovr.onnx",
+}
 
 
 class NonIntrusive(MeanScore):
@@ -146,6 +154,9 @@ class OpinionScore(NonIntrusive):
     def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
         """The values of a signal [T], the first one overall, in the order of `values`."""
 
+    def install_weights(self) -> None:  # noqa: B027, most have no package with their weights
+        """Put the weights where torchmetrics looks for them, if an installed package has them."""
+
     def leave_out(self, reason: str) -> None:
         """Compute nothing any more, and log why."""
         self.unavailable = f"{type(self).__name__}: {reason}."
@@ -184,6 +195,7 @@ class OpinionScore(NonIntrusive):
         self.tried = True
         noise = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
         try:
+            self.install_weights()
             self.rate(noise, 16000)
         except Exception as error:  # of the net, of the file, or of the library that reads it
             self.leave_out(
@@ -237,11 +249,24 @@ class DnsMos(OpinionScore):
 
     The main value is the overall quality; others are that of the voice (`signal`), of what is
     around it (`background`), and `p808`. It rates 16 kHz, so that speech of 8 kHz loses points.
+    Microsoft's package speechmos has the weights, so that with it nothing is downloaded.
     """
 
     values = ("", "signal", "background", "p808")
     packages = ("librosa", "onnxruntime", "requests")
     weights = "~/.torchmetrics/DNSMOS"
+
+    def install_weights(self) -> None:
+        """Copy the weights from the package speechmos, if it is installed and they aren't there."""
+        package = find_spec("speechmos")
+        if package is None or package.origin is None:
+            return
+        folder = Path(self.weights).expanduser()
+        for name, source in SPEECHMOS_WEIGHTS.items():
+            if not (folder / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with write_beside(folder / name) as path:
+                    shutil.copyfile(Path(package.origin).parent / source, path)
 
     def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
         """Overall, signal, background and P.808's score of a signal [T]."""

@@ -1,3 +1,5 @@
+from importlib.machinery import ModuleSpec
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -67,13 +69,17 @@ def test_recordings_are_scored_as_batches(tmp_path):
         assert metric().update(**on_disk) == [pytest.approx(expected, abs=0.2)]
 
 
+def installed(name):
+    return ModuleSpec(name, None)
+
+
 @pytest.mark.parametrize("kind", [DnsMos, Nisqa])
 def test_without_packages_or_weights_there_is_no_value(kind, monkeypatch, caplog):
     monkeypatch.setattr("src.metrics.non_intrusive.find_spec", lambda name: None)
     metric = kind(RATE)
     assert metric.update(rows=[{}]) is None and metric.compute() == {} and metric.values == ()
     assert f"{kind.__name__}: needs `pip install librosa" in caplog.text
-    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", lambda name: True)
+    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", installed)
 
     def offline(self, signal, sample_rate):
         raise ConnectionError("no route to host")
@@ -86,7 +92,7 @@ def test_without_packages_or_weights_there_is_no_value(kind, monkeypatch, caplog
 
 
 def test_opinion_scores_are_means_over_pieces_that_are_heard(monkeypatch):
-    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", lambda name: True)
+    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", installed)
     rated = []
 
     def rate(self, signal, sample_rate):
@@ -111,13 +117,33 @@ def test_opinion_scores_are_means_over_pieces_that_are_heard(monkeypatch):
 
 
 def test_no_opinion_scores_where_nothing_is_heard(monkeypatch):
-    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", lambda name: True)
+    monkeypatch.setattr("src.metrics.non_intrusive.find_spec", installed)
     monkeypatch.setattr(DnsMos, "rate", lambda self, signal, sample_rate: [1.0] * 4)
     metric = DnsMos(RATE)
     estimates, length = torch.zeros(1, 2, RATE), torch.tensor([RATE])
     batch = {"estimates_written": estimates, "estimates_written_length": length}
     assert metric.update(rows=[{"active_1": 0, "active_2": 0}], **batch) == [None]
     assert metric.compute() == {}
+
+
+def test_dnsmos_takes_the_weights_of_an_installed_package(tmp_path, monkeypatch):
+    package, folder = tmp_path / "speechmos", tmp_path / "torchmetrics"
+    names = ("dnsmos_models/model_v8", "dnsmos_models/sig_bak_ovr", "pdnsmos_models/sig_bak_ovr")
+    for name in names:
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / f"{name}.onnx").write_text(name)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DnsMos, "weights", str(folder))
+    (folder / "DNSMOS").mkdir(parents=True)
+    (folder / "DNSMOS" / "model_v8.onnx").write_text("downloaded before")
+    DnsMos(RATE).install_weights()
+    texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.onnx")}
+    assert texts == {
+        "DNSMOS/model_v8.onnx": "downloaded before",
+        "DNSMOS/sig_bak_ovr.onnx": "dnsmos_models/sig_bak_ovr",
+        "pDNSMOS/sig_bak_ovr.onnx": "pdnsmos_models/sig_bak_ovr",
+    }
 
 
 def test_opinion_scores_of_conversations():
