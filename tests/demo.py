@@ -1,9 +1,11 @@
 """Shared by many tests: a tiny corpus, experiments on it, inference and scripts."""
 
+import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -70,6 +72,13 @@ def inference(name: str, run_dir: Path, *overrides: str) -> dict[str, float]:
     from inference import infer
 
     return infer(composed(f"inference_{name}", f"run={run_dir}", *overrides))
+
+
+def export_arguments(run: Path, out: Path, **changed: Any) -> argparse.Namespace:
+    """Arguments of scripts/export.py, with a check of the outputs where no other is named."""
+    values = {"int8": False, "format": "onnx", "check": "outputs", "limit": 3, "manifest": None}
+    values |= {"context": None, "checkpoint": "best"}
+    return argparse.Namespace(run=run, out=out, **(values | changed))
 
 
 def run_script(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:

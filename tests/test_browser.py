@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from scripts import export
 from scripts.get_browser_runtime import RUNTIME
 from scripts.serve_page import collect, make_server
 from src.run import load_run
@@ -18,7 +19,7 @@ from src.utils.files import read_jsonl
 from src.utils.levels import limit_peak
 from src.utils.resampling import resample
 from tests.browser import Browser, find_browser
-from tests.demo import ROOT, SMALL, experiment, run_script
+from tests.demo import ROOT, SMALL, experiment, export_arguments
 from train import train
 
 COMMAND = "python scripts/get_browser_runtime.py"
@@ -54,7 +55,7 @@ def exports(runs):
     folders = [runs / "recogniser_export", runs / "separator_export"]
     for folder in folders:
         run = runs / folder.name.removesuffix("_export")
-        run_script("export", run, folder, "--check", "none")
+        export.export(export_arguments(run, folder, check="none"))
     return folders
 
 

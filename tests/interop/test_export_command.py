@@ -1,6 +1,5 @@
 """scripts/export.py on small runs: clients, tables, exit codes."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,22 +9,17 @@ from scripts import export
 from src.interop.export import clients
 from src.interop.export.sessions import load_program
 from src.run import load_run
-from tests.demo import SMALL, experiment, run_script
+from tests.demo import SMALL, experiment, export_arguments, run_script
 from train import train
 
 NEMO = "features=log_mel_80_nemo"
-
-
-def arguments(run, out, **changed):
-    values = {"int8": False, "format": "onnx", "check": "outputs", "limit": 3, "manifest": None}
-    values |= {"context": None}
-    return argparse.Namespace(run=run, out=out, **(values | {"checkpoint": "best"} | changed))
+ONE_LAYER = (*SMALL, "model.num_layers=1")  # each layer takes seconds to export
 
 
 @pytest.fixture(scope="module")
 def recogniser(corpus, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "asr"
-    train(experiment("asr_deepspeech2", corpus, run, *SMALL, NEMO, "debug=smoke"))
+    train(experiment("asr_deepspeech2", corpus, run, *ONE_LAYER, NEMO, "debug=smoke"))
     return run
 
 
@@ -39,7 +33,7 @@ def separator(corpus, tmp_path_factory):
 
 def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
     out = tmp_path / "out"
-    export.export(arguments(recogniser, out, int8=True, check="all"))
+    export.export(export_arguments(recogniser, out, int8=True, check="all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     names = {(row["name"], row["file"]) for row in rows}
     programs = {"onnxruntime": "model", "sherpa-onnx": "samples", "onnx-asr": "model"}
@@ -55,7 +49,7 @@ def test_conformer_in_all_clients(corpus, tmp_path):
     small = ("model.encoder.d_model=16", "model.encoder.num_layers=1", "model.encoder.num_heads=2")
     run, out = tmp_path / "run", tmp_path / "out"
     train(experiment("asr_conformer", corpus, run, *small, "debug=smoke"))
-    export.export(arguments(run, out, check="all"))
+    export.export(export_arguments(run, out, check="all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     scores = {row["name"]: row["score"] for row in rows if row["score"] is not None}
     assert scores.keys() == {"torch", "onnxruntime", "sherpa-onnx", "onnx-asr"}
@@ -64,7 +58,7 @@ def test_conformer_in_all_clients(corpus, tmp_path):
 
 def test_separator(separator, tmp_path):
     out = tmp_path / "out"
-    export.export(arguments(separator, out, check="all"))
+    export.export(export_arguments(separator, out, check="all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     plain, exported = (row["score"] for row in rows[1:3])
     assert abs(plain - exported) < 1e-3
@@ -77,7 +71,7 @@ def test_separator(separator, tmp_path):
 
 def test_torchscript_of_a_run(recogniser, tmp_path):
     out = tmp_path / "out"
-    export.export(arguments(recogniser, out, format="torchscript"))
+    export.export(export_arguments(recogniser, out, format="torchscript"))
     assert {"model.ts", "frontend.ts"} < {path.name for path in out.iterdir()}
 
 
@@ -96,7 +90,7 @@ def test_streaming_recogniser(corpus, tmp_path, monkeypatch):
         return system
 
     monkeypatch.setattr(export, "load_run", loaded)
-    export.export(arguments(run, out, int8=True, check="all", context=[56, 1]))
+    export.export(export_arguments(run, out, int8=True, check="all", context=[56, 1]))
     rows = json.loads((out / "report.json").read_text())["rows"]
     compared = {row["name"]: row["reference"] for row in rows if row["score"] is not None}
     assert compared["torch, stream"] == "torch, context 56 1"
@@ -117,7 +111,7 @@ def test_streaming_recogniser(corpus, tmp_path, monkeypatch):
     stream_file = load_program(out / "streaming.onnx")
     assert stream_file.session.get_modelmeta().custom_metadata_map["window_size"] == "8"
     with pytest.raises(ValueError, match=r"\[70, 13\]; the model was trained with"):
-        export.export(arguments(run, tmp_path / "b", context=[70, 13]))
+        export.export(export_arguments(run, tmp_path / "b", context=[70, 13]))
     assert not (tmp_path / "b").exists()
 
 
@@ -125,8 +119,9 @@ def test_streaming_deepspeech2(corpus, tmp_path, capsys):
     one_way = ("model.bidirectional=false", "+model.lookahead_context=5")
     statistics = ("+features.normalization=none", "+features.fixed_mean=-10.8")
     run, out = tmp_path / "run", tmp_path / "out"
-    train(experiment("asr_deepspeech2", corpus, run, *SMALL, *one_way, *statistics, "debug=smoke"))
-    export.export(arguments(run, out, check="all", limit=2))
+    options = (*ONE_LAYER, *one_way, *statistics, "debug=smoke")
+    train(experiment("asr_deepspeech2", corpus, run, *options))
+    export.export(export_arguments(run, out, check="all", limit=2))
     rows = json.loads((out / "report.json").read_text())["rows"]
     scores = {row["name"]: row["score"] for row in rows if "stream" in row["name"]}
     assert scores.keys() == {"torch, stream", "onnxruntime, stream"}
@@ -135,13 +130,13 @@ def test_streaming_deepspeech2(corpus, tmp_path, capsys):
     config = json.loads((out / "config.json").read_text())
     assert config["streaming_delay"] == pytest.approx(0.04 * (2 + 5))
     with pytest.raises(ValueError, match="none for DeepSpeech2, see lookahead_context"):
-        export.export(arguments(run, tmp_path / "b", context=[70, 1]))
+        export.export(export_arguments(run, tmp_path / "b", context=[70, 1]))
 
 
 def test_differences_fail(recogniser, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"torchscript, model.ts: outputs differ by 5.0"):
-        export.export(arguments(recogniser, tmp_path / "out", format="torchscript"))
+        export.export(export_arguments(recogniser, tmp_path / "out", format="torchscript"))
     assert json.loads((tmp_path / "out" / "report.json").read_text())["failures"]
 
 
@@ -180,8 +175,9 @@ def test_clients_that_cannot_run():
 
 def test_other_features_are_for_clients_that_take_samples(corpus, tmp_path, capsys):
     features = ("features=log_spectrogram", "model.feat_in=161")
-    train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *SMALL, *features, "debug=smoke"))
-    export.export(arguments(tmp_path / "r", tmp_path / "out", check="all"))
+    options = (*ONE_LAYER, *features, "debug=smoke")
+    train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
+    export.export(export_arguments(tmp_path / "r", tmp_path / "out", check="all"))
     printed = capsys.readouterr().out
     assert "onnx-asr: not run; it computes log-mel spectrograms every 10 ms" in printed
     assert "sherpa-onnx, stream: not run; this model has no form for its streams." in printed
@@ -193,16 +189,16 @@ def test_errors(recogniser, tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()
     with pytest.raises(FileExistsError, match="taken: exists already; name another folder"):
-        export.export(arguments(recogniser, taken))
+        export.export(export_arguments(recogniser, taken))
     with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
         missing = tmp_path / "none.jsonl"
-        export.export(arguments(recogniser, tmp_path / "a", check="all", manifest=missing))
+        export.export(export_arguments(recogniser, tmp_path / "a", check="all", manifest=missing))
     with pytest.raises(ValueError, match="--limit: 0"):
-        export.export(arguments(recogniser, tmp_path / "a", limit=0))
+        export.export(export_arguments(recogniser, tmp_path / "a", limit=0))
     with pytest.raises(ValueError, match="--int8: not with --format torchscript"):
-        export.export(arguments(recogniser, tmp_path / "a", int8=True, format="torchscript"))
+        export.export(export_arguments(recogniser, tmp_path / "a", int8=True, format="torchscript"))
     with pytest.raises(FileNotFoundError, match="no run here"):
-        export.export(arguments(tmp_path, tmp_path / "a"))
+        export.export(export_arguments(tmp_path, tmp_path / "a"))
     with pytest.raises(FileNotFoundError, match="model.onnx: no such file"):
         load_program(taken / "model.onnx")
     (taken / "model.onnx").write_bytes(b"no model")
