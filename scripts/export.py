@@ -410,8 +410,8 @@ def obstacles(form: Form) -> list[str]:
     return [f"{name}: not run; {reason}." for name, reason in reasons.items() if reason]
 
 
-def main() -> None:
-    """Parse the command line and export."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -439,7 +439,12 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint", default="best", choices=("best", "last"), help="default: best"
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    arguments = make_parser().parse_args()
     run_command(lambda: export(arguments))
 
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -74,11 +73,12 @@ def inference(name: str, run_dir: Path, *overrides: str) -> dict[str, float]:
     return infer(composed(f"inference_{name}", f"run={run_dir}", *overrides))
 
 
-def export_arguments(run: Path, out: Path, **changed: Any) -> argparse.Namespace:
-    """Arguments of scripts/export.py, with a check of the outputs where no other is named."""
-    values = {"int8": False, "format": "onnx", "check": "outputs", "limit": 3, "manifest": None}
-    values |= {"context": None, "checkpoint": "best"}
-    return argparse.Namespace(run=run, out=out, **(values | changed))
+def export_arguments(run: Path, out: Path, *options: object) -> argparse.Namespace:
+    """Arguments of scripts/export.py, by default to compare the outputs of three utterances."""
+    from scripts.export import make_parser
+
+    command = (run, out, "--check=outputs", "--limit=3", *options)
+    return make_parser().parse_args([str(one) for one in command])
 
 
 def run_script(name: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:

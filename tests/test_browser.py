@@ -55,7 +55,7 @@ def exports(runs):
     folders = [runs / "recogniser_export", runs / "separator_export"]
     for folder in folders:
         run = runs / folder.name.removesuffix("_export")
-        export.export(export_arguments(run, folder, check="none"))
+        export.export(export_arguments(run, folder, "--check=none"))
     return folders
 
 

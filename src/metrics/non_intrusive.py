@@ -1,5 +1,6 @@
 """Metrics of separation that need no references."""
 
+import contextlib
 import logging
 import math
 import shutil
@@ -21,11 +22,7 @@ LOWEST = -80.0  # dB, about what is left of rounding
 PIECE = 30  # seconds that are rated at once
 SHORTEST = 0.5  # seconds
 AUDIBLE = 1e-3  # RMS level of a piece that is rated
-SPEECHMOS_WEIGHTS = {  # files of DNSMOS in torchmetrics' folder, and in the package speechmos
-    "DNSMOS/model_v8.onnx": "dnsmos_models/model_v8.onnx",
-    "DNSMOS/sig_bak_ovr.onnx": "dnsmos_models/sig_bak_ovr.onnx",
-    "pDNSMOS/sig_bak_ovr.onnx": "pdnsmos_models/sig_bak_ovr.onnx",
-}
+SPEECHMOS_WEIGHTS = ("model_v8.onnx", "sig_bak_ovr.onnx")  # in its folder dnsmos_models
 
 
 class NonIntrusive(MeanScore):
@@ -129,7 +126,7 @@ class OpinionScore(NonIntrusive):
 
     The mean over the estimates that are active, of which pieces of 30 s are rated. The metric is
     left out, with a sentence in the log, without its packages or its weights, which torchmetrics
-    downloads on first use.
+    downloads on first use unless an installed package has them.
 
     Args:
         sample_rate: of the signals, in Hz; recordings have their own.
@@ -137,12 +134,14 @@ class OpinionScore(NonIntrusive):
     Attributes:
         packages: that the network needs.
         weights: folder to which torchmetrics downloads the network.
+        remedy: how to get weights that can't be downloaded.
         unavailable: why the metric can't be computed; empty if it can.
     """
 
     higher_is_better = True
     packages: tuple[str, ...] = ()
     weights = ""
+    remedy = "copy them there from another computer"
 
     def __init__(self, sample_rate: int):
         super().__init__()
@@ -154,7 +153,7 @@ class OpinionScore(NonIntrusive):
     def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
         """The values of a signal [T], the first one overall, in the order of `values`."""
 
-    def install_weights(self) -> None:  # noqa: B027, most have no package with their weights
+    def install_weights(self) -> None:
         """Put the weights where torchmetrics looks for them, if an installed package has them."""
 
     def leave_out(self, reason: str) -> None:
@@ -194,13 +193,14 @@ class OpinionScore(NonIntrusive):
         """Rate noise, by which the weights are downloaded where they aren't yet."""
         self.tried = True
         noise = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
-        try:
+        with contextlib.suppress(OSError, ValueError):  # the weights may be there all the same
             self.install_weights()
+        try:
             self.rate(noise, 16000)
         except Exception as error:  # of the net, of the file, or of the library that reads it
             self.leave_out(
                 f"its weights can't be fetched, or read from {self.weights} "
-                f"({type(error).__name__}); copy them there from another computer"
+                f"({type(error).__name__}); {self.remedy}"
             )
 
     def add_item(self, rated: list[tuple[int, list[float]]]) -> float | None:
@@ -255,18 +255,24 @@ class DnsMos(OpinionScore):
     values = ("", "signal", "background", "p808")
     packages = ("librosa", "onnxruntime", "requests")
     weights = "~/.torchmetrics/DNSMOS"
+    remedy = "pip install speechmos, which has them, or copy them there from another computer"
 
     def install_weights(self) -> None:
-        """Copy the weights from the package speechmos, if it is installed and they aren't there."""
+        """Copy the weights from speechmos, if it is installed, where they are missing or damaged.
+
+        Raises:
+            OSError: they can't be written.
+        """
         package = find_spec("speechmos")
         if package is None or package.origin is None:
             return
-        folder = Path(self.weights).expanduser()
-        for name, source in SPEECHMOS_WEIGHTS.items():
-            if not (folder / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                with write_beside(folder / name) as path:
-                    shutil.copyfile(Path(package.origin).parent / source, path)
+        for name in SPEECHMOS_WEIGHTS:
+            source = Path(package.origin).parent / "dnsmos_models" / name
+            target = Path(self.weights).expanduser() / "DNSMOS" / name
+            if source.is_file() and not same_size(source, target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with write_beside(target) as path:
+                    shutil.copyfile(source, path)
 
     def rate(self, signal: Tensor, sample_rate: int) -> list[float]:
         """Overall, signal, background and P.808's score of a signal [T]."""
@@ -276,6 +282,11 @@ class DnsMos(OpinionScore):
 
         p808, voice, background, overall = dnsmos(signal, sample_rate, False).tolist()
         return [overall, voice, background, p808]
+
+
+def same_size(first: Path, second: Path) -> bool:
+    """Whether two files have as many bytes; False if the second one is missing."""
+    return second.is_file() and first.stat().st_size == second.stat().st_size
 
 
 class Nisqa(OpinionScore):

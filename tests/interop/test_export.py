@@ -104,7 +104,6 @@ GRAPHS = {
         streaming_network(causal_downsampling=False), (4, 1), 20, 100
     ),
     **{f"chunks, {name}": partial(chunked_deepspeech2, name) for name in ("lstm", "gru")},
-    "samples": lambda: samples(deepspeech2()),
     "nest": lambda: EncoderGraph(conformer(subsampling="striding"), 100),
     "mossformer2": lambda: SeparatorGraph(MossFormer2(8, 1, 64), 8000),
 }
@@ -115,11 +114,7 @@ def graph_of(name):
     return GRAPHS[name]().eval()
 
 
-# Exports take seconds each: test_export_command.py compares these at other lengths, too.
-COMPARED_BY_THE_COMMAND = {"conformer", "samples", "mossformer2"}
-
-
-@pytest.mark.parametrize("name", [name for name in GRAPHS if name not in COMPARED_BY_THE_COMMAND])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_onnx_at_other_lengths(name, tmp_path):
     graph = graph_of(name)
     path = write_program(graph, tmp_path, "onnx", {"a": "b"})

@@ -33,7 +33,7 @@ def separator(corpus, tmp_path_factory):
 
 def test_recogniser_in_all_clients(recogniser, tmp_path, capsys):
     out = tmp_path / "out"
-    export.export(export_arguments(recogniser, out, int8=True, check="all"))
+    export.export(export_arguments(recogniser, out, "--int8", "--check=all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     names = {(row["name"], row["file"]) for row in rows}
     programs = {"onnxruntime": "model", "sherpa-onnx": "samples", "onnx-asr": "model"}
@@ -49,7 +49,7 @@ def test_conformer_in_all_clients(corpus, tmp_path):
     small = ("model.encoder.d_model=16", "model.encoder.num_layers=1", "model.encoder.num_heads=2")
     run, out = tmp_path / "run", tmp_path / "out"
     train(experiment("asr_conformer", corpus, run, *small, "debug=smoke"))
-    export.export(export_arguments(run, out, check="all"))
+    export.export(export_arguments(run, out, "--check=all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     scores = {row["name"]: row["score"] for row in rows if row["score"] is not None}
     assert scores.keys() == {"torch", "onnxruntime", "sherpa-onnx", "onnx-asr"}
@@ -58,7 +58,7 @@ def test_conformer_in_all_clients(corpus, tmp_path):
 
 def test_separator(separator, tmp_path):
     out = tmp_path / "out"
-    export.export(export_arguments(separator, out, check="all"))
+    export.export(export_arguments(separator, out, "--check=all"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     plain, exported = (row["score"] for row in rows[1:3])
     assert abs(plain - exported) < 1e-3
@@ -71,7 +71,7 @@ def test_separator(separator, tmp_path):
 
 def test_torchscript_of_a_run(recogniser, tmp_path):
     out = tmp_path / "out"
-    export.export(export_arguments(recogniser, out, format="torchscript"))
+    export.export(export_arguments(recogniser, out, "--format=torchscript"))
     assert {"model.ts", "frontend.ts"} < {path.name for path in out.iterdir()}
 
 
@@ -90,7 +90,7 @@ def test_streaming_recogniser(corpus, tmp_path, monkeypatch):
         return system
 
     monkeypatch.setattr(export, "load_run", loaded)
-    export.export(export_arguments(run, out, int8=True, check="all", context=[56, 1]))
+    export.export(export_arguments(run, out, "--int8", "--check=all", "--context", 56, 1))
     rows = json.loads((out / "report.json").read_text())["rows"]
     compared = {row["name"]: row["reference"] for row in rows if row["score"] is not None}
     assert compared["torch, stream"] == "torch, context 56 1"
@@ -111,7 +111,7 @@ def test_streaming_recogniser(corpus, tmp_path, monkeypatch):
     stream_file = load_program(out / "streaming.onnx")
     assert stream_file.session.get_modelmeta().custom_metadata_map["window_size"] == "8"
     with pytest.raises(ValueError, match=r"\[70, 13\]; the model was trained with"):
-        export.export(export_arguments(run, tmp_path / "b", context=[70, 13]))
+        export.export(export_arguments(run, tmp_path / "b", "--context", 70, 13))
     assert not (tmp_path / "b").exists()
 
 
@@ -121,7 +121,7 @@ def test_streaming_deepspeech2(corpus, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "out"
     options = (*ONE_LAYER, *one_way, *statistics, "debug=smoke")
     train(experiment("asr_deepspeech2", corpus, run, *options))
-    export.export(export_arguments(run, out, check="all", limit=2))
+    export.export(export_arguments(run, out, "--check=all", "--limit=2"))
     rows = json.loads((out / "report.json").read_text())["rows"]
     scores = {row["name"]: row["score"] for row in rows if "stream" in row["name"]}
     assert scores.keys() == {"torch, stream", "onnxruntime, stream"}
@@ -130,13 +130,13 @@ def test_streaming_deepspeech2(corpus, tmp_path, capsys):
     config = json.loads((out / "config.json").read_text())
     assert config["streaming_delay"] == pytest.approx(0.04 * (2 + 5))
     with pytest.raises(ValueError, match="none for DeepSpeech2, see lookahead_context"):
-        export.export(export_arguments(run, tmp_path / "b", context=[70, 1]))
+        export.export(export_arguments(run, tmp_path / "b", "--context", 70, 1))
 
 
 def test_differences_fail(recogniser, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"torchscript, model.ts: outputs differ by 5.0"):
-        export.export(export_arguments(recogniser, tmp_path / "out", format="torchscript"))
+        export.export(export_arguments(recogniser, tmp_path / "out", "--format=torchscript"))
     assert json.loads((tmp_path / "out" / "report.json").read_text())["failures"]
 
 
@@ -177,7 +177,7 @@ def test_other_features_are_for_clients_that_take_samples(corpus, tmp_path, caps
     features = ("features=log_spectrogram", "model.feat_in=161")
     options = (*ONE_LAYER, *features, "debug=smoke")
     train(experiment("asr_deepspeech2", corpus, tmp_path / "r", *options))
-    export.export(export_arguments(tmp_path / "r", tmp_path / "out", check="all"))
+    export.export(export_arguments(tmp_path / "r", tmp_path / "out", "--check=all"))
     printed = capsys.readouterr().out
     assert "onnx-asr: not run; it computes log-mel spectrograms every 10 ms" in printed
     assert "sherpa-onnx, stream: not run; this model has no form for its streams." in printed
@@ -192,11 +192,15 @@ def test_errors(recogniser, tmp_path):
         export.export(export_arguments(recogniser, taken))
     with pytest.raises(FileNotFoundError, match=r"none.jsonl"):
         missing = tmp_path / "none.jsonl"
-        export.export(export_arguments(recogniser, tmp_path / "a", check="all", manifest=missing))
+        export.export(
+            export_arguments(recogniser, tmp_path / "a", "--check=all", "--manifest", missing)
+        )
     with pytest.raises(ValueError, match="--limit: 0"):
-        export.export(export_arguments(recogniser, tmp_path / "a", limit=0))
+        export.export(export_arguments(recogniser, tmp_path / "a", "--limit=0"))
     with pytest.raises(ValueError, match="--int8: not with --format torchscript"):
-        export.export(export_arguments(recogniser, tmp_path / "a", int8=True, format="torchscript"))
+        export.export(
+            export_arguments(recogniser, tmp_path / "a", "--int8", "--format=torchscript")
+        )
     with pytest.raises(FileNotFoundError, match="no run here"):
         export.export(export_arguments(tmp_path, tmp_path / "a"))
     with pytest.raises(FileNotFoundError, match="model.onnx: no such file"):

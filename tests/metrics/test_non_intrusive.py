@@ -88,7 +88,7 @@ def test_without_packages_or_weights_there_is_no_value(kind, monkeypatch, caplog
     metric = kind(RATE)
     assert metric.update(rows=[{}]) is None and metric.compute() == {}
     assert f"{kind.__name__}: its weights can't be fetched, or read from ~/." in caplog.text
-    assert "(ConnectionError); copy them there" in caplog.text
+    assert f"(ConnectionError); {kind.remedy}" in caplog.text
 
 
 def test_opinion_scores_are_means_over_pieces_that_are_heard(monkeypatch):
@@ -128,22 +128,35 @@ def test_no_opinion_scores_where_nothing_is_heard(monkeypatch):
 
 def test_dnsmos_takes_the_weights_of_an_installed_package(tmp_path, monkeypatch):
     package, folder = tmp_path / "speechmos", tmp_path / "torchmetrics"
-    names = ("dnsmos_models/model_v8", "dnsmos_models/sig_bak_ovr", "pdnsmos_models/sig_bak_ovr")
-    for name in names:
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / f"{name}.onnx").write_text(name)
+    (package / "dnsmos_models").mkdir(parents=True)
     (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(DnsMos, "weights", str(folder))
+    for name in ("model_v8.onnx", "sig_bak_ovr.onnx"):
+        (package / "dnsmos_models" / name).write_text(f"weights {name}")
     (folder / "DNSMOS").mkdir(parents=True)
-    (folder / "DNSMOS" / "model_v8.onnx").write_text("downloaded before")
-    DnsMos(RATE).install_weights()
-    texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.onnx")}
-    assert texts == {
-        "DNSMOS/model_v8.onnx": "downloaded before",
-        "DNSMOS/sig_bak_ovr.onnx": "dnsmos_models/sig_bak_ovr",
-        "pDNSMOS/sig_bak_ovr.onnx": "pdnsmos_models/sig_bak_ovr",
-    }
+    (folder / "DNSMOS" / "model_v8.onnx").write_text("half a downl")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DnsMos, "packages", ())
+    monkeypatch.setattr(DnsMos, "weights", str(folder))
+    read = []
+
+    def rate(self, signal, sample_rate):
+        read.append({path.name: path.read_text() for path in (folder / "DNSMOS").iterdir()})
+        return [1.0] * 4
+
+    monkeypatch.setattr(DnsMos, "rate", rate)
+    DnsMos(RATE).update(rows=[])
+    names = ("model_v8.onnx", "sig_bak_ovr.onnx")
+    assert read == [{name: f"weights {name}" for name in names}]
+
+
+def test_dnsmos_does_without_the_files_of_a_package(tmp_path, monkeypatch):
+    (tmp_path / "speechmos.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DnsMos, "packages", ())
+    monkeypatch.setattr(DnsMos, "weights", str(tmp_path / "torchmetrics"))
+    monkeypatch.setattr(DnsMos, "rate", lambda self, signal, sample_rate: [1.0] * 4)
+    metric = DnsMos(RATE)
+    assert metric.update(rows=[]) == [] and not (tmp_path / "torchmetrics").exists()
 
 
 def test_opinion_scores_of_conversations():
