@@ -6,6 +6,7 @@ import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_SILENT"] = "true"
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # compiles no program to try AVX
 
 from jaxtyping import install_import_hook
 
