@@ -1,6 +1,7 @@
 """Metrics of separation that need no references."""
 
 import contextlib
+import filecmp
 import logging
 import math
 import shutil
@@ -269,7 +270,9 @@ class DnsMos(OpinionScore):
         for name in SPEECHMOS_WEIGHTS:
             source = Path(package.origin).parent / "dnsmos_models" / name
             target = Path(self.weights).expanduser() / "DNSMOS" / name
-            if source.is_file() and not same_size(source, target):
+            if not source.is_file():
+                continue
+            if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with write_beside(target) as path:
                     shutil.copyfile(source, path)
@@ -282,11 +285,6 @@ class DnsMos(OpinionScore):
 
         p808, voice, background, overall = dnsmos(signal, sample_rate, False).tolist()
         return [overall, voice, background, p808]
-
-
-def same_size(first: Path, second: Path) -> bool:
-    """Whether two files have as many bytes; False if the second one is missing."""
-    return second.is_file() and first.stat().st_size == second.stat().st_size
 
 
 class Nisqa(OpinionScore):

@@ -133,7 +133,7 @@ def test_dnsmos_takes_the_weights_of_an_installed_package(tmp_path, monkeypatch)
     for name in ("model_v8.onnx", "sig_bak_ovr.onnx"):
         (package / "dnsmos_models" / name).write_text(f"weights {name}")
     (folder / "DNSMOS").mkdir(parents=True)
-    (folder / "DNSMOS" / "model_v8.onnx").write_text("half a downl")
+    (folder / "DNSMOS" / "model_v8.onnx").write_text("weights model_v8.OOPS")  # as long
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(DnsMos, "packages", ())
     monkeypatch.setattr(DnsMos, "weights", str(folder))
